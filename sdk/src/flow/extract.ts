@@ -1,0 +1,45 @@
+import type { AnyFlow } from './flow.ts'
+import type { Plain } from './json-types.ts'
+import type { Payload } from './types.ts'
+
+/** What a run of the flow is started with. */
+export type InputOf<F extends AnyFlow> = F['~types']['input']
+
+/** What the flow's handlers need from the worker. */
+export type ResourcesOf<F extends AnyFlow> = F['~types']['resources']
+
+/**
+ * The output of each step by its slug; the keys are the slugs.
+ *
+ * @example
+ * type Outputs = StepsOf<typeof Greet>
+ * //   { text: string; mail: { id: number } }
+ */
+export type StepsOf<F extends AnyFlow> = Plain<{
+  [Slug in keyof F['~types']['steps']]: F['~types']['steps'][Slug]['output']
+}>
+
+/** What one step gives. */
+export type StepOutputOf<
+  F extends AnyFlow,
+  Slug extends keyof F['~types']['steps'],
+> = F['~types']['steps'][Slug]['output']
+
+/** What the handler of one step gets: `run`, and the output of each of its deps. */
+export type StepInputOf<F extends AnyFlow, Slug extends keyof F['~types']['steps']> = Payload<
+  F['~types'],
+  F['~types']['steps'][Slug]['deps']
+>
+
+/**
+ * What a completed run gives: the output of each step on which no other depends, by its slug.
+ *
+ * @example
+ * type Output = OutputOf<typeof Greet>
+ * //   { mail: { id: number } }
+ */
+export type OutputOf<F extends AnyFlow> = Plain<{ [Slug in LeafOf<F>]: F['~types']['steps'][Slug]['output'] }>
+
+type LeafOf<F extends AnyFlow> = string extends keyof F['~types']['steps']
+  ? string
+  : Exclude<keyof F['~types']['steps'], F['~types']['steps'][keyof F['~types']['steps']]['deps']>

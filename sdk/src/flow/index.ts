@@ -1,0 +1,21 @@
+export type { FlowDefinition, FlowShape } from './compile.ts'
+export { compile, definitionOf, shapeOf } from './compile.ts'
+export type { Context, Log } from './context.ts'
+export type { FlowDefinitionErrorCode } from './errors.ts'
+export { FlowDefinitionError, NotJsonError } from './errors.ts'
+export type { InputOf, OutputOf, ResourcesOf, StepInputOf, StepOutputOf, StepsOf } from './extract.ts'
+export type {
+  AnyFlow,
+  Broadcast,
+  FlowOptions,
+  RetryOptions,
+  StartRole,
+  StepDefinition,
+  StepHandler,
+  StepOptions,
+} from './flow.ts'
+export { Flow } from './flow.ts'
+export type { ErrorDescription } from './json.ts'
+export { describeError, toJson } from './json.ts'
+export type { Json, JsonOf } from './json-types.ts'
+export type { FlowTypes, StepTypes } from './types.ts'

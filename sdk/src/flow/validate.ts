@@ -1,0 +1,122 @@
+import { FlowDefinitionError } from './errors.ts'
+import type { FlowOptions, StepDefinition } from './flow.ts'
+
+/** Throws if a flow cannot have this slug or these options. */
+export function checkFlow(slug: string, options: FlowOptions): void {
+  checkSlug('flow', slug)
+  checkOptions(`flow '${slug}'`, options, flowOptions)
+}
+
+/** Throws if this step cannot follow those that a flow already has. */
+export function checkStep(step: StepDefinition, earlier: ReadonlyMap<string, StepDefinition>): void {
+  checkSlug('step', step.slug)
+  const subject = `step '${step.slug}'`
+  if (earlier.has(step.slug)) {
+    throw new FlowDefinitionError(
+      'duplicate_step',
+      `The flow already has a ${subject}: give this one another slug.`,
+    )
+  }
+  checkDeps(subject, step.deps, earlier)
+  checkOptions(subject, step.options, stepOptions)
+  if (typeof step.handler !== 'function') {
+    throw new FlowDefinitionError(
+      'invalid_handler',
+      `The handler of ${subject} is ${shown(step.handler)}: give it a function (payload, context) => output.`,
+    )
+  }
+}
+
+function checkSlug(kind: 'flow' | 'step', slug: unknown): void {
+  const problem = slugProblem(slug)
+  if (problem !== undefined) {
+    throw new FlowDefinitionError(
+      'invalid_slug',
+      `${shown(slug)} cannot be the slug of a ${kind}: ${problem}.`,
+    )
+  }
+}
+
+function slugProblem(slug: unknown): string | undefined {
+  if (typeof slug !== 'string') return 'a slug is a string'
+  if (slug === 'run') return 'run is the name of the input of a run, choose another'
+  if (slug.length > 128) return `it has ${slug.length} characters, shorten it to 128 at most`
+  if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(slug)) {
+    return 'use letters, digits and underscores only, and no digit at the start'
+  }
+  return undefined
+}
+
+function checkDeps(
+  subject: string,
+  deps: readonly string[],
+  earlier: ReadonlyMap<string, StepDefinition>,
+): void {
+  const unknown = deps.find((dep) => !earlier.has(dep))
+  if (unknown !== undefined) {
+    const known = earlier.size === 0 ? 'no step' : [...earlier.keys()].join(', ')
+    throw new FlowDefinitionError(
+      'unknown_dep',
+      `The ${subject} depends on ${shown(unknown)}, but before it the flow has ${known}: define the dep first, or correct its name.`,
+    )
+  }
+  const twice = deps.find((dep, index) => deps.indexOf(dep) !== index)
+  if (twice !== undefined) {
+    throw new FlowDefinitionError(
+      'duplicate_dep',
+      `The ${subject} names its dep '${twice}' twice: name it once.`,
+    )
+  }
+}
+
+type Check = readonly [isValid: (value: unknown) => boolean, wanted: string]
+
+const longest = 2_147_483_647
+
+const wholeFrom = (least: number, unit: string): Check => [
+  (value) => Number.isInteger(value) && Number(value) >= least && Number(value) <= longest,
+  `a whole number${unit}, ${least} or more`,
+]
+
+const oneOf = (...values: readonly string[]): Check => [
+  (value) => values.includes(value as string),
+  `one of ${values.join(', ')}`,
+]
+
+const retryOptions = {
+  maxAttempts: wholeFrom(1, ''),
+  baseDelay: wholeFrom(0, ' of seconds'),
+  timeout: wholeFrom(1, ' of seconds'),
+}
+
+const flowOptions: Record<string, Check> = {
+  ...retryOptions,
+  startRole: oneOf('service_role', 'authenticated', 'anon'),
+  broadcast: oneOf('watched', 'always', 'never'),
+}
+
+const stepOptions: Record<string, Check> = { ...retryOptions, startDelay: wholeFrom(0, ' of seconds') }
+
+function checkOptions(subject: string, options: object, checks: Record<string, Check>): void {
+  for (const [name, value] of Object.entries(options)) {
+    const check = Object.hasOwn(checks, name) ? checks[name] : undefined
+    if (check === undefined) {
+      throw new FlowDefinitionError(
+        'invalid_option',
+        `The ${subject} has no option '${name}': the options are ${Object.keys(checks).join(', ')}.`,
+      )
+    }
+    const [isValid, wanted] = check
+    if (value !== undefined && !isValid(value)) {
+      throw new FlowDefinitionError(
+        'invalid_option',
+        `The option ${name} of ${subject} is ${shown(value)}: make it ${wanted}.`,
+      )
+    }
+  }
+}
+
+function shown(value: unknown): string {
+  if (typeof value === 'string') return `'${value.length > 140 ? `${value.slice(0, 140)}…` : value}'`
+  return typeof value === 'object' && value !== null ? 'an object' : String(value)
+}
