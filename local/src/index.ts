@@ -1,0 +1,3 @@
+export { LocalSupabaseError } from './errors.ts'
+export { type LocalSupabase, type LocalSupabaseOptions, startLocalSupabase } from './stack.ts'
+export { type Claims, TokenError, type TokenProblem } from './tokens.ts'
