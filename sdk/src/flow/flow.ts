@@ -71,18 +71,15 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
    * @throws FlowDefinitionError for what the compiler could not see: a slug, dep or option that cannot work.
    */
   step<const Slug extends string, Returned, const Dep extends string = never>(
-    step: StepOptions & {
-      readonly slug: NewSlug<F, Slug>
-      readonly dependsOn?: readonly KnownDep<F, Dep>[]
-    },
+    step:
+      | NewSlug<F, Slug>
+      | (StepOptions & {
+          readonly slug: NewSlug<F, Slug>
+          readonly dependsOn?: readonly KnownDep<F, Dep>[]
+        }),
     handler: Handler<F, Dep, Returned>,
   ): Flow<WithStep<F, Slug, Dep, Returned>>
-  step<const Slug extends string, Returned>(
-    slug: NewSlug<F, Slug>,
-    handler: Handler<F, never, Returned>,
-    options?: StepOptions,
-  ): Flow<WithStep<F, Slug, never, Returned>>
-  step<const Slug extends string, Returned, const Dep extends string>(
+  step<const Slug extends string, const Dep extends string, Returned>(
     slug: NewSlug<F, Slug>,
     dependsOn: readonly KnownDep<F, Dep>[],
     handler: Handler<F, Dep, Returned>,
@@ -102,60 +99,46 @@ interface FlowConstructor {
    * @throws FlowDefinitionError if the slug or an option cannot work
    */
   new <Input, Resources extends object = Record<never, never>>(
-    options: FlowOptions & { readonly slug: string },
+    options: SluggedOptions,
   ): Flow<NewFlow<Input, Resources>>
 }
 
-/** Starts the definition of a flow. */
-export const Flow = class Flow implements Omit<AnyFlow, '~types'> {
+class FlowBuilder {
   readonly slug: string
   readonly options: FlowOptions
   readonly steps: ReadonlyMap<string, StepDefinition>
 
-  constructor(
-    { slug, ...options }: FlowOptions & { readonly slug: string },
-    steps: ReadonlyMap<string, StepDefinition> = new Map(),
-  ) {
+  constructor({ slug, ...options }: SluggedOptions, steps: AnyFlow['steps'] = new Map()) {
     checkFlow(slug, options)
     this.slug = slug
     this.options = Object.freeze(options)
     this.steps = steps
   }
 
-  step(...args: StepArguments): Flow {
-    const step = stepFrom(args)
+  step(first: string | StepObject, second: unknown, third?: unknown, fourth?: unknown): FlowBuilder {
+    const step = stepFrom(first, second, third, fourth)
     checkStep(step, this.steps)
-    return new Flow({ slug: this.slug, ...this.options }, new Map(this.steps).set(step.slug, step))
+    const frozen = Object.freeze({
+      ...step,
+      deps: Object.freeze([...step.deps]),
+      options: Object.freeze(step.options),
+    })
+    return new FlowBuilder({ slug: this.slug, ...this.options }, new Map(this.steps).set(step.slug, frozen))
   }
-  // The class is the interface `Flow` without its types, which TypeScript cannot follow through `step`.
-} as unknown as FlowConstructor
-
-type StepArguments =
-  | [step: StepOptions & { slug: string; dependsOn?: readonly string[] }, handler: StepHandler]
-  | [slug: string, handler: StepHandler, options?: StepOptions]
-  | [slug: string, dependsOn: readonly string[], handler: StepHandler, options?: StepOptions]
-
-function stepFrom(args: StepArguments): StepDefinition {
-  if (typeof args[0] === 'object') {
-    const { slug, dependsOn = [], ...options } = args[0]
-    return stepDefinition(slug, dependsOn, args[1] as StepHandler, options)
-  }
-  const [slug, ...rest] = args as [string, ...unknown[]]
-  const [deps, handler, options] = Array.isArray(rest[0]) ? rest : [[], ...rest]
-  return stepDefinition(slug, deps as string[], handler as StepHandler, { ...(options as StepOptions) })
 }
 
-function stepDefinition(
-  slug: string,
-  deps: readonly string[],
-  handler: StepHandler,
-  options: StepOptions,
-): StepDefinition {
-  return Object.freeze({
-    slug,
-    type: 'single',
-    deps: Object.freeze([...deps]),
-    options: Object.freeze(options),
-    handler,
-  })
+type SluggedOptions = FlowOptions & { readonly slug: string }
+
+type StepObject = StepOptions & { readonly slug: string; readonly dependsOn?: readonly string[] }
+
+/** Reads either form of the arguments of `step`; `checkStep` says whether they are what their types promise. */
+function stepFrom(first: string | StepObject, ...rest: unknown[]): StepDefinition {
+  const [step, handler] = Array.isArray(rest[0])
+    ? [{ ...(rest[2] as StepOptions), slug: first as string, dependsOn: rest[0] }, rest[1]]
+    : [typeof first === 'string' ? { slug: first } : first, rest[0]]
+  const { slug, dependsOn = [], ...options } = { ...step } as StepObject
+  return { slug, type: 'single', deps: dependsOn, options, handler: handler as StepHandler }
 }
+
+/** Starts the definition of a flow. */
+export const Flow = FlowBuilder as unknown as FlowConstructor // the same class, with the types that it cannot follow

@@ -2,7 +2,7 @@
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json }
 
 /** The type of a program's mistake: its argument says in English what is wrong. No value has this type. */
-export interface Mistake<Message extends string> {
+export interface Mistake<Message> {
   readonly '~mistake': Message
 }
 
@@ -20,7 +20,7 @@ interface Serializable {
 }
 
 /** Objects of which `JSON.stringify` silently keeps nothing. */
-type Opaque = Error | RegExp | PromiseLike<unknown> | ReadonlyMap<never, unknown> | ReadonlySet<never>
+type Opaque = Error | RegExp | PromiseLike<unknown> | ReadonlyMap<unknown, unknown> | ReadonlySet<unknown>
 
 /**
  * What `T` is after a trip through JSON: dates are strings, `toJSON` is respected, properties that may be
@@ -82,7 +82,9 @@ export type OnlyJson<T> =
       : T extends Primitive | undefined | Serializable
         ? T
         : T extends PromiseLike<infer Value>
-          ? PromiseLike<OnlyJson<Value>>
+          ? [Value] extends [OnlyJson<Value>]
+            ? T
+            : Mistake<OnlyJson<Value>>
           : OnlyJsonInside<T>
 
 type OnlyJsonInside<T> = T extends Callable

@@ -20,12 +20,21 @@ export interface NewFlow<Input, Resources extends object> {
   steps: Record<never, never>
 }
 
-/** The types of flow `F` with one more step. */
-export type WithStep<F extends FlowTypes, Slug extends string, Dep extends string, Returned> = Plain<{
-  input: F['input']
-  resources: F['resources']
-  steps: Plain<F['steps'] & { [K in Slug]: { deps: Dep; output: OutputFrom<Returned> } }>
-}>
+/**
+ * The types of flow `F` with one more step. `infer` makes the compiler evaluate `F` at each step, and an intersection
+ * stays flat: layers of mapped types or of `F['steps']` would be too deep for it after fifty steps.
+ */
+export type WithStep<F extends FlowTypes, Slug extends string, Dep extends string, Returned> = F extends {
+  input: infer Input
+  resources: infer Resources extends object
+  steps: infer Steps extends FlowTypes['steps']
+}
+  ? {
+      input: Input
+      resources: Resources
+      steps: Steps & { [K in Slug]: { deps: Dep; output: OutputFrom<Returned> } }
+    }
+  : never
 
 /** What the handler of a step with these deps gets: `run`, and each dep's output under its slug. */
 export type Payload<F extends FlowTypes, Dep extends string> = Plain<{

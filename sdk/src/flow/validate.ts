@@ -52,6 +52,12 @@ function checkDeps(
   deps: readonly string[],
   earlier: ReadonlyMap<string, StepDefinition>,
 ): void {
+  if (!Array.isArray(deps)) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The option dependsOn of ${subject} is ${shown(deps)}: make it an array of slugs.`,
+    )
+  }
   const unknown = deps.find((dep) => !earlier.has(dep))
   if (unknown !== undefined) {
     const known = earlier.size === 0 ? 'no step' : [...earlier.keys()].join(', ')
