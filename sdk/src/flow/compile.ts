@@ -81,7 +81,9 @@ type SqlValue = string | number | readonly string[]
 
 function call(name: string, named: Record<string, Json>): string {
   // definitionOf gives nothing but strings, numbers and lists of slugs
-  const list = Object.entries(named).map(([key, value]) => `${key} => ${sql(value as SqlValue)}`)
+  const list = Object.entries(named as Record<string, SqlValue>)
+    .filter(([, value]) => !Array.isArray(value) || value.length > 0)
+    .map(([key, value]) => `${key} => ${sql(value)}`)
   return `select pgflow.${name}(${list.join(', ')});`
 }
 

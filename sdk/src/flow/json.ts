@@ -112,10 +112,12 @@ class Writer {
   }
 }
 
+const boxes = [Number, String, Boolean, BigInt]
+
 /** The value that JSON writes for this one: what `toJSON` gives, or what a boxed primitive holds. */
 function resolved(value: unknown, key: string): unknown {
   const json = hasToJson(value) ? value.toJSON(key) : value
-  return json instanceof Number || json instanceof String || json instanceof Boolean ? json.valueOf() : json
+  return boxes.some((box) => json instanceof box) ? (json as object).valueOf() : json
 }
 
 function hasToJson(value: unknown): value is { toJSON(key: string): unknown } {
@@ -161,17 +163,20 @@ export function describeError(thrown: unknown): ErrorDescription {
 }
 
 function describePrimitive(thrown: unknown): ErrorDescription {
+  if (thrown === '') return { name: 'Error', message: 'An empty string was thrown' }
   if (typeof thrown === 'string') return { name: 'Error', message: storable(thrown, longestMessage) }
   const shown = typeof thrown === 'function' ? 'A function' : storable(String(thrown), longestMessage)
   return { name: 'Error', message: `${shown} was thrown` }
 }
 
 function describeObject(thrown: object): ErrorDescription {
-  const message = textOf(thrown, 'message')
+  const name = textOf(thrown, 'name') ?? 'Error'
   const stack = textOf(thrown, 'stack')
+  const unspoken =
+    stack === undefined ? `An object was thrown: ${shownObject(thrown)}` : `${name} without a message`
   return {
-    name: textOf(thrown, 'name') ?? 'Error',
-    message: message ?? `An object was thrown: ${shownObject(thrown)}`,
+    name,
+    message: textOf(thrown, 'message') ?? storable(unspoken, longestMessage),
     ...(stack !== undefined && { stack }),
   }
 }
@@ -187,7 +192,7 @@ function textOf(thrown: object, key: 'name' | 'message' | 'stack'): string | und
 
 function shownObject(thrown: object): string {
   try {
-    return storable(toJson(thrown), longestMessage)
+    return toJson(thrown)
   } catch {
     return 'it is not JSON'
   }

@@ -58,12 +58,12 @@ function checkDeps(
       `The option dependsOn of ${subject} is ${shown(deps)}: make it an array of slugs.`,
     )
   }
-  const unknown = deps.find((dep) => !earlier.has(dep))
-  if (unknown !== undefined) {
+  const unknown = deps.findIndex((dep) => !earlier.has(dep))
+  if (unknown !== -1) {
     const known = earlier.size === 0 ? 'no step' : [...earlier.keys()].join(', ')
     throw new FlowDefinitionError(
       'unknown_dep',
-      `The ${subject} depends on ${shown(unknown)}, but before it the flow has ${known}: define the dep first, or correct its name.`,
+      `The ${subject} depends on ${shown(deps[unknown])}, but before it the flow has ${known}: define the dep first, or correct its name.`,
     )
   }
   const twice = deps.find((dep, index) => deps.indexOf(dep) !== index)
@@ -84,6 +84,11 @@ const wholeFrom = (least: number, unit: string): Check => [
   `a whole number${unit}, ${least} or more`,
 ]
 
+const seconds: Check = [
+  (value) => typeof value === 'number' && value >= 0 && value <= longest,
+  'a number of seconds, 0 or more',
+]
+
 const oneOf = (...values: readonly string[]): Check => [
   (value) => values.includes(value as string),
   `one of ${values.join(', ')}`,
@@ -91,7 +96,7 @@ const oneOf = (...values: readonly string[]): Check => [
 
 const retryOptions = {
   maxAttempts: wholeFrom(1, ''),
-  baseDelay: wholeFrom(0, ' of seconds'),
+  baseDelay: seconds,
   timeout: wholeFrom(1, ' of seconds'),
 }
 

@@ -1,0 +1,195 @@
+import { describe, expect, it } from 'vitest'
+import { Flow, FlowDefinitionError, type FlowDefinitionErrorCode } from './index.ts'
+
+// as a JavaScript user sees it: the wrong programs below do not compile otherwise
+const Untyped = Flow as unknown as new (options: unknown) => { step(...args: unknown[]): any }
+const start = () => new Untyped({ slug: 'flow' }).step('a', () => 1)
+
+function mistake(define: () => unknown): FlowDefinitionError {
+  try {
+    define()
+  } catch (error) {
+    expect(error).toBeInstanceOf(FlowDefinitionError)
+    return error as FlowDefinitionError
+  }
+  throw new Error('the definition was accepted')
+}
+
+describe('a flow', () => {
+  it('keeps its steps in order, with what each was given', () => {
+    const read = () => 'text'
+    const count = ({ read }: { read: string }) => read.length
+    const flow = new Flow<string>({ slug: 'flow', maxAttempts: 2, startRole: 'anon' })
+      .step({ slug: 'read', timeout: 5, startDelay: 0 }, read)
+      .step('count', ['read'], count, { baseDelay: 0 })
+      .step('last', () => null)
+    expect(flow.slug).toBe('flow')
+    expect(flow.options).toEqual({ maxAttempts: 2, startRole: 'anon' })
+    expect([...flow.steps.keys()]).toEqual(['read', 'count', 'last'])
+    expect(flow.steps.get('read')).toEqual({
+      slug: 'read',
+      type: 'single',
+      deps: [],
+      options: { timeout: 5, startDelay: 0 },
+      handler: read,
+    })
+    expect(flow.steps.get('count')).toMatchObject({
+      deps: ['read'],
+      options: { baseDelay: 0 },
+      handler: count,
+    })
+    expect(flow.steps.get('last')).toMatchObject({ deps: [], options: {} })
+  })
+
+  it('is the same in either form', () => {
+    const handler = () => 1
+    const flow = new Flow({ slug: 'flow' }).step('a', handler)
+    const object = flow.step({ slug: 'b', dependsOn: ['a'], timeout: 9 }, handler)
+    const positional = flow.step('b', ['a'], handler, { timeout: 9 })
+    expect(object.steps).toEqual(positional.steps)
+  })
+
+  it('never changes', () => {
+    const first = new Flow({ slug: 'flow' }).step('a', () => 1)
+    const options = { timeout: 5 }
+    const deps: 'a'[] = ['a']
+    const one = first.step('b', deps, () => 2, options)
+    const other = first.step('c', () => 3)
+    options.timeout = 6
+    deps.pop()
+    expect([...first.steps.keys()]).toEqual(['a'])
+    expect([...one.steps.keys()]).toEqual(['a', 'b'])
+    expect([...other.steps.keys()]).toEqual(['a', 'c'])
+    expect(one.steps.get('b')).toMatchObject({ deps: ['a'], options: { timeout: 5 } })
+    for (const part of [
+      one.options,
+      one.steps.get('b'),
+      one.steps.get('b')?.deps,
+      one.steps.get('b')?.options,
+    ]) {
+      expect(Object.isFrozen(part)).toBe(true)
+    }
+  })
+
+  it('may have steps named like properties of every object', () => {
+    const flow = new Flow({ slug: 'constructor' })
+      .step('toString', () => 1)
+      .step('__proto__', ['toString'], () => 2)
+    expect([...flow.steps.keys()]).toEqual(['toString', '__proto__'])
+  })
+})
+
+describe('slugs', () => {
+  it.each(['a', '_', '_1', 'A9_z', 'Run', 'x'.repeat(128)])('%s is one', (slug) => {
+    expect(new Untyped({ slug }).step(slug, () => 1).steps.has(slug)).toBe(true)
+  })
+
+  it.each<[unknown, RegExp]>([
+    ['', /use letters/],
+    ['run', /input of a run/],
+    ['1a', /no digit at the start/],
+    ['a-b', /use letters/],
+    ['a b', /use letters/],
+    ['a\n', /use letters/],
+    ['é', /use letters/],
+    ["a'; drop table x; --", /use letters/],
+    ['x'.repeat(129), /129 characters/],
+    [undefined, /a slug is a string/],
+    [null, /a slug is a string/],
+    [7, /a slug is a string/],
+    [['a'], /a slug is a string/],
+  ])('%j is none', (slug, reason) => {
+    for (const define of [
+      () => new Untyped({ slug }),
+      () => start().step({ slug }, () => 1),
+      () => start().step(slug, ['a'], () => 1),
+    ]) {
+      expect(mistake(define)).toMatchObject({ code: 'invalid_slug', message: expect.stringMatching(reason) })
+    }
+  })
+})
+
+describe('a wrong definition', () => {
+  it.each<[FlowDefinitionErrorCode, () => unknown, RegExp]>([
+    [
+      'duplicate_step',
+      () => start().step('a', () => 1),
+      /already has a step 'a': give this one another slug/,
+    ],
+    ['unknown_dep', () => start().step('b', ['x', 'a'], () => 1), /depends on 'x', .* has a: define/],
+    ['unknown_dep', () => start().step('b', ['b'], () => 1), /depends on 'b'/],
+    ['unknown_dep', () => start().step({ slug: 'b', dependsOn: ['run'] }, () => 1), /depends on 'run'/],
+    ['unknown_dep', () => start().step('b', [undefined], () => 1), /depends on undefined/],
+    ['unknown_dep', () => new Untyped({ slug: 'f' }).step('b', ['a'], () => 1), /has no step/],
+    ['duplicate_dep', () => start().step('b', ['a', 'a'], () => 1), /'a' twice/],
+    ['invalid_handler', () => start().step('b'), /handler of step 'b' is undefined: give it a function/],
+    ['invalid_handler', () => start().step('b', ['a'], { timeout: 1 }), /is an object/],
+    ['invalid_handler', () => start().step({ slug: 'b' }, 'x'), /is 'x'/],
+    [
+      'invalid_option',
+      () => start().step({ slug: 'b', dependsOn: 'a' }, () => 1),
+      /dependsOn .* an array of slugs/,
+    ],
+    [
+      'invalid_option',
+      () => start().step({ slug: 'b', maxAttempt: 1 }, () => 1),
+      /no option 'maxAttempt': .*maxAttempts/,
+    ],
+    [
+      'invalid_option',
+      () => start().step({ slug: 'b', startRole: 'anon' }, () => 1),
+      /no option 'startRole'/,
+    ],
+    ['invalid_option', () => start().step({ slug: 'b', toString: 1 }, () => 1), /no option 'toString'/],
+    [
+      'invalid_option',
+      () => new Untyped({ slug: 'f', startDelay: 1 }),
+      /flow 'f' has no option 'startDelay'/,
+    ],
+    [
+      'invalid_option',
+      () => new Untyped({ slug: 'f', startRole: 'admin' }),
+      /one of service_role, authenticated, anon/,
+    ],
+    [
+      'invalid_option',
+      () => new Untyped({ slug: 'f', broadcast: true }),
+      /is true: .*watched, always, never/,
+    ],
+  ])('%s: %s', (code, define, message) => {
+    expect(mistake(define)).toMatchObject({ code, message: expect.stringMatching(message) })
+  })
+})
+
+describe('numbers', () => {
+  const define = (name: string, value: unknown) => start().step({ slug: 'b', [name]: value }, () => 1)
+  const none = [2_147_483_648, Number.NaN, Number.POSITIVE_INFINITY, '3', null, 3n, true]
+
+  it.each<[string, number]>([
+    ['maxAttempts', 1],
+    ['timeout', 1],
+    ['startDelay', 0],
+  ])('%s is a whole number, %d or more', (name, least) => {
+    for (const value of [least, least + 1, 2_147_483_647, undefined]) {
+      expect(define(name, value).steps.get('b').options[name]).toBe(value)
+    }
+    for (const value of [least - 1, 1.5, ...none]) {
+      expect(mistake(() => define(name, value)).code).toBe('invalid_option')
+    }
+  })
+
+  it('baseDelay is a number of seconds, fractions included', () => {
+    for (const value of [0, 0.25, 5, undefined]) {
+      expect(define('baseDelay', value).steps.get('b').options.baseDelay).toBe(value)
+    }
+    for (const value of [-0.1, ...none]) {
+      expect(mistake(() => define('baseDelay', value)).code).toBe('invalid_option')
+    }
+  })
+
+  it.each(['maxAttempts', 'baseDelay', 'timeout'])('%s is an option of the flow too', (name) => {
+    expect(mistake(() => new Untyped({ slug: 'f', [name]: -1 })).message).toMatch(
+      new RegExp(`^The option ${name} of flow 'f' is -1: make it a .*number`),
+    )
+  })
+})
