@@ -1,0 +1,69 @@
+-- Chapter 1: the two schemas, the clock, and the small rules that the other chapters use.
+--
+-- `pgflow` holds tables and engine and is never exposed. `pgflow_public` is what PostgREST exposes: thin functions that
+-- run as their caller. Every function pins an empty search_path; all grants and policies stand in the access chapter.
+
+create extension if not exists pgmq;
+
+create schema pgflow;
+create schema pgflow_public;
+
+comment on schema pgflow is 'Workflow engine: definitions, run-time state, functions that move runs forward. Not exposed.';
+comment on schema pgflow_public is 'The API of pgflow for clients; add it to the exposed schemas of your project.';
+
+-- The one clock of the engine. A test sets it: `set pgflow.now = '2030-01-01'`.
+create function pgflow.now()
+returns timestamptz
+language sql
+volatile
+set search_path = ''
+as $$
+  select coalesce(nullif(current_setting('pgflow.now', true), '')::timestamptz, clock_timestamp())
+$$;
+comment on function pgflow.now is 'The time, or what the setting pgflow.now says it is.';
+
+-- Whether a text can name a flow or a step.
+--   select pgflow.is_valid_slug('analyze_document');
+create function pgflow.is_valid_slug(slug text)
+returns boolean
+language sql
+immutable
+set search_path = ''
+as $$
+  select slug is not null
+     and slug <> 'run'
+     and length(slug) <= 128
+     and slug ~ '^[a-zA-Z_][a-zA-Z0-9_]*$'
+$$;
+comment on function pgflow.is_valid_slug is
+  'True for 1 to 128 letters, digits and underscores that do not begin with a digit; `run` is reserved.';
+
+-- Raises PT400 where a text cannot name a flow or a step.
+create function pgflow.assert_valid_slug(slug text)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if not pgflow.is_valid_slug(slug) then
+    raise exception using
+      errcode = 'PT400',
+      message = format('%s is not a valid slug', coalesce(to_json(left(slug, 140))::text, 'null')),
+      hint = 'Use 1 to 128 letters, digits and underscores, not a digit first, and not the reserved word "run".';
+  end if;
+end
+$$;
+
+-- Seconds to wait before the next attempt: base_delay * 2^attempts_count, a year at most.
+--   select pgflow.calculate_retry_delay(5, 1);  -- 10
+create function pgflow.calculate_retry_delay(base_delay numeric, attempts_count int)
+returns numeric
+language sql
+immutable
+set search_path = ''
+as $$
+  select least(base_delay * power(2::numeric, least(attempts_count, 30)), 31536000)
+$$;
+comment on function pgflow.calculate_retry_delay is
+  'Seconds before the next attempt after attempts_count attempts: base_delay * 2^attempts_count, a year at most.';

@@ -1,0 +1,209 @@
+-- Chapter 2: the tables. Definitions first, then run-time state, then the event log.
+--
+-- Statuses are text; what belongs to a status is an equality, so that no row can contradict itself.
+
+create table pgflow.flows (
+  flow_slug text primary key,
+  queue_name text not null unique,
+  opt_max_attempts int not null default 3,
+  opt_base_delay numeric not null default 5,
+  opt_timeout int not null default 60,
+  shape_hash text,
+  input_schema jsonb,
+  output_schema jsonb,
+  start_role text not null default 'service_role',
+  broadcast text not null default 'watched',
+  created_at timestamptz not null default now(),
+  constraint flow_slug_is_valid check (pgflow.is_valid_slug(flow_slug)),
+  constraint max_attempts_is_positive check (opt_max_attempts >= 1),
+  constraint base_delay_is_not_negative check (opt_base_delay >= 0),
+  constraint timeout_is_positive check (opt_timeout >= 1),
+  constraint start_role_is_known check (start_role in ('service_role', 'authenticated', 'anon')),
+  constraint broadcast_is_known check (broadcast in ('watched', 'always', 'never'))
+);
+comment on table pgflow.flows is 'A flow: an immutable definition, its defaults in seconds, and who may start it.';
+
+create table pgflow.flow_aliases (
+  alias text primary key,
+  flow_slug text not null references pgflow.flows,
+  constraint alias_is_valid check (pgflow.is_valid_slug(alias))
+);
+create index flow_aliases_by_flow on pgflow.flow_aliases (flow_slug);
+comment on table pgflow.flow_aliases is 'A stable name that points to the newest version of a flow.';
+
+create table pgflow.steps (
+  flow_slug text not null references pgflow.flows,
+  step_slug text not null,
+  step_index int not null,
+  step_type text not null default 'single',
+  deps_count int not null,
+  opt_max_attempts int,
+  opt_base_delay numeric,
+  opt_timeout int,
+  opt_start_delay int,
+  run_if jsonb,
+  run_unless jsonb,
+  when_unmet text not null default 'skip-cascade',
+  when_exhausted text not null default 'fail',
+  map_source text,
+  map_path text,
+  input_schema jsonb,
+  output_schema jsonb,
+  created_at timestamptz not null default now(),
+  primary key (flow_slug, step_slug),
+  constraint step_index_is_unique unique (flow_slug, step_index),
+  constraint step_slug_is_valid check (pgflow.is_valid_slug(step_slug)),
+  constraint step_type_is_known check (step_type in ('single', 'map')),
+  constraint only_maps_have_a_source check ((step_type = 'map') = (map_source is not null)),
+  constraint deps_count_is_not_negative check (deps_count >= 0),
+  constraint max_attempts_is_positive check (opt_max_attempts >= 1),
+  constraint base_delay_is_not_negative check (opt_base_delay >= 0),
+  constraint timeout_is_positive check (opt_timeout >= 1),
+  constraint start_delay_is_not_negative check (opt_start_delay >= 0),
+  constraint when_unmet_is_known check (when_unmet in ('fail', 'skip', 'skip-cascade')),
+  constraint when_exhausted_is_known check (when_exhausted in ('fail', 'skip', 'skip-cascade'))
+);
+comment on table pgflow.steps is 'A node of a flow''s DAG; an option that is null is the flow''s.';
+
+create table pgflow.deps (
+  flow_slug text not null,
+  dep_slug text not null,
+  step_slug text not null,
+  primary key (flow_slug, dep_slug, step_slug),
+  foreign key (flow_slug, dep_slug) references pgflow.steps,
+  foreign key (flow_slug, step_slug) references pgflow.steps,
+  constraint no_step_waits_for_itself check (dep_slug <> step_slug)
+);
+create index deps_by_step on pgflow.deps (flow_slug, step_slug);
+comment on table pgflow.deps is 'An edge of a flow''s DAG: step_slug waits for dep_slug.';
+
+create table pgflow.runs (
+  run_id uuid primary key default gen_random_uuid(),
+  flow_slug text not null references pgflow.flows,
+  status text not null default 'started',
+  input jsonb not null,
+  output jsonb,
+  error text,
+  remaining_steps int not null,
+  owner_id uuid,
+  idempotency_key text,
+  metadata jsonb,
+  started_at timestamptz not null,
+  completed_at timestamptz,
+  failed_at timestamptz,
+  cancelled_at timestamptz,
+  constraint status_is_known check (status in ('started', 'completed', 'failed', 'cancelled')),
+  constraint completed_has_its_time check ((status = 'completed') = (completed_at is not null)),
+  constraint completed_has_an_output check ((status = 'completed') = (output is not null)),
+  constraint failed_has_its_time check ((status = 'failed') = (failed_at is not null)),
+  constraint cancelled_has_its_time check ((status = 'cancelled') = (cancelled_at is not null)),
+  constraint failed_has_an_error check (status <> 'failed' or error is not null),
+  constraint remaining_steps_is_not_negative check (remaining_steps >= 0),
+  constraint completed_has_no_steps_left check (status <> 'completed' or remaining_steps = 0)
+) with (fillfactor = 80);
+create index runs_by_flow on pgflow.runs (flow_slug, started_at);
+create index runs_by_owner on pgflow.runs (owner_id, started_at) where owner_id is not null;
+create unique index runs_by_idempotency_key on pgflow.runs (flow_slug, owner_id, idempotency_key)
+  nulls not distinct where idempotency_key is not null;
+comment on table pgflow.runs is 'One execution of a flow.';
+
+create table pgflow.step_states (
+  run_id uuid not null references pgflow.runs on delete cascade,
+  step_slug text not null,
+  flow_slug text not null,
+  status text not null default 'created',
+  remaining_deps int not null,
+  remaining_tasks int,
+  initial_tasks int,
+  output jsonb,
+  error text,
+  skip_reason text,
+  progress jsonb,
+  retries int not null default 0,
+  retry_at timestamptz,
+  created_at timestamptz not null,
+  started_at timestamptz,
+  completed_at timestamptz,
+  failed_at timestamptz,
+  skipped_at timestamptz,
+  primary key (run_id, step_slug),
+  foreign key (flow_slug, step_slug) references pgflow.steps,
+  constraint status_is_known check (status in ('created', 'started', 'completed', 'failed', 'skipped', 'cancelled')),
+  constraint created_is_not_started check (status <> 'created' or started_at is null),
+  constraint started_has_its_time check (status not in ('started', 'completed') or started_at is not null),
+  constraint started_has_no_deps_left check (status not in ('started', 'completed') or remaining_deps = 0),
+  constraint completed_has_its_time check ((status = 'completed') = (completed_at is not null)),
+  constraint completed_has_an_output check ((status = 'completed') = (output is not null)),
+  constraint failed_has_its_time check ((status = 'failed') = (failed_at is not null)),
+  constraint failed_has_an_error check (status <> 'failed' or error is not null),
+  constraint skipped_has_its_time check ((status = 'skipped') = (skipped_at is not null)),
+  constraint skipped_has_a_reason check ((status = 'skipped') = (skip_reason is not null)),
+  constraint remaining_deps_is_not_negative check (remaining_deps >= 0),
+  constraint remaining_tasks_is_not_negative check (remaining_tasks between 0 and initial_tasks),
+  constraint retries_is_not_negative check (retries >= 0)
+) with (fillfactor = 80);
+create index step_states_by_step on pgflow.step_states (flow_slug, step_slug);
+comment on table pgflow.step_states is 'A step within a run. retries counts failed attempts that were followed by another.';
+
+create table pgflow.step_tasks (
+  run_id uuid not null,
+  step_slug text not null,
+  task_index int not null,
+  flow_slug text not null,
+  message_id bigint not null,
+  status text not null default 'queued',
+  attempts_count int not null default 0,
+  input jsonb,
+  output jsonb,
+  error_message text,
+  queued_at timestamptz not null,
+  started_at timestamptz,
+  completed_at timestamptz,
+  failed_at timestamptz,
+  last_worker_id uuid,
+  primary key (run_id, step_slug, task_index),
+  foreign key (run_id, step_slug) references pgflow.step_states on delete cascade,
+  constraint status_is_known check (status in ('queued', 'started', 'completed', 'failed', 'skipped', 'cancelled')),
+  constraint started_has_its_time check (status <> 'started' or started_at is not null),
+  constraint started_has_an_attempt check (status <> 'started' or attempts_count > 0),
+  constraint completed_has_its_time check ((status = 'completed') = (completed_at is not null)),
+  constraint failed_has_its_time check ((status = 'failed') = (failed_at is not null)),
+  constraint failed_has_an_error check (status <> 'failed' or error_message is not null),
+  constraint attempts_count_is_not_negative check (attempts_count >= 0)
+) with (fillfactor = 80);
+comment on table pgflow.step_tasks is
+  'A unit of work. Its message in the flow''s queue carries ids only; a single step''s output is kept in its step state.';
+
+create table pgflow.run_events (
+  run_id uuid not null references pgflow.runs on delete cascade,
+  seq bigint not null,
+  type text not null,
+  step_slug text,
+  at timestamptz not null,
+  data jsonb not null default '{}',
+  primary key (run_id, seq),
+  constraint seq_is_positive check (seq > 0),
+  constraint type_is_known check (type in (
+    'run:started', 'run:completed', 'run:failed', 'run:cancelled', 'run:retried',
+    'step:started', 'step:progress', 'step:retrying', 'step:completed', 'step:failed', 'step:skipped', 'step:cancelled'
+  )),
+  constraint step_events_name_their_step check ((type like 'step:%') = (step_slug is not null))
+);
+comment on table pgflow.run_events is
+  'The log: one row for each transition of a run or step, numbered 1, 2, 3 … within the run, without gaps.';
+
+create table pgflow.run_watches (
+  run_id uuid primary key references pgflow.runs on delete cascade,
+  watched_until timestamptz not null
+);
+comment on table pgflow.run_watches is 'Runs that somebody looks at, and until when: only these are broadcast.';
+
+create table pgflow.workers (
+  worker_id uuid primary key,
+  name text not null,
+  flow_slugs text[] not null,
+  started_at timestamptz not null,
+  last_heartbeat_at timestamptz not null,
+  stopped_at timestamptz
+);
+comment on table pgflow.workers is 'Processes that take tasks, for people to look at; leases do not depend on it.';

@@ -1,0 +1,142 @@
+-- Chapter 3: the queues. All that the engine asks of pgmq stands here.
+--
+-- A message carries ids only. Its invisibility is the task's lease: a dead worker's messages reappear by themselves.
+-- Nobody waits for a message's lock (`skip locked` everywhere), so that messages take no part in the lock order. What is
+-- skipped that way heals at the next claim, which archives a message whose task is closed.
+
+create type pgflow.step_key as (
+  run_id uuid,
+  step_slug text
+);
+
+create type pgflow.message as (
+  queue_name text,
+  msg_id bigint,
+  read_ct int,
+  run_id uuid,
+  step_slug text,
+  task_index int
+);
+
+-- The queue of a new flow: its slug where that is safe, else a shortened and hashed name. pgmq folds case, allows 47
+-- characters, and the queue must not be somebody else's.
+create function pgflow.queue_name_for(flow_slug text)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select case
+    when flow_slug ~ '^[a-z_][a-z0-9_]{0,46}$'
+     and not exists (select from pgmq.list_queues() q where lower(q.queue_name) = flow_slug)
+    then flow_slug
+    else left(lower(flow_slug), 30) || '_' || left(md5(flow_slug), 16)
+  end
+$$;
+
+-- Creates the tasks of steps that have started at `now`, and sends their messages, visible after the steps' own delay
+-- plus `delay` seconds.
+create function pgflow.create_tasks(steps pgflow.step_key[], now timestamptz, delay int default 0)
+returns void
+language sql
+set search_path = ''
+as $$
+  with
+    task as (
+      select k.run_id, k.step_slug, 0 as task_index, s.flow_slug, f.queue_name,
+             coalesce(s.opt_start_delay, 0) + create_tasks.delay as delay,
+             row_number() over (order by k.run_id, s.step_index) as n
+      from unnest(create_tasks.steps) k
+      join pgflow.step_states ss using (run_id, step_slug)
+      join pgflow.steps s using (flow_slug, step_slug)
+      join pgflow.flows f using (flow_slug)
+    ),
+    batch as (
+      select t.queue_name, t.delay,
+             array_agg(t.n order by t.n) as numbers,
+             array_agg(
+               jsonb_build_object(
+                 'flow_slug', t.flow_slug, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', t.task_index
+               ) order by t.n
+             ) as messages
+      from task t
+      group by t.queue_name, t.delay
+    ),
+    sent as (
+      select m.n, m.msg_id
+      from batch b
+      cross join lateral rows from (unnest(b.numbers), pgmq.send_batch(b.queue_name, b.messages, b.delay)) as m (n, msg_id)
+    )
+  insert into pgflow.step_tasks (run_id, step_slug, task_index, flow_slug, message_id, queued_at)
+  select t.run_id, t.step_slug, t.task_index, t.flow_slug, sent.msg_id, create_tasks.now
+  from task t
+  join sent using (n)
+$$;
+
+-- Archives messages of one queue; those that somebody holds at the moment are left to the next claim.
+create function pgflow.archive_messages(queue_name text, msg_ids bigint[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  free bigint[];
+begin
+  execute format('select array_agg(m.msg_id) from (
+    select q.msg_id from pgmq.%I q where q.msg_id = any ($1) for update skip locked
+  ) m', 'q_' || queue_name) into free using msg_ids;
+  perform pgmq.archive(queue_name, free);
+end
+$$;
+
+-- Hides messages of one queue, each until its own time; those that somebody holds at the moment are left as they are.
+create function pgflow.hide_messages(queue_name text, msg_ids bigint[], until timestamptz[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  execute format('
+    with hidden as (select * from unnest($1, $2) as h (msg_id, until)),
+         free as (select q.msg_id from pgmq.%1$I q join hidden using (msg_id) for update of q skip locked)
+    update pgmq.%1$I q
+    set vt = hidden.until
+    from hidden join free using (msg_id)
+    where q.msg_id = hidden.msg_id', 'q_' || queue_name) using msg_ids, until;
+end
+$$;
+
+-- Reads up to `quantity` visible messages of the flows' queues and hides each for `lease` seconds. The queues are asked
+-- in random order, so that a long one does not starve the others. What is in a queue but is not ours is ignored.
+create function pgflow.read_messages(flow_slugs text[], quantity int, lease int)
+returns pgflow.message[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+  queue text;
+  found_here pgflow.message[];
+  messages pgflow.message[] := '{}';
+begin
+  if quantity is null or lease is null or lease < 1 then
+    raise exception using
+      errcode = 'PT400',
+      message = 'quantity and lease must be numbers',
+      hint = 'Give quantity as a number of tasks and lease in seconds, at least 1.';
+  end if;
+  for queue in
+    select f.queue_name from pgflow.flows f where f.flow_slug = any (flow_slugs) order by random()
+  loop
+    exit when cardinality(messages) >= quantity;
+    select array_agg(row(
+             queue, m.msg_id, m.read_ct,
+             m.message ->> 'run_id', m.message ->> 'step_slug', m.message ->> 'task_index'
+           )::pgflow.message order by m.msg_id)
+    into found_here
+    from pgmq.read(queue, lease, quantity - cardinality(messages)) m
+    where m.message ?& array['run_id', 'step_slug', 'task_index'];
+    messages := messages || found_here;
+  end loop;
+  return messages;
+end
+$$;

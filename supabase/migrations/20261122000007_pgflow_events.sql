@@ -1,0 +1,195 @@
+-- Chapter 7: every transition becomes an event.
+--
+-- Statement-level triggers on runs and step_states write the log, so that no transition can be forgotten, by
+-- hand-written SQL either. They hold the runs' locks: `seq` goes on from the run's last event, without gaps.
+
+-- The number of the last event of a run, 0 where it has none.
+create function pgflow.last_seq(run_id uuid)
+returns bigint
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(max(e.seq), 0) from pgflow.run_events e where e.run_id = last_seq.run_id
+$$;
+
+-- Appends the events of runs: 'run:started' for a new one, else what its status became.
+create function pgflow.append_run_events(run_ids uuid[])
+returns void
+language sql
+set search_path = ''
+as $$
+  insert into pgflow.run_events (run_id, seq, type, at, data)
+  select r.run_id, pgflow.last_seq(r.run_id) + 1, 'run:' || r.status,
+         case r.status
+           when 'started' then r.started_at
+           when 'completed' then r.completed_at
+           when 'failed' then r.failed_at
+           when 'cancelled' then r.cancelled_at
+         end,
+         case when r.status in ('failed', 'cancelled') then jsonb_build_object('error', r.error) else '{}' end
+  from pgflow.runs r
+  where r.run_id = any (append_run_events.run_ids)
+$$;
+
+create function pgflow.tg_runs__after_insert()
+returns trigger
+language plpgsql
+security definer -- whoever changes a run writes its log
+set search_path = ''
+as $$
+begin
+  perform pgflow.append_run_events(array_agg(n.run_id)) from new_rows n having count(*) > 0;
+  return null;
+end
+$$;
+
+create trigger _900_events_of_insert after insert on pgflow.runs
+  referencing new table as new_rows
+  for each statement execute function pgflow.tg_runs__after_insert();
+
+create function pgflow.tg_runs__after_update()
+returns trigger
+language plpgsql
+security definer -- whoever changes a run writes its log
+set search_path = ''
+as $$
+begin
+  perform pgflow.append_run_events(array_agg(n.run_id))
+  from new_rows n join old_rows o using (run_id)
+  where n.status <> o.status
+  having count(*) > 0;
+  return null;
+end
+$$;
+
+create trigger _900_events_of_update after update on pgflow.runs
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function pgflow.tg_runs__after_update();
+
+-- Appends the events of step states: (run_id, step_slug) with what they became, in the order in which things happen:
+-- a step ends before others start.
+create type pgflow.step_transition as (
+  run_id uuid,
+  step_slug text,
+  type text
+);
+
+create function pgflow.append_step_events(transitions pgflow.step_transition[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  now timestamptz;
+begin
+  -- The engine holds these locks already; hand-written SQL gets them here.
+  perform from pgflow.runs r
+  where r.run_id in (select t.run_id from unnest(transitions) t)
+  order by r.run_id
+  for no key update;
+  now := pgflow.now();
+
+  insert into pgflow.run_events (run_id, seq, type, step_slug, at, data)
+  select ss.run_id,
+         pgflow.last_seq(ss.run_id) + row_number() over (
+           partition by ss.run_id
+           order by array_position(
+             array['step:completed', 'step:failed', 'step:skipped', 'step:cancelled', 'step:retrying', 'step:progress'],
+             t.type
+           ) nulls last, s.step_index
+         ),
+         t.type, ss.step_slug,
+         coalesce(
+           case t.type
+             when 'step:started' then ss.started_at
+             when 'step:completed' then ss.completed_at
+             when 'step:failed' then ss.failed_at
+             when 'step:skipped' then ss.skipped_at
+           end,
+           now
+         ),
+         case t.type
+           when 'step:started' then jsonb_build_object('initial_tasks', ss.initial_tasks)
+           when 'step:failed' then jsonb_build_object('error', ss.error)
+           when 'step:skipped' then jsonb_build_object('skip_reason', ss.skip_reason)
+           when 'step:retrying' then
+             jsonb_build_object('error', ss.error, 'retries', ss.retries, 'retry_at', ss.retry_at)
+           when 'step:progress' then jsonb_build_object('progress', ss.progress)
+           else '{}'
+         end
+  from unnest(transitions) t
+  join pgflow.step_states ss using (run_id, step_slug)
+  join pgflow.steps s using (flow_slug, step_slug);
+end
+$$;
+
+create function pgflow.tg_step_states__after_insert()
+returns trigger
+language plpgsql
+security definer -- whoever changes a step state writes its run's log
+set search_path = ''
+as $$
+begin
+  perform pgflow.append_step_events(array_agg(row(n.run_id, n.step_slug, 'step:' || n.status)::pgflow.step_transition))
+  from new_rows n
+  where n.status <> 'created'
+  having count(*) > 0;
+  return null;
+end
+$$;
+
+create trigger _900_events_of_insert after insert on pgflow.step_states
+  referencing new table as new_rows
+  for each statement execute function pgflow.tg_step_states__after_insert();
+
+create function pgflow.tg_step_states__after_update()
+returns trigger
+language plpgsql
+security definer -- whoever changes a step state writes its run's log
+set search_path = ''
+as $$
+begin
+  perform pgflow.append_step_events(array_agg(row(n.run_id, n.step_slug, kind.type)::pgflow.step_transition))
+  from new_rows n
+  join old_rows o using (run_id, step_slug)
+  cross join lateral (
+    select case
+      when n.status <> o.status and n.status <> 'created' then 'step:' || n.status
+      when n.status <> o.status then null
+      when n.retries > o.retries then 'step:retrying'
+      when n.progress is distinct from o.progress then 'step:progress'
+    end
+  ) as kind (type)
+  where kind.type is not null
+  having count(*) > 0;
+  return null;
+end
+$$;
+
+create trigger _900_events_of_update after update on pgflow.step_states
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function pgflow.tg_step_states__after_update();
+
+-- Events as clients see them, one flat object each. Outputs are stored once, with their run or step, and join here;
+-- above 16 KB the event says `output_omitted` instead.
+create view pgflow.run_event_records
+with (security_invoker = true)
+as
+select e.run_id, e.seq,
+       jsonb_build_object('seq', e.seq, 'type', e.type, 'step_slug', e.step_slug, 'at', e.at)
+       || e.data
+       || case
+            when source.output is null then '{}'
+            when octet_length(source.output::text) > 16384 then '{"output_omitted": true}'
+            else jsonb_build_object('output', source.output)
+          end as event
+from pgflow.run_events e
+left join lateral (
+  select ss.output from pgflow.step_states ss
+  where e.type = 'step:completed' and ss.run_id = e.run_id and ss.step_slug = e.step_slug
+  union all
+  select r.output from pgflow.runs r
+  where e.type = 'run:completed' and r.run_id = e.run_id
+) source on true;
+comment on view pgflow.run_event_records is 'The events of runs as clients see them.';
