@@ -31,7 +31,7 @@ create table auth.sessions (
 create table auth.refresh_tokens (
   token text primary key,
   session_id uuid not null references auth.sessions (id) on delete cascade,
-  revoked boolean not null default false,
+  used_at timestamptz,
   created_at timestamptz
 );
 

@@ -2,9 +2,12 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { bootstrap } from './bootstrap.ts'
+import { messageOf } from './errors.ts'
+import { startGateway } from './gateway.ts'
 import { migrate } from './migrate.ts'
 import { HOST } from './ports.ts'
 import { type Postgres, startPostgres } from './postgres.ts'
+import { type Realtime, startRealtime } from './realtime/index.ts'
 import { createKeys, derive, signToken } from './tokens.ts'
 
 export interface LocalSupabaseOptions {
@@ -51,6 +54,8 @@ export interface LocalSupabase extends AsyncDisposable {
    * @throws {LocalSupabaseError} naming file and line
    */
   migrate(folder: string): Promise<string[]>
+  /** For tests of what may go wrong with broadcasts. */
+  realtime: Realtime
   /** For tests of crashes. */
   postgres: Pick<Postgres, 'pid' | 'kill' | 'start' | 'restart'>
   /** Stops everything and removes what is temporary; may be called again. */
@@ -66,35 +71,86 @@ export interface LocalSupabase extends AsyncDisposable {
  * const supabase = createClient(stack.url, stack.publishableKey)
  */
 export async function startLocalSupabase(options: LocalSupabaseOptions = {}): Promise<LocalSupabase> {
-  const { dataDir, signal, log = () => {}, fsync = true, migrations = [] } = options
-  signal?.throwIfAborted()
+  options.signal?.throwIfAborted()
+  const stoppers: Stopper[] = []
+  const stop = once(() => stopAll(stoppers))
+  try {
+    const stack = await startParts(options, stoppers)
+    for (const folder of options.migrations ?? []) await stack.migrate(folder)
+    options.signal?.throwIfAborted()
+    stopOnAbort(options, stoppers, stop)
+    return Object.assign(stack, { stop, [Symbol.asyncDispose]: stop })
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+type Stopper = () => Promise<void> | void
+type Parts = Omit<LocalSupabase, 'stop' | typeof Symbol.asyncDispose>
+
+/** Starts one part after the other; each leaves behind what stops it. */
+async function startParts(options: LocalSupabaseOptions, stoppers: Stopper[]): Promise<Parts> {
+  const { dataDir, log = () => {}, fsync = true, schemas = ['public', 'pgflow_public'] } = options
   const jwtSecret = dataDir ? await keptSecret(dataDir) : newSecret()
   const password = derive(jwtSecret, 'database', 32)
   const keys = await createKeys(jwtSecret)
   const postgres = await startPostgres({ port: options.databasePort, dataDir, password, fsync, log })
-  const owner = { ...postgres.admin, user: 'postgres' }
-  const stack: LocalSupabase = {
-    url: '',
+  stoppers.push(() => postgres.stop())
+  await bootstrap(postgres, password)
+  const { admin } = postgres
+  const owner = { ...admin, user: 'postgres' }
+  const realtime = startRealtime({ database: admin, jwtSecret, keys, log })
+  stoppers.push(() => realtime.stop())
+  const gateway = await startGateway({ port: options.port, admin, schemas, jwtSecret, keys, realtime, log })
+  stoppers.push(() => gateway.stop())
+  return {
+    url: gateway.url,
     anonKey: keys.anonKey,
     serviceRoleKey: keys.serviceRoleKey,
     publishableKey: keys.publishable,
     secretKey: keys.secret,
     jwtSecret,
     dbUrl: databaseUrl(owner),
-    adminDbUrl: databaseUrl(postgres.admin),
+    adminDbUrl: databaseUrl(admin),
     signToken: (claims) => signToken(jwtSecret, claims),
-    migrate: (folder) => migrate({ folder, admin: postgres.admin, owner }),
+    migrate: (folder) => migrate({ folder, admin, owner }),
+    realtime,
     postgres,
-    stop: () => postgres.stop(),
-    [Symbol.asyncDispose]: () => postgres.stop(),
   }
-  try {
-    await bootstrap(postgres, password)
-    for (const folder of migrations) await stack.migrate(folder)
-    return stack
-  } catch (error) {
-    await stack.stop()
-    throw error
+}
+
+/** Stops the parts, the last one first, all of them even if one fails. */
+async function stopAll(stoppers: Stopper[]): Promise<void> {
+  const failures: unknown[] = []
+  for (const stopper of stoppers.reverse()) {
+    try {
+      await stopper()
+    } catch (error) {
+      failures.push(error)
+    }
+  }
+  if (failures.length > 0) throw failures[0]
+}
+
+function stopOnAbort(
+  { signal, log }: LocalSupabaseOptions,
+  stoppers: Stopper[],
+  stop: () => Promise<void>,
+): void {
+  if (!signal) return
+  const onAbort = () => {
+    stop().catch((error) => log?.(`stop: ${messageOf(error)}`))
+  }
+  signal.addEventListener('abort', onAbort, { once: true })
+  stoppers.push(() => signal.removeEventListener('abort', onAbort))
+}
+
+function once<T>(run: () => Promise<T>): () => Promise<T> {
+  let result: Promise<T> | undefined
+  return () => {
+    result ??= run()
+    return result
   }
 }
 
