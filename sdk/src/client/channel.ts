@@ -1,0 +1,137 @@
+import { hangUpLater } from './socket.ts'
+import type { WireEvent } from './store.ts'
+import type { ChannelLike, SupabaseLike } from './supabase.ts'
+import { backOff } from './timing.ts'
+
+export interface ChannelHandlers {
+  /** Broadcast events, perhaps not all there were. */
+  receive(events: readonly WireEvent[]): void
+  /** From now on broadcasts come; what was before may have been lost. */
+  joined(): void
+  /** No broadcasts come for now. */
+  lost(): void
+}
+
+/** So many times in a row a channel may be refused before it is left alone: each costs the socket five seconds. */
+const refusalsAllowed = 2
+
+/**
+ * Keeps the private channel of one run joined. supabase-js joins again by itself after an error; after a close (token
+ * expired, permission checked again, server overloaded) the channel is dead, and a new one is built.
+ */
+export class RunChannel {
+  readonly #supabase: SupabaseLike
+  readonly #topic: string
+  readonly #handlers: ChannelHandlers
+  #wanted = false
+  #joined = false
+  #refusals = 0
+  #failures = 0
+  #channel: ChannelLike | undefined
+  #timer: ReturnType<typeof setTimeout> | undefined
+
+  constructor(supabase: SupabaseLike, runId: string, handlers: ChannelHandlers) {
+    this.#supabase = supabase
+    this.#topic = `pgflow:run:${runId}`
+    this.#handlers = handlers
+  }
+
+  get joined(): boolean {
+    return this.#joined
+  }
+
+  /** Whether broadcasts may come, now or later. */
+  get wanted(): boolean {
+    return this.#wanted
+  }
+
+  open(): void {
+    this.#wanted = true
+    this.#refusals = 0
+    void this.#subscribe()
+  }
+
+  /** Leaves at once; the promise is settled when nothing of it is left. */
+  async close(): Promise<void> {
+    this.#wanted = false
+    await this.#leave()
+  }
+
+  /** A fresh join wakes up a server that has stopped to deliver. */
+  async renew(): Promise<void> {
+    await this.#leave()
+    if (this.#wanted) await this.#subscribe()
+  }
+
+  /** The token may have been renewed while timers slept. */
+  async refreshToken(): Promise<void> {
+    // Without a token the join is refused, and tried again; there is nobody to tell.
+    await this.#supabase.realtime.setAuth().catch(() => undefined)
+  }
+
+  async #subscribe(): Promise<void> {
+    // Without it, the first join may go out before supabase-js knows the user's token.
+    await this.refreshToken()
+    if (!this.#wanted || this.#channel !== undefined) return
+    try {
+      this.#channel = this.#build()
+      this.#channel.subscribe(this.#changed(this.#channel))
+    } catch {
+      // There is no WebSocket here. Polling does it, but there may be one later (a polyfill, a network).
+      void this.#leave()
+      this.#subscribeLater()
+    }
+  }
+
+  #build(): ChannelLike {
+    const config = { private: true, broadcast: { replication_ready: true } }
+    return this.#supabase
+      .channel(this.#topic, { config })
+      .on('broadcast', { event: 'run_events' }, ({ payload }) => {
+        this.#handlers.receive((payload as { events?: WireEvent[] } | undefined)?.events ?? [])
+      })
+      .on('system', {}, ({ status }) => {
+        if (status === 'ok') this.#handlers.joined()
+      })
+  }
+
+  #changed(channel: ChannelLike) {
+    return (status: string, error?: Error) => {
+      if (channel !== this.#channel) return
+      this.#joined = status === 'SUBSCRIBED'
+      if (this.#joined) {
+        this.#refusals = 0
+        this.#failures = 0
+        return this.#handlers.joined()
+      }
+      if (status === 'CLOSED') {
+        this.#channel = undefined
+        this.#subscribeLater()
+      } else if (error?.message.startsWith('Unauthorized') && ++this.#refusals >= refusalsAllowed) {
+        void this.close()
+      } else {
+        void this.refreshToken()
+        // A join sent while the socket was closing is never answered, and never repeated without a socket.
+        if (status === 'TIMED_OUT') this.#supabase.realtime.connect()
+      }
+      this.#handlers.lost()
+    }
+  }
+
+  #subscribeLater(): void {
+    clearTimeout(this.#timer)
+    this.#failures++
+    this.#timer = setTimeout(() => void this.#subscribe(), backOff(this.#failures))
+  }
+
+  async #leave(): Promise<void> {
+    clearTimeout(this.#timer)
+    this.#joined = false
+    const channel = this.#channel
+    if (channel === undefined) return
+    this.#channel = undefined
+    // It came from this client, whose type of channels is not known here.
+    await this.#supabase.removeChannel(channel as never)
+    hangUpLater(this.#supabase)
+  }
+}

@@ -1,0 +1,208 @@
+import { createNanoEvents } from 'nanoevents'
+import { getRun, getRunEvents, pageSize } from './api.ts'
+import { RunChannel } from './channel.ts'
+import { isRefusal, type PgflowError } from './errors.ts'
+import { isOver, RunStore, type WireEvent } from './store.ts'
+import type { SupabaseLike } from './supabase.ts'
+import { onWake, pollDelay } from './timing.ts'
+import type { RunEvent, RunSnapshot } from './types.ts'
+
+interface LiveEvents {
+  /** The log is known; nothing has been applied yet. */
+  loaded: () => void
+  applied: (event: RunEvent) => void
+  refused: (error: PgflowError) => void
+}
+
+/** So many polls in a row may find what the channel should have brought, before it is joined anew. */
+const lossesAllowed = 2
+
+/**
+ * Keeps one run current while somebody holds it, and until the run is over. The log in the database is the truth: it is
+ * read at the start, after each join, on a gap, on waking up and now and then. The channel only makes it fast.
+ */
+export class Live {
+  readonly events = createNanoEvents<LiveEvents>()
+  readonly #supabase: SupabaseLike
+  readonly #store: RunStore
+  readonly #channel: RunChannel
+  #holders = 0
+  #running = false
+  #left: Promise<void> | undefined
+  #unwake: (() => void) | undefined
+  #timer: ReturnType<typeof setTimeout> | undefined
+  #reading: Promise<void> | undefined
+  #readAgain = false
+  #failures = 0
+  #idle = 0
+  #losses = 0
+  /** Whether the last reading found events that nobody had told of. */
+  #news = false
+
+  constructor(supabase: SupabaseLike, snapshot: RunSnapshot) {
+    this.#supabase = supabase
+    this.#store = new RunStore(snapshot)
+    this.#channel = new RunChannel(supabase, snapshot.run_id, {
+      receive: (events) => this.#receive(events),
+      joined: () => this.#hurry(),
+      lost: () => this.#lost(),
+    })
+  }
+
+  get snapshot(): RunSnapshot {
+    return this.#store.snapshot
+  }
+
+  /** The events that made the run what it is now; `undefined` until the log has been read. */
+  get standing(): RunEvent[] | undefined {
+    return this.#store.loaded ? this.#store.standing : undefined
+  }
+
+  /** Takes a snapshot that somebody has fetched; settled when this run is as new, or cannot be for now. */
+  async adopt(snapshot: RunSnapshot): Promise<void> {
+    if (!this.#running) this.#store.restart(snapshot)
+    if (this.snapshot.seq < snapshot.seq) await this.#read()
+    // A run that was over may have been retried.
+    if (this.#holders > 0) this.#start()
+  }
+
+  /** Keeps the run current until the returned function has been called, as often as it was asked for. */
+  hold(): () => void {
+    this.#holders++
+    this.#start()
+    let held = true
+    return () => {
+      if (!held) return
+      held = false
+      this.#holders--
+      if (this.#holders === 0) this.#stop()
+    }
+  }
+
+  /** Settled when the channel is left, if nobody holds the run. */
+  async left(): Promise<void> {
+    if (!this.#running) await this.#left
+  }
+
+  #start(): void {
+    if (this.#running || (isOver(this.snapshot) && this.#store.loaded)) return
+    this.#running = true
+    if (!isOver(this.snapshot)) {
+      this.#channel.open()
+      this.#unwake = onWake(() => void this.#channel.refreshToken().then(() => this.#hurry()))
+    }
+    this.#hurry()
+  }
+
+  #stop(): void {
+    if (!this.#running) return
+    this.#running = false
+    clearTimeout(this.#timer)
+    this.#unwake?.()
+    this.#left = this.#channel.close()
+  }
+
+  #receive(events: readonly WireEvent[]): void {
+    this.#losses = 0
+    this.#store.add(events)
+    // The log is being read, and its end is looked at when it is there.
+    if (!this.#store.loaded) return
+    this.#deliver()
+    // A message without events, or beyond a gap, says that there is something to read.
+    if (events.length === 0 || this.#store.missing) this.#hurry()
+    else if (this.#store.closed) this.#stop()
+    else if (isOver(this.snapshot)) this.#hurry()
+  }
+
+  /** Applies, then tells: what a listener sees of the run is never older than its event. */
+  #deliver(): void {
+    for (let event = this.#store.next(); event !== undefined; event = this.#store.next()) {
+      this.events.emit('applied', event)
+    }
+  }
+
+  #lost(): void {
+    this.#idle = 0
+    if (this.#reading === undefined) this.#schedule()
+  }
+
+  /** Something has happened: what there is to know is read at once, and looked for more often. */
+  #hurry(): void {
+    if (!this.#running) return
+    this.#idle = 0
+    void this.#read()
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer)
+    if (!this.#running) return
+    const behind = this.#store.missing !== undefined
+    const state = { failures: this.#failures, idle: this.#idle, behind, joined: this.#channel.joined }
+    this.#timer = setTimeout(() => void this.#poll(), pollDelay(state))
+  }
+
+  async #poll(): Promise<void> {
+    const { joined } = this.#channel
+    await this.#read()
+    if (!joined || !this.#news || ++this.#losses < lossesAllowed) return
+    this.#losses = 0
+    await this.#channel.renew()
+  }
+
+  /** Reads the log to its end; whoever asks meanwhile has it read once more. */
+  #read(): Promise<void> {
+    this.#readAgain = this.#reading !== undefined
+    this.#reading ??= this.#readUntilQuiet()
+    return this.#reading
+  }
+
+  async #readUntilQuiet(): Promise<void> {
+    try {
+      do {
+        this.#readAgain = false
+        await this.#readOnce()
+      } while (this.#readAgain)
+      this.#failures = 0
+      if (isOver(this.snapshot) && this.#store.missing === undefined) this.#stop()
+    } catch (error) {
+      this.#fail(error)
+    } finally {
+      this.#reading = undefined
+      this.#schedule()
+    }
+  }
+
+  async #readOnce(): Promise<void> {
+    const log = await this.#readLog()
+    this.#news = this.#store.add(log) > 0
+    this.#idle = this.#news ? 0 : this.#idle + 1
+    if (!this.#store.loaded) {
+      this.#store.load(log)
+      this.events.emit('loaded')
+    }
+    this.#deliver()
+    if (this.#store.missing !== 'output') return
+    this.#store.fill(await getRun(this.#supabase, this.snapshot.run_id))
+    this.#deliver()
+  }
+
+  async #readLog(): Promise<WireEvent[]> {
+    const log: WireEvent[] = []
+    let after = this.#store.loaded ? this.snapshot.seq : 0
+    for (;;) {
+      const page = await getRunEvents(this.#supabase, this.snapshot.run_id, after, this.#channel.wanted)
+      log.push(...page)
+      const last = page.at(-1)
+      if (last === undefined || page.length < pageSize) return log
+      after = last.seq
+    }
+  }
+
+  /** Whoever waits is told of a refusal. Only a session that has ended may come back by itself. */
+  #fail(error: unknown): void {
+    this.#failures++
+    if (!isRefusal(error)) return
+    if (error.status !== 401) this.#stop()
+    this.events.emit('refused', error)
+  }
+}

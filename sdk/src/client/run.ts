@@ -1,0 +1,228 @@
+import type { AnyFlow, OutputOf, StepsOf } from '../flow/index.ts'
+import { InvalidInputError, PgflowError } from './errors.ts'
+import { listen } from './listen.ts'
+import type { Live } from './live.ts'
+import type {
+  EventOfType,
+  RunEvent,
+  RunEventType,
+  RunSnapshot,
+  RunStatus,
+  StepEvent,
+  StepEventType,
+  StepSlug,
+  StepState,
+  StepStates,
+  StepStatus,
+} from './types.ts'
+import { runOutcome, stepOutcome, type WaitOptions, waitFor } from './wait.ts'
+
+/**
+ * One run of a flow, as it stands. It becomes live with the first listener or waiter: from then on its properties are
+ * kept current, until the run is over or the run object is closed.
+ *
+ * @example
+ * await using run = await client.getRun<typeof AnalyzeDocument>(runId)
+ * run.on('step:completed', (event) => show(event.step_slug, event.output))
+ * const output = await run.waitForCompletion({ timeoutMs: 60_000 })
+ */
+export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
+  readonly #live: Live
+  readonly #closed = new AbortController()
+  readonly #undo = new Set<() => void>()
+  #steps: { of: RunSnapshot; states: StepStates } | undefined
+
+  /** @internal */
+  constructor(live: Live) {
+    this.#live = live
+  }
+
+  /** The whole run at this moment; it is never changed, but replaced. */
+  get snapshot(): RunSnapshot<F> {
+    // The caller has said of which flow the run is.
+    return this.#live.snapshot as unknown as RunSnapshot<F>
+  }
+
+  get runId(): string {
+    return this.snapshot.run_id
+  }
+
+  get flowSlug(): string {
+    return this.snapshot.flow_slug
+  }
+
+  get status(): RunStatus {
+    return this.snapshot.status
+  }
+
+  get input(): RunSnapshot<F>['input'] {
+    return this.snapshot.input
+  }
+
+  /** `null` until the run has completed. */
+  get output(): OutputOf<F> | null {
+    return this.snapshot.output
+  }
+
+  get error(): string | null {
+    return this.snapshot.error
+  }
+
+  /** The steps by their slugs, in the order of their definition. */
+  get steps(): StepStates<F> {
+    const { snapshot } = this.#live
+    if (this.#steps?.of !== snapshot) {
+      const states = Object.fromEntries(snapshot.steps.map((step) => [step.step_slug, step]))
+      this.#steps = { of: snapshot, states }
+    }
+    return this.#steps.states as StepStates<F>
+  }
+
+  /**
+   * Calls back with each event of a type, or with all (`'*'`), once and in order, whatever happens to the network.
+   * A listener that comes late gets first the events that made the run and its steps what they are now: for a completed
+   * step its `step:completed`, for a started one its `step:started` with the latest progress and retry.
+   *
+   * @returns its undo
+   * @throws PgflowError (`closed`) after `close()`
+   *
+   * @example
+   * const stop = run.on('step:failed', ({ step_slug, error }) => show(step_slug, error))
+   */
+  on<Type extends RunEventType | '*'>(
+    type: Type,
+    callback: (event: EventOfType<RunEvent<F>, Type>) => void,
+  ): () => void {
+    return this.#listen((event) => type === '*' || event.type === type, callback as (event: RunEvent) => void)
+  }
+
+  /**
+   * One step of the run.
+   *
+   * @throws InvalidInputError if the run has no such step
+   */
+  step<Slug extends StepSlug<F>>(slug: Slug): RunStep<Slug, StepsOf<F>[Slug]> {
+    if (!this.#live.snapshot.steps.some(({ step_slug }) => step_slug === slug)) {
+      const known = this.#live.snapshot.steps.map(({ step_slug }) => step_slug).join(', ')
+      throw new InvalidInputError('PT400', `The flow '${this.flowSlug}' has no step '${slug}'`, {
+        hint: `Its steps are: ${known}.`,
+      })
+    }
+    // The flow's type says what this step gives.
+    return new RunStep<Slug, StepsOf<F>[Slug]>(
+      () => this.steps[slug] as StepState<Slug, StepsOf<F>[Slug]>,
+      (wants, callback) => this.#listen((event) => event.step_slug === slug && wants(event), callback),
+      (options) => this.#wait((run) => stepOutcome(run, slug), options),
+    )
+  }
+
+  /**
+   * The run's output, when it has completed.
+   *
+   * @throws RunFailedError, RunCancelledError, TimeoutError, the signal's reason, `PgflowError` (`closed`) when the run
+   *   object is closed, or the error with which the server refuses to tell (`NotFoundError` …)
+   */
+  waitForCompletion(options: WaitOptions = {}): Promise<OutputOf<F>> {
+    return this.#wait(runOutcome, options) as Promise<OutputOf<F>>
+  }
+
+  /** Ends all listeners and waiters of this object; the run itself goes on. Settled when its channel is left. */
+  async close(): Promise<void> {
+    if (!this.#closed.signal.aborted)
+      this.#closed.abort(new PgflowError('closed', 'The run object was closed'))
+    for (const stop of this.#undo) stop()
+    await this.#live.left()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  #listen(wants: (event: RunEvent) => boolean, callback: (event: RunEvent) => void): () => void {
+    this.#closed.signal.throwIfAborted()
+    const undo = listen(this.#live, wants, callback)
+    const stop = () => {
+      this.#undo.delete(stop)
+      undo()
+    }
+    this.#undo.add(stop)
+    return stop
+  }
+
+  #wait(outcomeOf: Parameters<typeof waitFor>[1], options: WaitOptions): Promise<unknown> {
+    return waitFor(this.#live, outcomeOf, options, this.#closed.signal)
+  }
+}
+
+/** One step of a run, as it stands. */
+export class RunStep<Slug extends string = string, Output = unknown> {
+  readonly #state: () => StepState<Slug, Output>
+  readonly #listen: (wants: (event: RunEvent) => boolean, callback: (event: RunEvent) => void) => () => void
+  readonly #wait: (options: WaitOptions) => Promise<unknown>
+
+  /** @internal */
+  constructor(
+    state: () => StepState<Slug, Output>,
+    listenTo: (wants: (event: RunEvent) => boolean, callback: (event: RunEvent) => void) => () => void,
+    wait: (options: WaitOptions) => Promise<unknown>,
+  ) {
+    this.#state = state
+    this.#listen = listenTo
+    this.#wait = wait
+  }
+
+  /** The whole step at this moment; it is never changed, but replaced. */
+  get state(): StepState<Slug, Output> {
+    return this.#state()
+  }
+
+  get slug(): Slug {
+    return this.state.step_slug
+  }
+
+  get status(): StepStatus {
+    return this.state.status
+  }
+
+  /** `null` until the step has completed. */
+  get output(): Output | null {
+    return this.state.output
+  }
+
+  get error(): string | null {
+    return this.state.error
+  }
+
+  get progress(): StepState['progress'] {
+    return this.state.progress
+  }
+
+  /**
+   * As the run's `on`, with the events of this step alone.
+   *
+   * @returns its undo
+   *
+   * @example
+   * run.step('report').on('progress', ({ progress }) => show(progress))
+   */
+  on<Type extends StepEventType | '*'>(
+    type: Type,
+    callback: (event: EventOfType<StepEvent<Slug, Output>, Type extends '*' ? '*' : `step:${Type}`>) => void,
+  ): () => void {
+    const wanted = `step:${type}`
+    return this.#listen(
+      (event) => type === '*' || event.type === wanted,
+      callback as (event: RunEvent) => void,
+    )
+  }
+
+  /**
+   * The step's output, when it has completed.
+   *
+   * @throws RunFailedError if the step fails, or its run before it; `PgflowError` (`step_skipped`) if it is skipped; the
+   *   rest as the run's `waitForCompletion`
+   */
+  waitForCompletion(options: WaitOptions = {}): Promise<Output> {
+    return this.#wait(options) as Promise<Output>
+  }
+}

@@ -1,0 +1,41 @@
+import type { RealtimeLike, SupabaseLike } from './supabase.ts'
+
+/** Milliseconds for which an unused socket is kept, so that the next run need not connect again. */
+const keepMs = 1000
+
+const timers = new WeakMap<SupabaseLike, ReturnType<typeof setTimeout>>()
+
+/**
+ * Closes the socket when no channel has been left for a second. supabase-js would keep it for most of a minute, and the
+ * process alive with it. In a page there is no need: the user may soon look at another run.
+ */
+export function hangUpLater(supabase: SupabaseLike): void {
+  if ('document' in globalThis) return
+  clearTimeout(timers.get(supabase))
+  const timer = setTimeout(() => void hangUp(supabase.realtime), keepMs)
+  timers.set(supabase, timer)
+  // Where the socket is gone already, the process need not wait for this.
+  if (typeof timer === 'object') (timer as { unref?(): void }).unref?.()
+}
+
+async function hangUp(realtime: RealtimeLike): Promise<void> {
+  if (realtime.getChannels().length > 0) return
+  await disconnected(realtime)
+  // A channel that was opened meanwhile found the socket closing, and did not open another.
+  if (realtime.getChannels().length > 0) realtime.connect()
+}
+
+interface PhoenixSocket {
+  disconnect(done: () => void): void
+}
+
+/**
+ * `realtime.disconnect()` leaves a timer of ten seconds behind, which keeps a Node process alive; the socket underneath
+ * does not.
+ */
+async function disconnected(realtime: RealtimeLike): Promise<void> {
+  const { socketAdapter } = realtime as { socketAdapter?: { getSocket?(): PhoenixSocket } }
+  const socket = socketAdapter?.getSocket?.()
+  if (socket === undefined) await realtime.disconnect()
+  else await new Promise<void>((done) => socket.disconnect(done))
+}

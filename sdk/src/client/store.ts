@@ -1,0 +1,138 @@
+import type { RunEvent, RunEventType, RunSnapshot } from './types.ts'
+
+/** An event as it travels: a large output is left out, and must be fetched. */
+export type WireEvent = RunEvent & { readonly output_omitted?: boolean }
+
+/** What a transition sets besides the columns that its event carries. */
+const transitions: Record<RunEventType, (at: string) => Record<string, string | null>> = {
+  'run:started': (at) => ({ status: 'started', started_at: at }),
+  'run:completed': (at) => ({ status: 'completed', completed_at: at }),
+  'run:failed': (at) => ({ status: 'failed', failed_at: at }),
+  'run:cancelled': (at) => ({ status: 'cancelled', cancelled_at: at }),
+  'run:retried': () => ({ status: 'started', error: null, failed_at: null, cancelled_at: null }),
+  'step:started': (at) => ({ status: 'started', started_at: at, error: null }),
+  'step:progress': () => ({}),
+  'step:retrying': () => ({}),
+  'step:completed': (at) => ({ status: 'completed', completed_at: at, error: null }),
+  'step:failed': (at) => ({ status: 'failed', failed_at: at }),
+  'step:skipped': (at) => ({ status: 'skipped', skipped_at: at }),
+  'step:cancelled': () => ({ status: 'cancelled' }),
+}
+
+/** The snapshot after the event; the one before stays as it was. An unknown type of event sets its columns only. */
+export function applyEvent(snapshot: RunSnapshot, event: RunEvent): RunSnapshot {
+  const { seq, type, step_slug, at, ...columns } = event
+  const set = { ...transitions[type]?.(at), ...columns }
+  if (step_slug === null) return { ...snapshot, ...set, seq }
+  const steps = snapshot.steps.map((step) => (step.step_slug === step_slug ? { ...step, ...set } : step))
+  return { ...snapshot, steps, seq }
+}
+
+/**
+ * The state of one run, brought forward event by event. Events may come in any order and any number of times; each is
+ * given out once, in order, when it has been applied.
+ */
+export class RunStore {
+  #snapshot: RunSnapshot
+  #loaded = false
+  readonly #pending = new Map<number, WireEvent>()
+  readonly #standing = new Map<string | null, Map<RunEventType, RunEvent>>()
+
+  constructor(snapshot: RunSnapshot) {
+    this.#snapshot = snapshot
+  }
+
+  get snapshot(): RunSnapshot {
+    return this.#snapshot
+  }
+
+  /** Whether the events before the first snapshot are known; until then, nothing is applied. */
+  get loaded(): boolean {
+    return this.#loaded
+  }
+
+  /** What keeps the next event from being applied: others before it, or its output. */
+  get missing(): 'events' | 'output' | undefined {
+    if (this.#pending.size === 0) return undefined
+    return this.#pending.get(this.#snapshot.seq + 1)?.output_omitted ? 'output' : 'events'
+  }
+
+  /** Whether the run has ended, and nothing under it is open. */
+  get closed(): boolean {
+    return isOver(this.#snapshot) && this.#snapshot.steps.every(({ status }) => !openStatuses.has(status))
+  }
+
+  /** The events that made the run and its steps what they are now, in order: what a late listener has to know. */
+  get standing(): RunEvent[] {
+    const events = [...this.#standing.values()].flatMap((kept) => [...kept.values()])
+    return events.sort((a, b) => a.seq - b.seq)
+  }
+
+  /** Takes a newer snapshot, before the first event has been applied. */
+  restart(snapshot: RunSnapshot): void {
+    if (this.#loaded || snapshot.seq <= this.#snapshot.seq) return
+    this.#snapshot = snapshot
+    for (const seq of this.#pending.keys()) {
+      if (seq <= snapshot.seq) this.#pending.delete(seq)
+    }
+  }
+
+  /** Takes what was before the first snapshot out of a log from its beginning. */
+  load(log: readonly WireEvent[]): void {
+    this.#loaded = true
+    for (const event of log) {
+      if (event.seq <= this.#snapshot.seq) this.#keep(withOutput(event, this.#snapshot))
+    }
+  }
+
+  /** Takes events from anywhere, and says how many are news. */
+  add(events: readonly WireEvent[]): number {
+    const before = this.#pending.size
+    for (const event of events) {
+      if (event.seq > this.#snapshot.seq && !this.#pending.has(event.seq)) this.#pending.set(event.seq, event)
+    }
+    return this.#pending.size - before
+  }
+
+  /** Fills in the outputs that were too large for the log. */
+  fill(snapshot: RunSnapshot): void {
+    for (const [seq, event] of this.#pending) {
+      if (seq <= snapshot.seq) this.#pending.set(seq, withOutput(event, snapshot))
+    }
+  }
+
+  /** Applies the next event and returns it, if it is there and complete. */
+  next(): RunEvent | undefined {
+    const event = this.#pending.get(this.#snapshot.seq + 1)
+    if (!this.#loaded || event === undefined || event.output_omitted) return undefined
+    this.#pending.delete(event.seq)
+    this.#snapshot = applyEvent(this.#snapshot, event)
+    this.#keep(event)
+    return event
+  }
+
+  /** A change of status ends what was known of its run or step; progress and retries add to it. */
+  #keep(event: RunEvent): void {
+    const adds = event.type === 'step:progress' || event.type === 'step:retrying'
+    const kept = adds ? this.#standing.get(event.step_slug) : undefined
+    this.#standing.set(event.step_slug, new Map(kept).set(event.type, event))
+  }
+}
+
+const openStatuses = new Set(['created', 'started'])
+
+/** Whether the run has ended, well or not. */
+export function isOver(snapshot: RunSnapshot): boolean {
+  return snapshot.status !== 'started'
+}
+
+function withOutput(event: WireEvent, snapshot: RunSnapshot): WireEvent {
+  if (!event.output_omitted) return event
+  const row =
+    event.step_slug === null
+      ? snapshot
+      : snapshot.steps.find(({ step_slug }) => step_slug === event.step_slug)
+  const { output_omitted, ...rest } = event
+  // Only `:completed` events have an output to leave out.
+  return { ...rest, output: row?.output ?? null } as RunEvent
+}

@@ -1,0 +1,43 @@
+import type { ResponseError } from './errors.ts'
+
+/**
+ * What this package needs of a supabase-js client. It is described by its shape, because the classes of two minor
+ * versions are different types to the compiler.
+ */
+export interface SupabaseLike {
+  schema(name: string): { rpc(name: string, args: object): RpcLike }
+  channel(topic: string, options: ChannelOptions): ChannelLike
+  removeChannel(channel: never): Promise<unknown>
+  readonly realtime: RealtimeLike
+}
+
+export interface RpcLike extends PromiseLike<RpcResponse> {
+  abortSignal(signal: AbortSignal): PromiseLike<RpcResponse>
+}
+
+export interface RpcResponse {
+  data: unknown
+  error: ResponseError | null
+  status: number
+}
+
+export interface ChannelOptions {
+  config: { private: boolean; broadcast: { replication_ready: boolean } }
+}
+
+export interface ChannelLike {
+  on(type: 'broadcast', filter: { event: string }, callback: (message: BroadcastMessage) => void): ChannelLike
+  on(type: 'system', filter: object, callback: (message: { status?: string }) => void): ChannelLike
+  subscribe(callback: (status: string, error?: Error) => void): ChannelLike
+}
+
+export interface BroadcastMessage {
+  payload?: unknown
+}
+
+export interface RealtimeLike {
+  setAuth(token?: string | null): Promise<void>
+  getChannels(): readonly unknown[]
+  connect(): void
+  disconnect(): unknown
+}

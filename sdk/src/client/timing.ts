@@ -1,0 +1,42 @@
+/**
+ * Milliseconds before a failed attempt is repeated: 1 s, 2 s, 4 s … 30 s, each shortened at random by up to a half, so
+ * that many clients do not come back at the same moment.
+ */
+export function backOff(failures: number): number {
+  return Math.min(30_000, 1000 * 2 ** (failures - 1)) * (0.5 + Math.random() / 2)
+}
+
+/** What decides how soon a run is looked at again. */
+export interface PollState {
+  /** Requests that have failed in a row. */
+  failures: number
+  /** Requests in a row that brought no news. */
+  idle: number
+  /** Whether an event came before those that precede it, and these could not be read yet. */
+  behind: boolean
+  /** Whether the channel is joined, so that looking is only a precaution. */
+  joined: boolean
+}
+
+/** Milliseconds until a run is looked at again. */
+export function pollDelay({ failures, idle, behind, joined }: PollState): number {
+  if (failures > 0) return backOff(failures)
+  if (behind) return Math.min(1000, 50 * 2 ** idle)
+  return Math.min(joined ? 30_000 : 2000, 1000 * 2 ** idle)
+}
+
+/** Calls back when a page is shown again or the network is back, where there are such things; returns its undo. */
+export function onWake(callback: () => void): () => void {
+  const { document } = globalThis as { document?: Document }
+  const targets = [
+    [globalThis, 'online'],
+    [document, 'visibilitychange'],
+  ] as const
+  const listener = () => {
+    if (document?.visibilityState !== 'hidden') callback()
+  }
+  for (const [target, type] of targets) target?.addEventListener?.(type, listener)
+  return () => {
+    for (const [target, type] of targets) target?.removeEventListener?.(type, listener)
+  }
+}

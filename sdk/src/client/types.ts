@@ -1,0 +1,112 @@
+import type { AnyFlow, InputOf, Json, JsonOf, OutputOf, StepsOf } from '../flow/index.ts'
+
+export type RunStatus = 'started' | 'completed' | 'failed' | 'cancelled'
+
+export type StepStatus = 'created' | 'started' | 'completed' | 'failed' | 'skipped' | 'cancelled'
+
+/** The slugs of a flow's steps. */
+export type StepSlug<F extends AnyFlow> = keyof StepsOf<F> & string
+
+/** A run with its steps: the row, the number of the last event in it, and its step states. Times are ISO strings. */
+export interface RunSnapshot<F extends AnyFlow = AnyFlow> {
+  readonly run_id: string
+  readonly flow_slug: string
+  readonly status: RunStatus
+  readonly input: JsonOf<InputOf<F>>
+  /** `null` until the run has completed. */
+  readonly output: OutputOf<F> | null
+  readonly error: string | null
+  readonly owner_id: string | null
+  readonly idempotency_key: string | null
+  readonly metadata: Json
+  readonly started_at: string
+  readonly completed_at: string | null
+  readonly failed_at: string | null
+  readonly cancelled_at: string | null
+  readonly seq: number
+  /** In the order of their definition. */
+  readonly steps: readonly StepStates<F>[StepSlug<F>][]
+}
+
+/** A step of a run, as it stands. */
+export interface StepState<Slug extends string = string, Output = unknown> {
+  readonly step_slug: Slug
+  readonly status: StepStatus
+  /** `null` until the step has completed. */
+  readonly output: Output | null
+  readonly error: string | null
+  readonly skip_reason: string | null
+  readonly progress: Json
+  /** How many attempts have failed so far. */
+  readonly retries: number
+  readonly retry_at: string | null
+  readonly initial_tasks: number | null
+  readonly created_at: string
+  readonly started_at: string | null
+  readonly completed_at: string | null
+  readonly failed_at: string | null
+  readonly skipped_at: string | null
+}
+
+/** The steps of a run by their slugs. */
+export type StepStates<F extends AnyFlow = AnyFlow> = {
+  readonly [Slug in StepSlug<F>]: StepState<Slug, StepsOf<F>[Slug]>
+}
+
+/** What each type of event says of a run. */
+interface RunColumns<F extends AnyFlow> {
+  'run:started': unknown
+  'run:completed': { readonly output: OutputOf<F> }
+  'run:failed': { readonly error: string }
+  'run:cancelled': { readonly error: string | null }
+  'run:retried': unknown
+}
+
+/** What each type of event says of a step. */
+interface StepColumns<Output> {
+  'step:started': { readonly initial_tasks: number | null }
+  'step:progress': { readonly progress: Json }
+  'step:retrying': { readonly error: string; readonly retries: number; readonly retry_at: string }
+  'step:completed': { readonly output: Output }
+  'step:failed': { readonly error: string }
+  'step:skipped': { readonly skip_reason: string }
+  'step:cancelled': unknown
+}
+
+interface EventRow<Type extends string, Slug extends string | null> {
+  /** 1, 2, 3 … within the run, without gaps. */
+  readonly seq: number
+  readonly type: Type
+  /** `null` in events of the run itself. */
+  readonly step_slug: Slug
+  readonly at: string
+}
+
+type RunEvents<F extends AnyFlow> = {
+  [Type in keyof RunColumns<F>]: EventRow<Type, null> & RunColumns<F>[Type]
+}[keyof RunColumns<F>]
+
+/** What happened to one step, told apart by `type`. */
+export type StepEvent<Slug extends string = string, Output = unknown> = {
+  [Type in keyof StepColumns<Output>]: EventRow<Type, Slug> & StepColumns<Output>[Type]
+}[keyof StepColumns<Output>]
+
+/**
+ * What happened to a run or to one of its steps, told apart by `type` and `step_slug`: a row of the run's log.
+ *
+ * @example
+ * run.on('*', (event) => event.type === 'step:retrying' && show(event.step_slug, event.retry_at))
+ */
+export type RunEvent<F extends AnyFlow = AnyFlow> =
+  | RunEvents<F>
+  | { [Slug in StepSlug<F>]: StepEvent<Slug, StepsOf<F>[Slug]> }[StepSlug<F>]
+
+export type RunEventType = RunEvent['type']
+
+/** The types of a step's events, as `run.step(slug).on` takes them. */
+export type StepEventType = StepEvent['type'] extends `step:${infer Type}` ? Type : never
+
+/** The events of one type; of all types for `'*'`. */
+export type EventOfType<Event extends { type: string }, Type extends string> = Type extends '*'
+  ? Event
+  : Extract<Event, { type: Type }>

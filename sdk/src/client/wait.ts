@@ -1,0 +1,94 @@
+import { PgflowError, RunCancelledError, RunFailedError, TimeoutError } from './errors.ts'
+import type { Live } from './live.ts'
+import type { RunSnapshot } from './types.ts'
+
+export interface WaitOptions {
+  /** Milliseconds, after which it rejects with `TimeoutError`. @default no limit */
+  readonly timeoutMs?: number
+  /** Rejects with the signal's reason. */
+  readonly signal?: AbortSignal
+}
+
+/** How what is waited for has ended. */
+export type Outcome = { readonly output: unknown } | { readonly error: PgflowError }
+
+/** The longest time that a timer takes; longer ones fire at once. */
+const longestTimer = 2 ** 31 - 1
+
+/** Waits until `outcomeOf` knows how it ended. It may be so already; then nothing is asked of the server. */
+export async function waitFor(
+  live: Live,
+  outcomeOf: (snapshot: RunSnapshot) => Outcome | undefined,
+  { timeoutMs = Number.POSITIVE_INFINITY, signal }: WaitOptions,
+  closed: AbortSignal,
+): Promise<unknown> {
+  signal?.throwIfAborted()
+  closed.throwIfAborted()
+  const outcome = outcomeOf(live.snapshot) ?? (await nextOutcome())
+  if ('error' in outcome) throw outcome.error
+  return outcome.output
+
+  async function nextOutcome(): Promise<Outcome> {
+    const undo: (() => void)[] = []
+    try {
+      return await new Promise((resolve, reject) => {
+        undo.push(
+          live.events.on('applied', () => {
+            const found = outcomeOf(live.snapshot)
+            if (found !== undefined) resolve(found)
+          }),
+          live.events.on('refused', reject),
+          onAbort(closed, reject),
+        )
+        if (signal !== undefined) undo.push(onAbort(signal, reject))
+        if (timeoutMs <= longestTimer) undo.push(after(timeoutMs, () => reject(new TimeoutError(timeoutMs))))
+        undo.push(live.hold())
+      })
+    } finally {
+      for (const stop of undo) stop()
+    }
+  }
+}
+
+function onAbort(signal: AbortSignal, reject: (reason: unknown) => void): () => void {
+  const listener = () => reject(signal.reason)
+  signal.addEventListener('abort', listener)
+  return () => signal.removeEventListener('abort', listener)
+}
+
+function after(ms: number, callback: () => void): () => void {
+  const timer = setTimeout(callback, ms)
+  return () => clearTimeout(timer)
+}
+
+/** How a run ended, if it has. */
+export function runOutcome(run: RunSnapshot): Outcome | undefined {
+  switch (run.status) {
+    case 'started':
+      return undefined
+    case 'completed':
+      return { output: run.output }
+    case 'failed': {
+      const failed = run.steps.find(({ status }) => status === 'failed')
+      return { error: new RunFailedError(run.run_id, failed?.step_slug ?? null, run.error) }
+    }
+    case 'cancelled':
+      return { error: new RunCancelledError(run.run_id, run.error) }
+  }
+}
+
+/** How a step ended, if it has, or if its run has without it. */
+export function stepOutcome(run: RunSnapshot, stepSlug: string): Outcome | undefined {
+  const step = run.steps.find(({ step_slug }) => step_slug === stepSlug)
+  switch (step?.status) {
+    case 'completed':
+      return { output: step.output }
+    case 'failed':
+      return { error: new RunFailedError(run.run_id, stepSlug, step.error) }
+    case 'skipped':
+      return { error: new PgflowError('step_skipped', `Step '${stepSlug}' was skipped: ${step.skip_reason}`) }
+    default:
+      // A completed run tells of its steps first; another one may still cancel them.
+      return run.status === 'completed' ? undefined : runOutcome(run)
+  }
+}
