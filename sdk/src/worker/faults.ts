@@ -1,0 +1,25 @@
+/**
+ * Classes of SQLSTATE that say nothing about the data that was sent: connections, cached plans, transaction states,
+ * logins, rollbacks (deadlocks, serialization), resources, locks, operators, system and internal errors.
+ */
+const transientClasses = new Set(['08', '0A', '25', '28', '40', '53', '55', '57', '58', 'XX'])
+
+/** Whether the same call may succeed later. An error without a SQLSTATE never came from the database. */
+export function isTransient(error: unknown): boolean {
+  const state = sqlState(error)
+  return state === undefined || transientClasses.has(state.slice(0, 2))
+}
+
+export function sqlState(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | null | undefined)?.code
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && !/^E[A-Z]{4}$/.test(code)
+    ? code
+    : undefined
+}
+
+/** A database error in one line: what, facts, what to do. */
+export function explain(error: unknown): string {
+  const { message, code, detail, hint } = (error ?? {}) as Partial<Record<string, unknown>>
+  const what = message || code || String(error)
+  return [what, detail, hint].filter((part) => typeof part === 'string' && part !== '').join('; ')
+}

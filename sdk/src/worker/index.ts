@@ -1,0 +1,15 @@
+export type { Context, Log } from '../flow/context.ts'
+export type { WorkerErrorCode } from './errors.ts'
+export {
+  LeaseLostError,
+  NonRetryableError,
+  RetryAfterError,
+  TimeoutError,
+  WorkerError,
+  WorkerStartError,
+  WorkerStoppedError,
+} from './errors.ts'
+export type { ResourcesOfAll, WorkerConnection, WorkerOptions, WorkerSettings } from './options.ts'
+export { stopOnSignals } from './signals.ts'
+export type { StopOptions, Worker } from './start.ts'
+export { startWorker } from './start.ts'

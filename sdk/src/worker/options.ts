@@ -1,0 +1,84 @@
+import type { Sql } from 'postgres'
+import type { Log } from '../flow/context.ts'
+import type { ResourcesOf } from '../flow/extract.ts'
+import type { AnyFlow } from '../flow/flow.ts'
+import { WorkerStartError } from './errors.ts'
+
+/** Where a worker finds its tasks: a database URL, or connections of the user's that it does not close. */
+export type WorkerConnection =
+  | {
+      /** The URL of the database, of its session pooler or of its transaction pooler, as the role `postgres`. */
+      readonly connection: string
+      readonly sql?: never
+    }
+  | {
+      /** With `prepare: false` where a transaction pooler is between. */
+      readonly sql: Sql
+      readonly connection?: never
+    }
+
+export interface WorkerSettings {
+  /** How many tasks run at the same time. @default 10 */
+  readonly concurrency?: number
+  /** Seconds after which the tasks of a worker that died are run by others; it is extended while they run. @default 30 */
+  readonly lease?: number
+  /** How many connections the worker opens at most; without effect on `sql`. @default 2 */
+  readonly maxConnections?: number
+  /** Seconds that running handlers get when the worker stops. @default 25 */
+  readonly gracePeriod?: number
+  /** The worker's name in the table `pgflow.workers`. @default 'worker' */
+  readonly name?: string
+  /** What the worker and the handlers have to say. `console` is one. @default silent */
+  readonly log?: Log
+  /** Stops the worker. */
+  readonly signal?: AbortSignal
+}
+
+/** All that the handlers of these flows need, as one type. */
+export type ResourcesOfAll<Flows extends readonly AnyFlow[]> = (
+  Flows[number] extends infer F
+    ? F extends AnyFlow
+      ? (resources: ResourcesOf<F>) => void
+      : never
+    : never
+) extends (resources: infer All extends object) => void
+  ? All
+  : never
+
+type ResourcesOption<Resources> =
+  Record<never, never> extends Resources
+    ? { readonly resources?: Resources }
+    : {
+        /** What the handlers get as `context.resources`. */
+        readonly resources: Resources
+      }
+
+export type WorkerOptions<Flows extends readonly AnyFlow[]> = WorkerConnection &
+  WorkerSettings &
+  ResourcesOption<ResourcesOfAll<Flows>> & {
+    /** The flows that this worker defines and runs. */
+    readonly flows: Flows
+  }
+
+export const silent: Log = { debug() {}, info() {}, warn() {}, error() {} }
+
+/** @throws WorkerStartError saying which option cannot work */
+export function checkOptions({ flows, ...settings }: WorkerSettings & { flows: readonly AnyFlow[] }): void {
+  if (flows.length === 0) throw new WorkerStartError('The worker has no flows: give it at least one')
+  const slugs = flows.map(({ slug }) => slug)
+  const twice = slugs.find((slug, index) => slugs.indexOf(slug) !== index)
+  if (twice !== undefined) {
+    throw new WorkerStartError(`The worker got two flows '${twice}': give it one, or another slug`)
+  }
+  for (const name of ['concurrency', 'lease', 'maxConnections'] as const) {
+    const value = settings[name]
+    if (value !== undefined && !(Number.isInteger(value) && value >= 1)) {
+      throw new WorkerStartError(`${name} is ${value}: give it a whole number, 1 or more`)
+    }
+  }
+  checkGracePeriod(settings.gracePeriod)
+}
+
+export function checkGracePeriod(seconds = 0): void {
+  if (!(seconds >= 0)) throw new WorkerStartError(`gracePeriod is ${seconds}: give it seconds, 0 or more`)
+}

@@ -1,0 +1,136 @@
+import type { AnyFlow } from '../flow/flow.ts'
+import { Core } from './core.ts'
+import { WorkerStartError } from './errors.ts'
+import { explain, sqlState } from './faults.ts'
+import { checkGracePeriod, checkOptions, silent, type WorkerOptions, type WorkerSettings } from './options.ts'
+import { openTransport } from './postgres.ts'
+import { after } from './time.ts'
+import type { Transport, WorkerRow } from './transport.ts'
+
+/** Seconds for the last call of a worker. */
+const farewell = 2
+
+export interface StopOptions {
+  /** Seconds that running handlers get; 0 ends at once. @default the worker's */
+  readonly gracePeriod?: number
+}
+
+/** A worker that runs. */
+export interface Worker {
+  readonly workerId: string
+  /**
+   * Claims no more tasks, lets the running ones finish and settles them, then closes the worker's connections. What
+   * still runs after the grace period is aborted, and run again by another worker when its lease is over.
+   * It never rejects, and may be called again: with a shorter grace period it ends sooner.
+   *
+   * @example
+   * await worker.stop({ gracePeriod: 10 })
+   */
+  stop(options?: StopOptions): Promise<void>
+}
+
+/**
+ * Defines the flows in the database and runs their steps until it is stopped.
+ *
+ * @throws WorkerStartError if an option cannot work, the database cannot be reached or refuses a flow
+ *
+ * @example
+ * const worker = await startWorker({ connection: process.env.DATABASE_URL, flows: [AnalyzeDocument] })
+ * process.once('SIGTERM', () => worker.stop())
+ */
+export async function startWorker<const Flows extends readonly AnyFlow[]>(
+  options: WorkerOptions<Flows>,
+): Promise<Worker> {
+  const { flows, signal, name = 'worker', gracePeriod = 25 }: WorkerSettings & { flows: Flows } = options
+  checkOptions(options)
+  signal?.throwIfAborted()
+  const transport = openTransport(options)
+  const workerId = crypto.randomUUID()
+  try {
+    await introduce(transport, flows, {
+      worker_id: workerId,
+      name,
+      flow_slugs: flows.map(({ slug }) => slug),
+    })
+    signal?.throwIfAborted()
+  } catch (error) {
+    await transport.close()
+    throw error
+  }
+  const core = createCore(options, transport, workerId)
+  core.start()
+  return runningWorker({ ...options, core, transport, workerId, gracePeriod })
+}
+
+function createCore(
+  options: WorkerSettings & { readonly flows: readonly AnyFlow[]; readonly resources?: object | undefined },
+  transport: Transport,
+  workerId: string,
+): Core {
+  const { flows, concurrency = 10, lease = 30, log = silent, resources = {} } = options
+  return new Core({ transport, flows, workerId, concurrency, lease, log, resources })
+}
+
+async function introduce(transport: Transport, flows: readonly AnyFlow[], worker: WorkerRow): Promise<void> {
+  for (const flow of flows) {
+    await transport.defineFlow(flow).catch((cause) => {
+      throw startError(`The worker cannot define the flow "${flow.slug}"`, cause)
+    })
+  }
+  await transport.registerWorker(worker).catch((cause) => {
+    throw startError('The worker cannot register', cause)
+  })
+}
+
+/** Undefined schema, function, table. */
+const notInstalled = ['3F000', '42883', '42P01']
+
+function startError(what: string, cause: unknown): WorkerStartError {
+  const state = sqlState(cause) ?? ''
+  const next = notInstalled.includes(state) ? ' Apply the migrations of pgflow to this database first.' : ''
+  return new WorkerStartError(`${what}: ${explain(cause)}.${next}`, { cause })
+}
+
+interface Running extends WorkerSettings {
+  readonly core: Core
+  readonly transport: Transport
+  readonly workerId: string
+  readonly gracePeriod: number
+}
+
+function runningWorker({ core, transport, workerId, gracePeriod, signal, log = silent }: Running): Worker {
+  let ended: Promise<void> | undefined
+
+  function stop(options: StopOptions = {}): Promise<void> {
+    const seconds = options.gracePeriod ?? gracePeriod
+    checkGracePeriod(seconds)
+    const stopped = core.stop(seconds)
+    ended ??= stopped.then(end)
+    return ended
+  }
+
+  async function end(): Promise<void> {
+    signal?.removeEventListener('abort', onAbort)
+    await sayFarewell()
+    await transport.close()
+  }
+
+  function sayFarewell(): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = after(farewell, resolve)
+      transport
+        .stopWorker(workerId)
+        .catch((error) => log.warn('The worker could not say that it stops', { error }))
+        .finally(cancel)
+        .then(resolve)
+    })
+  }
+
+  function onAbort(): void {
+    void stop()
+  }
+
+  signal?.addEventListener('abort', onAbort)
+  log.info('The worker started', { workerId })
+  return { workerId, stop }
+}

@@ -1,0 +1,63 @@
+/** Longer timers fire at once. */
+const longestTimer = 2 ** 31 - 1
+
+/** Calls back after these seconds; returns what undoes it. */
+export function after(seconds: number, callback: () => void): () => void {
+  const timer = setTimeout(callback, Math.min(seconds * 1000, longestTimer))
+  return () => clearTimeout(timer)
+}
+
+/** Resolves after these seconds, or as soon as the signal is aborted. */
+export function sleep(seconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve()
+    const end = () => {
+      cancel()
+      signal.removeEventListener('abort', end)
+      resolve()
+    }
+    const cancel = after(seconds, end)
+    signal.addEventListener('abort', end)
+  })
+}
+
+/** Lets everything that is ready now run first. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+/** Seconds before the next poll: 20 ms after work, then twice as long each time, up to 1 s. */
+export function pollPause(emptyPolls: number): number {
+  return Math.min(0.02 * 2 ** emptyPolls, 1)
+}
+
+/** Seconds before a failed call is repeated: 0.1 s, twice as long each time, up to 5 s; up to half of it less, by chance. */
+export function retryPause(failures: number, random = Math.random()): number {
+  return Math.min(0.1 * 2 ** failures, 5) * (1 - random / 2)
+}
+
+/** A bell for one sleeper. A ring that nobody waits for ends the next wait at once. */
+export class Bell {
+  #rung = false
+  #end: (() => void) | undefined
+
+  ring(): void {
+    this.#rung = true
+    this.#end?.()
+  }
+
+  /** Resolves at the next ring, or after these seconds. */
+  async wait(seconds: number): Promise<void> {
+    if (!this.#rung) {
+      await new Promise<void>((resolve) => {
+        const cancel = seconds === Number.POSITIVE_INFINITY ? () => {} : after(seconds, resolve)
+        this.#end = () => {
+          cancel()
+          resolve()
+        }
+      })
+    }
+    this.#end = undefined
+    this.#rung = false
+  }
+}
