@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import type { Claims } from '../tokens.ts'
-import { ConnectionError, type Session } from './session.ts'
+import type { Session } from './session.ts'
 
 /** Who asks, as the policies on `realtime.messages` see it. */
 export interface Identity {
@@ -27,14 +27,19 @@ export async function readPermission(
   session: Session,
   topic: string,
   identity: Identity,
+  log: (line: string) => void,
 ): Promise<ReadPermission> {
   try {
     return await session.run((client) => probe(client, topic, identity))
   } catch (error) {
-    if (error instanceof ConnectionError || !(error instanceof pg.DatabaseError)) return 'unreachable'
-    return error.code === NO_PARTITION ? 'no-partition' : 'unreachable'
+    log(`${error instanceof PolicyError ? 'RlsPolicyError' : 'UnableToAuthorize'}: ${error}`)
+    if (error instanceof PolicyError) return 'denied'
+    return error instanceof pg.DatabaseError && error.code === NO_PARTITION ? 'no-partition' : 'unreachable'
   }
 }
+
+/** A policy raised, or the role does not exist. */
+class PolicyError extends Error {}
 
 async function probe(client: pg.Client, topic: string, identity: Identity): Promise<ReadPermission> {
   const id = randomUUID()
@@ -64,10 +69,14 @@ async function isVisible(
               set_config('request.jwt.claim.role', $1, true), set_config('request.headers', $5, true)`,
       [claims.role, topic, JSON.stringify(claims), claims.sub ?? null, JSON.stringify(headers)],
     )
-    const { rowCount } = await client.query('select id from realtime.messages where id = $1', [id])
+    // A role that is null or 'none' leaves the superuser's.
+    const { rowCount } = await client.query(
+      'select id from realtime.messages where id = $1 and current_user = $2',
+      [id, claims.role],
+    )
     return rowCount === 1 ? 'allowed' : 'denied'
   } catch (error) {
-    if (error instanceof pg.DatabaseError && error.severity === 'ERROR') return 'denied'
-    throw error
+    if (!(error instanceof pg.DatabaseError) || error.severity !== 'ERROR') throw error
+    throw new PolicyError(error.message)
   }
 }

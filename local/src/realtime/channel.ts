@@ -118,7 +118,8 @@ export class Channel {
   async #permission({ claims }: Token): Promise<ReadPermission> {
     if (!this.#config.private) return 'allowed'
     const { headers } = this.#connection
-    return readPermission(this.#backend.session, this.#name, { claims, headers })
+    const { session, settings } = this.#backend
+    return readPermission(session, this.#name, { claims, headers }, settings.log)
   }
 
   async #renew(value: unknown): Promise<void> {

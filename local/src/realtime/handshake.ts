@@ -13,52 +13,56 @@ export interface Handshake {
   headers: Record<string, string>
 }
 
-/** An upgrade that is refused. */
+/** An upgrade that is refused; without a message the response has no body. */
 export class UpgradeError extends Error {
   override readonly name = 'UpgradeError'
   readonly status: number
 
-  constructor(status: number, message: string) {
+  constructor(status: number, message?: string) {
     super(message)
     this.status = status
   }
 }
 
-/** The serializer that the request asks for; undefined for a version that nobody serves. */
-export function readVersion(request: IncomingMessage): Version | undefined {
-  const vsn = parameters(request).get('vsn') ?? '1.0.0'
-  if (/^1\.0\.\d+$/.test(vsn)) return 1
-  return /^2\.0\.\d+$/.test(vsn) ? 2 : undefined
-}
-
-/**
- * The key comes from the header `x-api-key` or the parameter `apikey`. An opaque key (`sb_…`) stands for the
- * JWT of its role: Supabase's gateway exchanges it.
- *
- * @throws {UpgradeError}
- */
-export async function readKey(request: IncomingMessage, jwtSecret: string, keys: ApiKeys): Promise<string> {
-  const key = headerText(request.headers['x-api-key']) ?? parameters(request).get('apikey')
+/** @throws {UpgradeError} */
+export async function readHandshake(
+  request: IncomingMessage,
+  jwtSecret: string,
+  keys: ApiKeys,
+): Promise<Handshake> {
+  const parameters = new URLSearchParams(request.url?.split('?')[1])
+  const version = readVersion(parameters.get('vsn') ?? '1.0.0')
+  const key = headerText(request.headers['x-api-key']) ?? parameters.get('apikey')
   if (!key) throw new UpgradeError(401, 'API key is missing')
-  const role = roleOfKey(keys, key)
-  const token = role === 'anon' ? keys.anonKey : role === 'service_role' ? keys.serviceRoleKey : key
-  try {
-    await readToken(jwtSecret, token)
-  } catch (error) {
+  const token = tokenOf(key, keys)
+  await readToken(jwtSecret, token).catch((error) => {
     const { status, message } = upgradeRefusal(error)
     throw new UpgradeError(status, message)
-  }
-  return token
+  })
+  return { version, token, headers: customHeaders(request) }
 }
 
-export function customHeaders(request: IncomingMessage): Record<string, string> {
+function readVersion(vsn: string): Version {
+  if (/^1\.0\.\d+$/.test(vsn)) return 1
+  if (/^2\.0\.\d+$/.test(vsn)) return 2
+  throw new UpgradeError(403)
+}
+
+/** An opaque key (`sb_…`) stands for the JWT of its role: Supabase's gateway exchanges it. */
+function tokenOf(key: string, keys: ApiKeys): string {
+  const role = roleOfKey(keys, key)
+  if (role === 'anon') return keys.anonKey
+  return role === 'service_role' ? keys.serviceRoleKey : key
+}
+
+function customHeaders(request: IncomingMessage): Record<string, string> {
   const entries = Object.entries(request.headers).filter(([name]) => name.startsWith('x-'))
   return Object.fromEntries(entries.map(([name, value]) => [name, headerText(value) ?? '']))
 }
 
 /** Answers an upgrade with a plain HTTP response. */
-export function refuse(socket: Duplex, status: number, message?: string): void {
-  const body = message === undefined ? '' : JSON.stringify({ error: message })
+export function refuse(socket: Duplex, { status, message }: UpgradeError): void {
+  const body = message === '' ? '' : JSON.stringify({ error: message })
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
     'content-type: application/json; charset=utf-8',
@@ -66,10 +70,6 @@ export function refuse(socket: Duplex, status: number, message?: string): void {
     'connection: close',
   ]
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
-}
-
-function parameters(request: IncomingMessage): URLSearchParams {
-  return new URLSearchParams(request.url?.split('?')[1])
 }
 
 function headerText(value: string | string[] | undefined): string | undefined {

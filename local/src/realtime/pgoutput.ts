@@ -90,9 +90,12 @@ class Reader {
     this.#message = message
   }
 
+  /** Moves past `bytes`; returns where they begin. */
   skip(bytes: number): number {
+    const start = this.#offset
     this.#offset += bytes
-    return this.#offset - bytes
+    if (bytes < 0 || this.#offset > this.#message.length) throw new RangeError('pgoutput: message cut off')
+    return start
   }
 
   kind(): string {

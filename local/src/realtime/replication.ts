@@ -54,7 +54,8 @@ export class Replication {
   }
 
   /** Undoes {@link stop}, and {@link ensure}. */
-  start(): void {
+  async start(): Promise<void> {
+    if (this.#abort.signal.aborted) await this.#running
     if (this.#abort.signal.aborted) this.#abort = new AbortController()
     this.ensure()
   }
@@ -133,6 +134,7 @@ export class Replication {
     })
     connection.once('replicationStart', () => {
       this.#streaming = true
+      this.#settings.log('Replication connection established')
       this.#events.emit('streaming')
     })
     const timer = setInterval(report, STATUS_INTERVAL_MS)

@@ -8,6 +8,8 @@ export interface RealtimeSettings {
   replicationDelayMs: number
   /** How long a lost replication connection is left alone. @default 11_000 */
   reconnectDelayMs: number
+  /** How often a database that was restarted is looked for while nobody joins. @default 300_000 */
+  reconnectTickMs: number
   /** How long a channel that asked for it waits for the replication. @default 60_000 */
   readyTimeoutMs: number
   /** How long a socket may be silent. @default 60_000 */
@@ -32,6 +34,7 @@ export const DEFAULTS: RealtimeSettings = {
   upgradeErrorDelayMs: 0,
   replicationDelayMs: 0,
   reconnectDelayMs: 11_000,
+  reconnectTickMs: 300_000,
   readyTimeoutMs: 60_000,
   idleTimeoutMs: 60_000,
   maxChannels: 100,

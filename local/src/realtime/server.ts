@@ -1,0 +1,115 @@
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type WebSocket, WebSocketServer } from 'ws'
+import type { ApiKeys } from '../tokens.ts'
+import type { Backend } from './channel.ts'
+import { readHandshake, refuse, UpgradeError } from './handshake.ts'
+import { Hub } from './hub.ts'
+import type { RealtimeOptions } from './index.ts'
+import { maintainPartitions } from './partitions.ts'
+import { Replication } from './replication.ts'
+import { Session } from './session.ts'
+import { DEFAULTS, type RealtimeSettings } from './settings.ts'
+import { Socket } from './socket.ts'
+
+const MAX_FRAME_BYTES = 5_000_000
+const CLOSE_TIMEOUT_MS = 1_000
+const HOUR_MS = 3_600_000
+
+/** The sockets, and what their channels share. */
+export class Server implements Backend {
+  readonly settings: RealtimeSettings
+  readonly jwtSecret: string
+  readonly session: Session
+  readonly hub: Hub
+  readonly replication: Replication
+  /** Reasons with which the next joins are refused. */
+  readonly refusals: string[] = []
+  readonly #keys: ApiKeys
+  readonly #sockets = new Set<WebSocket>()
+  readonly #stopping = new AbortController()
+  #timers: NodeJS.Timeout[] = []
+  readonly #upgrades = new WebSocketServer({
+    noServer: true,
+    clientTracking: false,
+    perMessageDeflate: false,
+    maxPayload: MAX_FRAME_BYTES,
+  })
+
+  constructor({ database, jwtSecret, keys, ...settings }: Omit<RealtimeOptions, 'eager'>) {
+    this.settings = { ...DEFAULTS, ...settings }
+    this.jwtSecret = jwtSecret
+    this.#keys = keys
+    this.session = new Session({ ...database, application_name: 'realtime_connect' })
+    this.hub = new Hub(this.settings)
+    this.replication = new Replication(database, this.session, this.settings, (insert) =>
+      this.hub.publish(insert),
+    )
+  }
+
+  connect(): void {
+    if (this.#stopping.signal.aborted) return
+    if (this.#timers.length === 0) {
+      this.#maintain()
+      this.#timers = [
+        setInterval(() => this.#maintain(), HOUR_MS),
+        setInterval(() => this.hub.isEmpty || this.replication.ensure(), this.settings.reconnectTickMs),
+      ]
+    }
+    this.replication.ensure()
+  }
+
+  nextRefusal(): string | undefined {
+    return this.refusals.shift()
+  }
+
+  async accept(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    try {
+      const handshake = await readHandshake(request, this.jwtSecret, this.#keys)
+      this.#stopping.signal.throwIfAborted()
+      this.#upgrades.handleUpgrade(request, socket, head, (ws) => {
+        this.#sockets.add(ws)
+        ws.on('close', () => this.#sockets.delete(ws))
+        new Socket(ws, handshake, this)
+      })
+    } catch (error) {
+      if (!(error instanceof UpgradeError)) throw error
+      if (error.message) await this.#pause(this.settings.upgradeErrorDelayMs)
+      refuse(socket, error)
+    }
+  }
+
+  closeSockets(code?: number): void {
+    for (const ws of this.#sockets) code === undefined ? ws.terminate() : ws.close(code)
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    for (const timer of this.#timers) clearInterval(timer)
+    await Promise.all([...this.#sockets].map((ws) => closeSocket(ws, 1012)))
+    await Promise.all([this.replication.stop(), this.session.close()])
+  }
+
+  #maintain(): void {
+    if (!this.settings.maintainPartitions) return
+    this.session
+      .run(maintainPartitions)
+      .catch((error) => this.settings.log(`UnableToMaintainPartitions: ${error}`))
+  }
+
+  #pause(ms: number): Promise<void> {
+    return sleep(ms, undefined, { signal: this.#stopping.signal })
+  }
+}
+
+function closeSocket(ws: WebSocket, code: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => ws.terminate(), CLOSE_TIMEOUT_MS)
+    ws.on('close', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+    ws.close(code)
+  })
+}
