@@ -350,7 +350,7 @@ as $$
     done as (
       select s.run_id,
              count(*) filter (where s.outcome = 'completed') as steps,
-             min(format('step "%s" failed: %s', s.step_slug, s.error)) filter (where s.outcome = 'failed') as error
+             min(s.error) filter (where s.outcome = 'failed') as error
       from unnest(advance_runs.settled) s
       where s.outcome <> 'retrying'
       group by s.run_id
