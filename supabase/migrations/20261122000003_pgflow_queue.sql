@@ -134,7 +134,8 @@ begin
            )::pgflow.message order by m.msg_id)
     into found_here
     from pgmq.read(queue, lease, quantity - cardinality(messages)) m
-    where m.message ?& array['run_id', 'step_slug', 'task_index'];
+    where m.message ->> 'run_id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+      and m.message ->> 'task_index' ~ '^[0-9]{1,9}$';
     messages := messages || found_here;
   end loop;
   return messages;
