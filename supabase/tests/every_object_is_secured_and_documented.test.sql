@@ -1,0 +1,92 @@
+begin;
+select plan(11);
+
+create temp view ours as
+select p.oid, p.oid::regprocedure::text as name, n.nspname as schema, p.prosecdef, p.proconfig, p.proacl, p.proowner
+from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+where n.nspname in ('pgflow', 'pgflow_public');
+
+select is_empty(
+  $$ select name from ours where proconfig is distinct from array['search_path=""'] $$,
+  'every function has an empty search_path, and no other setting'
+);
+
+select is_empty(
+  $$ select c.oid::regclass from pg_class c
+     where c.relnamespace = 'pgflow'::regnamespace and c.relkind = 'r' and not c.relrowsecurity $$,
+  'every table has row level security'
+);
+
+select is_empty(
+  $$ select c.oid::regclass from pg_class c
+     where c.relnamespace = 'pgflow'::regnamespace and c.relkind = 'r'
+       and not exists (select from pg_constraint k where k.conrelid = c.oid and k.contype = 'p') $$,
+  'every table has a primary key'
+);
+
+select is_empty(
+  $$ select k.conrelid::regclass, k.conname from pg_constraint k
+     where k.connamespace = 'pgflow'::regnamespace and k.contype = 'f'
+       and not exists (
+         select from pg_index i
+         where i.indrelid = k.conrelid and i.indpred is null
+           and (i.indkey::int2[])[0:cardinality(k.conkey) - 1] @> k.conkey
+       ) $$,
+  'every foreign key is covered by an index'
+);
+
+select is_empty(
+  $$ select indrelid::regclass, array_agg(indexrelid::regclass) from pg_index
+     where indrelid::regclass::text like 'pgflow.%'
+     group by indrelid, indkey, indpred::text having count(*) > 1 $$,
+  'no index is there twice'
+);
+
+select set_eq(
+  $$ select name from ours where prosecdef $$,
+  array[
+    'pgflow.can_read_topic(text)',
+    'pgflow.client_get_run(uuid,boolean)',
+    'pgflow.client_get_run_events(uuid,bigint,boolean)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean)',
+    'pgflow.tg_run_events__after_insert()',
+    'pgflow.tg_runs__after_insert()',
+    'pgflow.tg_runs__after_update()',
+    'pgflow.tg_step_states__after_insert()',
+    'pgflow.tg_step_states__after_update()'
+  ],
+  'security definer: exactly these, none of them exposed'
+);
+
+select is_empty(
+  $$ select c.oid::regclass from pg_class c
+     where c.relnamespace = 'pgflow'::regnamespace and c.relkind = 'v'
+       and not c.reloptions @> array['security_invoker=true'] $$,
+  'views look with the eyes of who asks'
+);
+
+select is_empty(
+  $$ select p.policyname from pg_policies p
+     where (p.schemaname = 'pgflow' or p.policyname like 'pgflow%') and p.roles && array['public'::name] $$,
+  'every policy says TO whom'
+);
+
+select is_empty(
+  $$ select p.policyname from pg_policies p
+     where p.schemaname = 'realtime' and p.tablename = 'messages' and p.cmd <> 'SELECT' $$,
+  'no policy lets anybody write to realtime.messages'
+);
+
+select is_empty(
+  $$ select c.oid::regclass from pg_class c
+     where c.relnamespace = 'pgflow'::regnamespace and c.relkind in ('r', 'v') and obj_description(c.oid) is null $$,
+  'every table and view has a comment'
+);
+
+select is_empty(
+  $$ select name from ours where schema = 'pgflow_public' and obj_description(oid) is null $$,
+  'every exposed function has a comment'
+);
+
+select * from finish();
+rollback;

@@ -1,0 +1,108 @@
+begin;
+select plan(9);
+
+create temp view client_roles as
+select r.oid, r.rolname as role from pg_roles r where r.rolname in ('anon', 'authenticated', 'service_role');
+
+create temp view functions as
+select p.oid, p.oid::regprocedure::text as name, p.proacl, p.proowner
+from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+where n.nspname in ('pgflow', 'pgflow_public');
+
+select is_empty(
+  $$ select f.name, acl.privilege_type from functions f
+     cross join aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) acl
+     where acl.grantee = 0 $$,
+  'PUBLIC executes nothing'
+);
+
+prepare executable_by as
+select f.name from functions f where has_function_privilege($1, f.oid, 'execute');
+
+select set_eq(
+  $$ execute executable_by('anon') $$,
+  array[
+    'pgflow.client_get_run(uuid,boolean)',
+    'pgflow.client_get_run_events(uuid,bigint,boolean)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean)',
+    'pgflow_public.get_run(uuid,boolean)',
+    'pgflow_public.get_run_events(uuid,bigint,boolean)',
+    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean)',
+    'pgflow_public.start_flow(text,text,jsonb,boolean)'
+  ],
+  'what anon executes'
+);
+
+select set_eq(
+  $$ execute executable_by('authenticated') $$,
+  array[
+    'pgflow.can_access_run(uuid,uuid)',
+    'pgflow.can_read_topic(text)',
+    'pgflow.client_get_run(uuid,boolean)',
+    'pgflow.client_get_run_events(uuid,bigint,boolean)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean)',
+    'pgflow.current_user_id()',
+    'pgflow_public.get_run(uuid,boolean)',
+    'pgflow_public.get_run_events(uuid,bigint,boolean)',
+    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean)',
+    'pgflow_public.start_flow(text,text,jsonb,boolean)'
+  ],
+  'what authenticated executes'
+);
+
+select set_eq(
+  $$ execute executable_by('service_role') $$,
+  array[
+    'pgflow.client_get_run(uuid,boolean)',
+    'pgflow.client_get_run_events(uuid,bigint,boolean)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean)',
+    'pgflow_public.get_run(uuid,boolean)',
+    'pgflow_public.get_run_events(uuid,bigint,boolean)',
+    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean)',
+    'pgflow_public.start_flow(text,text,jsonb,boolean)'
+  ],
+  'what service_role executes'
+);
+
+select is_empty(
+  $$ select role, c.oid::regclass, privilege
+     from client_roles, pg_class c, unnest(array[
+       'select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger', 'maintain'
+     ]) privilege
+     where c.relnamespace in ('pgflow'::regnamespace, 'pgflow_public'::regnamespace)
+       and c.relkind in ('r', 'v', 'm', 'p', 'f')
+       and has_table_privilege(role, c.oid, privilege) $$,
+  'no table privileges for clients'
+);
+
+select is_empty(
+  $$ select role, c.oid::regclass
+     from client_roles, pg_class c
+     where c.relnamespace in ('pgflow'::regnamespace, 'pgflow_public'::regnamespace)
+       and c.relkind in ('r', 'v', 'm', 'p', 'f')
+       and has_any_column_privilege(role, c.oid, 'select, insert, update, references') $$,
+  'nor privileges on columns'
+);
+
+select is_empty(
+  $$ select c.oid::regclass from pg_class c
+     cross join aclexplode(c.relacl) acl
+     where c.relnamespace = 'pgflow'::regnamespace and acl.grantee = 0 $$,
+  'PUBLIC has no table privileges either'
+);
+
+select is_empty(
+  $$ select role, n.nspname from client_roles, pg_namespace n
+     where n.nspname in ('pgflow', 'pgflow_public') and has_schema_privilege(role, n.oid, 'create') $$,
+  'clients create nothing in our schemas'
+);
+
+select is_empty(
+  $$ select role, c.oid::regclass from client_roles, pg_class c
+     where c.relnamespace = 'pgmq'::regnamespace and c.relkind = 'r'
+       and c.relname like any (array['q\_%', 'a\_%']) and has_table_privilege(role, c.oid, 'select, insert, update, delete') $$,
+  'clients do not reach the queues'
+);
+
+select * from finish();
+rollback;

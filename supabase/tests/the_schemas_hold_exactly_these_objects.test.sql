@@ -1,0 +1,154 @@
+begin;
+select plan(7);
+
+select set_eq(
+  $$ select format('%I.%I', schemaname, tablename) from pg_tables where schemaname in ('pgflow', 'pgflow_public') $$,
+  array[
+    'pgflow.deps',
+    'pgflow.flow_aliases',
+    'pgflow.flows',
+    'pgflow.run_events',
+    'pgflow.run_watches',
+    'pgflow.runs',
+    'pgflow.step_states',
+    'pgflow.step_tasks',
+    'pgflow.steps',
+    'pgflow.workers'
+  ],
+  'tables'
+);
+
+select set_eq(
+  $$ select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where n.nspname in ('pgflow', 'pgflow_public') and c.relkind not in ('r', 'i', 'c') $$,
+  array['pgflow.run_event_records'],
+  'views, and no sequence or other relation'
+);
+
+select set_eq(
+  $$ select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where n.nspname in ('pgflow', 'pgflow_public') and c.relkind = 'c' $$,
+  array[
+    'pgflow.message',
+    'pgflow.settled_task',
+    'pgflow.step_key',
+    'pgflow.step_task_record',
+    'pgflow.step_transition',
+    'pgflow.task_result'
+  ],
+  'types'
+);
+
+select set_eq(
+  $$ select format('%s.%s(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid))
+     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+     where n.nspname = 'pgflow' $$,
+  array[
+    'pgflow.add_step(flow_slug text, step_slug text, deps_slugs text[], max_attempts integer, base_delay numeric, timeout integer, start_delay integer)',
+    'pgflow.add_step(flow_slug text, step_slug text, max_attempts integer, base_delay numeric, timeout integer, start_delay integer)',
+    'pgflow.advance_runs(settled pgflow.settled_task[], now timestamp with time zone)',
+    'pgflow.advance_steps(settled pgflow.settled_task[], now timestamp with time zone)',
+    'pgflow.append_run_events(run_ids uuid[])',
+    'pgflow.append_step_events(transitions pgflow.step_transition[])',
+    'pgflow.archive_messages(queue_name text, msg_ids bigint[])',
+    'pgflow.assert_can_access_run(run_id uuid)',
+    'pgflow.assert_can_start(flow_slug text, input jsonb, delay integer)',
+    'pgflow.assert_valid_slug(slug text)',
+    'pgflow.calculate_retry_delay(base_delay numeric, attempts_count integer)',
+    'pgflow.caller_is_service()',
+    'pgflow.caller_role()',
+    'pgflow.can_access_run(run_id uuid, owner_id uuid)',
+    'pgflow.can_read_topic(topic text)',
+    'pgflow.claim_tasks(flow_slugs text[], quantity integer, worker_id uuid, lease integer)',
+    'pgflow.client_get_run(run_id uuid, watch boolean)',
+    'pgflow.client_get_run_events(run_id uuid, after bigint, watch boolean)',
+    'pgflow.client_start_flow(flow_slug text, input jsonb, idempotency_key text, metadata jsonb, watch boolean)',
+    'pgflow.close_tasks(run_ids uuid[])',
+    'pgflow.complete_task(run_id uuid, step_slug text, task_index integer, output jsonb)',
+    'pgflow.create_flow(flow_slug text, max_attempts integer, base_delay numeric, timeout integer, start_role text, broadcast text)',
+    'pgflow.create_tasks(steps pgflow.step_key[], now timestamp with time zone, delay integer)',
+    'pgflow.current_user_id()',
+    'pgflow.end_dead_tasks(messages pgflow.message[])',
+    'pgflow.existing_run(flow_slug text, input jsonb, run_id uuid, owner_id uuid, idempotency_key text)',
+    'pgflow.extend_leases(tasks jsonb, lease integer)',
+    'pgflow.fail_task(run_id uuid, step_slug text, task_index integer, error_message text)',
+    'pgflow.heartbeat(worker_id uuid)',
+    'pgflow.hide_messages(queue_name text, msg_ids bigint[], until timestamp with time zone[])',
+    'pgflow.is_valid_slug(slug text)',
+    'pgflow.last_seq(run_id uuid)',
+    'pgflow.now()',
+    'pgflow.poll_for_tasks(queue_name text, vt integer, qty integer, max_poll_seconds integer, poll_interval_ms integer)',
+    'pgflow.queue_name_for(flow_slug text)',
+    'pgflow.read_messages(flow_slugs text[], quantity integer, lease integer)',
+    'pgflow.register_worker(worker_id uuid, name text, flow_slugs text[])',
+    'pgflow.release_messages(settled pgflow.settled_task[])',
+    'pgflow.run_output(run_id uuid, flow_slug text)',
+    'pgflow.settle(results pgflow.task_result[])',
+    'pgflow.settle_task(result pgflow.task_result)',
+    'pgflow.settle_tasks(results jsonb)',
+    'pgflow.settle_tasks_of_locked_runs(results pgflow.task_result[], now timestamp with time zone)',
+    'pgflow.snapshot(run_id uuid)',
+    'pgflow.start_flow(flow_slug text, input jsonb, run_id uuid, idempotency_key text, owner_id uuid, metadata jsonb, delay integer)',
+    'pgflow.start_tasks(messages pgflow.message[], worker_id uuid, now timestamp with time zone)',
+    'pgflow.stop_worker(worker_id uuid)',
+    'pgflow.tg_run_events__after_insert()',
+    'pgflow.tg_runs__after_insert()',
+    'pgflow.tg_runs__after_update()',
+    'pgflow.tg_step_states__after_insert()',
+    'pgflow.tg_step_states__after_update()',
+    'pgflow.watch_run(run_id uuid)'
+  ],
+  'functions of the engine'
+);
+
+select set_eq(
+  $$ select format('%s(%s) -> %s', p.proname, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid))
+     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+     where n.nspname = 'pgflow_public' $$,
+  array[
+    'get_run(run_id uuid, watch boolean DEFAULT false) -> jsonb',
+    'get_run_events(run_id uuid, after bigint DEFAULT 0, watch boolean DEFAULT false) -> jsonb',
+    'start_flow(flow_slug text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, watch boolean DEFAULT false) -> jsonb',
+    'start_flow(flow_slug text, input jsonb, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, watch boolean DEFAULT false) -> jsonb'
+  ],
+  'functions that PostgREST exposes'
+);
+
+select set_eq(
+  $$ select format('%s on %s: %s, %s', t.tgname, t.tgrelid::regclass, t.tgfoid::regproc,
+       case when t.tgtype & 1 = 0 then 'statement' else 'row' end)
+     from pg_trigger t
+     join pg_class c on c.oid = t.tgrelid
+     join pg_namespace n on n.oid = c.relnamespace
+     where not t.tgisinternal and (n.nspname like 'pgflow%' or t.tgfoid::regproc::text like 'pgflow%') $$,
+  array[
+    '_900_broadcast on pgflow.run_events: pgflow.tg_run_events__after_insert, statement',
+    '_900_events_of_insert on pgflow.runs: pgflow.tg_runs__after_insert, statement',
+    '_900_events_of_insert on pgflow.step_states: pgflow.tg_step_states__after_insert, statement',
+    '_900_events_of_update on pgflow.runs: pgflow.tg_runs__after_update, statement',
+    '_900_events_of_update on pgflow.step_states: pgflow.tg_step_states__after_update, statement'
+  ],
+  'triggers'
+);
+
+select set_eq(
+  $$ select format('%s on %s.%s for %s to %s', policyname, schemaname, tablename, lower(cmd), array_to_string(roles, ', '))
+     from pg_policies where schemaname in ('pgflow', 'pgflow_public', 'realtime') $$,
+  array[
+    'closed on pgflow.deps for all to anon, authenticated',
+    'closed on pgflow.flow_aliases for all to anon, authenticated',
+    'closed on pgflow.flows for all to anon, authenticated',
+    'closed on pgflow.run_watches for all to anon, authenticated',
+    'closed on pgflow.step_tasks for all to anon, authenticated',
+    'closed on pgflow.steps for all to anon, authenticated',
+    'closed on pgflow.workers for all to anon, authenticated',
+    'own_run_events on pgflow.run_events for select to authenticated',
+    'own_runs on pgflow.runs for select to authenticated',
+    'own_step_states on pgflow.step_states for select to authenticated',
+    'pgflow_run_channels on realtime.messages for select to authenticated'
+  ],
+  'policies: one of ours on realtime.messages, to read; none to public, none to insert there'
+);
+
+select * from finish();
+rollback;
