@@ -153,11 +153,10 @@ export class Core {
   #abandon(): void {
     if (this.#deadline.signal.aborted) return
     this.#deadline.abort()
-    const { log, workerId } = this.#options
-    log.warn('The grace period is over; what still runs is run again by another worker', {
-      workerId,
-      tasks: [...this.#held.values()].map(({ task }) => keyOf(task)),
-    })
+    if (this.#held.size > 0) {
+      const tasks = [...this.#held.values()].map(({ task }) => keyOf(task))
+      this.#options.log.warn('The grace period is over; what still runs is left to other workers', { tasks })
+    }
     for (const attempt of this.#held.values()) attempt.abort(stopped())
     const cancel = after(lastCall, () => this.#end.abort())
     this.#end.signal.addEventListener('abort', cancel)

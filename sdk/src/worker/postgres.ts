@@ -6,7 +6,7 @@ import * as queries from './queries.ts'
 import type { Transport } from './transport.ts'
 
 /** Seconds for what is under way when a connection is closed. */
-const closing = 2
+const closing = 1
 
 /** The worker's own connections to a session or a transaction pooler, or the user's, which stay open in the end. */
 export function openTransport(options: WorkerConnection & { readonly maxConnections?: number }): Transport {

@@ -98,9 +98,11 @@ export class Settler {
 }
 
 function substituteFor(result: Result, error: unknown): FailedResult {
-  const [refused, options] = 'error' in result ? ['error', result] : ['output', keyOf(result)]
+  const isFailure = 'error' in result
+  const refused = isFailure ? 'error' : 'output'
   return {
-    ...options,
+    ...keyOf(result),
     error: `step "${result.step_slug}" failed: the database refused its ${refused}: ${explain(error)}`,
+    ...(isFailure && result.permanent && { permanent: true }),
   }
 }

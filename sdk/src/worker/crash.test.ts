@@ -1,0 +1,77 @@
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
+import { Flow } from '../flow/index.ts'
+import { startWorker } from './index.ts'
+import { startTestDatabase, type TestDatabase } from './testing/database.ts'
+import { startWorkerProcess, type WorkerProcess } from './testing/process.ts'
+
+let db: TestDatabase
+
+beforeAll(async () => {
+  db = await startTestDatabase()
+})
+afterAll(() => db[Symbol.asyncDispose]())
+
+/** @param lease seconds */
+async function readyProcess(lease: number): Promise<WorkerProcess> {
+  const child = startWorkerProcess(db.url, lease)
+  onTestFinished(async () => {
+    child.kill('SIGKILL')
+    await child.ended
+  })
+  await child.said('ready')
+  return child
+}
+
+describe('A worker that is killed with SIGKILL in the middle of a step', () => {
+  it('loses nothing: another one completes the run, and a late result of the first is stale', async () => {
+    const first = await readyProcess(2)
+    const run_id = await db.startRun('crash', null)
+    await first.said('working')
+    first.kill('SIGKILL')
+    expect(await first.ended).toBe('SIGKILL')
+    const [task] = await db.tasksOf(run_id)
+    expect(task).toMatchObject({ status: 'started', attempts_count: 1 })
+
+    const crash = new Flow({ slug: 'crash' }).step('work', (_, { attempt }) => ({ attempt, by: 'second' }))
+    const second = await startWorker({ connection: db.url, flows: [crash] })
+    onTestFinished(() => second.stop())
+    const ended = await db.runEnded(run_id)
+    expect(ended).toMatchObject({ status: 'completed', output: { work: { attempt: 2, by: 'second' } } })
+
+    const late = [{ run_id, step_slug: 'work', task_index: 0, attempt: 1, output: 'late' }]
+    const settlements = await db.sql`
+      select attempt, applied from pgflow.settle_tasks(results => ${JSON.stringify(late)}::text::jsonb)`
+    expect([...settlements]).toEqual([{ attempt: 1, applied: false }])
+    expect(await db.runEnded(run_id)).toEqual(ended)
+    expect(await db.tasksOf(run_id)).toMatchObject([
+      { status: 'completed', attempts_count: 2, last_worker_id: second.workerId },
+    ])
+  })
+})
+
+describe('A worker that gets SIGTERM', () => {
+  it('finishes what it runs, settles it and ends', async () => {
+    const child = await readyProcess(30)
+    const run_id = await db.startRun('crash', null)
+    await child.said('working')
+    child.kill('SIGTERM')
+    await child.said('stopping')
+    child.kill('SIGUSR2')
+    expect(await child.ended).toBe(0)
+    expect(await db.runEnded(run_id)).toMatchObject({ output: { work: { attempt: 1, by: 'process' } } })
+    const [worker] = await db.sql`
+      select stopped_at is not null as has_stopped from pgflow.workers order by started_at desc limit 1`
+    expect(worker).toEqual({ has_stopped: true })
+  })
+
+  it('ends at once at the second signal', async () => {
+    const child = await readyProcess(30)
+    const run_id = await db.startRun('crash', null)
+    await child.said('working')
+    child.kill('SIGTERM')
+    await child.said('stopping')
+    child.kill('SIGINT')
+    expect(await child.ended).toBe(0)
+    expect(await db.tasksOf(run_id)).toMatchObject([{ status: 'started', attempts_count: 1 }])
+  })
+})

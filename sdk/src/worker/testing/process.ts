@@ -1,0 +1,46 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import process from 'node:process'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+
+const script = fileURLToPath(new URL('./worker-process.ts', import.meta.url))
+
+export interface WorkerProcess {
+  /** Resolves when the process has said this line, rejects when it ends without. */
+  said(line: string): Promise<void>
+  kill(signal: NodeJS.Signals): void
+  /** The exit code, or the signal that ended it. */
+  readonly ended: Promise<number | NodeJS.Signals>
+}
+
+/** @param lease seconds */
+export function startWorkerProcess(url: string, lease: number): WorkerProcess {
+  const child = spawn(
+    process.execPath,
+    ['--conditions=pgflow-source', '--import', 'tsx', script, url, String(lease)],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  )
+  const ended = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | NodeJS.Signals)
+  return { said: listenTo(child, ended), kill: (signal) => child.kill(signal), ended }
+}
+
+function listenTo(child: ChildProcess, ended: Promise<unknown>): (line: string) => Promise<void> {
+  const lines: string[] = []
+  const listeners = new Set<() => void>()
+  createInterface(child.stdout!).on('line', (line) => {
+    lines.push(line)
+    for (const listener of listeners) listener()
+  })
+  return (line) =>
+    new Promise((resolve, reject) => {
+      const look = () => {
+        if (!lines.includes(line)) return
+        listeners.delete(look)
+        resolve()
+      }
+      listeners.add(look)
+      look()
+      void ended.then(() => reject(new Error(`The process ended without saying "${line}"`)))
+    })
+}

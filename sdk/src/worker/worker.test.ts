@@ -1,0 +1,412 @@
+import { once } from 'node:events'
+import postgres from 'postgres'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
+import { type AnyFlow, Flow } from '../flow/index.ts'
+import {
+  LeaseLostError,
+  NonRetryableError,
+  RetryAfterError,
+  startWorker,
+  TimeoutError,
+  type Worker,
+} from './index.ts'
+import { startTestDatabase, type TestDatabase } from './testing/database.ts'
+
+let db: TestDatabase
+
+beforeAll(async () => {
+  db = await startTestDatabase()
+})
+afterAll(() => db[Symbol.asyncDispose]())
+
+async function runningWorker(flow: AnyFlow, settings: { concurrency?: number } = {}): Promise<Worker> {
+  const worker = await startWorker({ connection: db.url, flows: [flow], ...settings })
+  onTestFinished(() => worker.stop({ gracePeriod: 0 }))
+  return worker
+}
+
+/** Slugs that no other test has. */
+let flows = 0
+const newSlug = () => `flow_${++flows}`
+
+describe('A worker', () => {
+  it('runs a diamond: each step gets the input and the outputs of its deps', async () => {
+    const slug = newSlug()
+    const diamond = new Flow<{ n: number }>({ slug })
+      .step('top', ({ run }) => run.n + 1)
+      .step('left', ['top'], ({ top }) => top * 2)
+      .step('right', ['top'], async ({ run, top }) => ({ sum: run.n + top }))
+      .step('bottom', ['left', 'right'], (payload) => payload)
+    await runningWorker(diamond)
+    const run_id = await db.startRun(slug, { n: 1 })
+    expect(await db.runEnded(run_id)).toEqual({
+      run_id,
+      status: 'completed',
+      output: { bottom: { run: { n: 1 }, left: 4, right: { sum: 3 } } },
+      error: null,
+    })
+  })
+
+  it('gives a handler its context, with the resources that it was started with', async () => {
+    const slug = newSlug()
+    const contexts: object[] = []
+    const flow = new Flow<null, { greeting: string }>({ slug }).step('only', (_, context) => {
+      contexts.push(context)
+      return context.resources.greeting
+    })
+    const resources = { greeting: 'hello' }
+    const worker = await startWorker({ connection: db.url, flows: [flow], resources })
+    onTestFinished(() => worker.stop())
+    const run_id = await db.startRun(slug, null)
+    expect(await db.runEnded(run_id)).toMatchObject({ output: { only: 'hello' } })
+    expect(contexts).toEqual([
+      {
+        signal: expect.any(AbortSignal),
+        attempt: 1,
+        runId: run_id,
+        stepSlug: 'only',
+        taskIndex: 0,
+        workerId: worker.workerId,
+        log: expect.anything(),
+        resources,
+      },
+    ])
+  })
+
+  it.each([
+    '"123"',
+    '"{}"',
+    '""',
+    '"null"',
+    '0',
+    'false',
+    'null',
+    '[]',
+    '{"a": [1, "1", null]}',
+    '"\\u2028ü😀"',
+  ])('stores and passes on %s as it is', async (text) => {
+    const slug = newSlug()
+    const value = JSON.parse(text)
+    const seen: unknown[] = []
+    const flow = new Flow<unknown>({ slug })
+      .step('first', ({ run }): unknown => run)
+      .step('second', ['first'], ({ run, first }): unknown => {
+        seen.push(run, first)
+        return first
+      })
+    await runningWorker(flow)
+    const run_id = await db.startRun(slug, value)
+    expect(await db.runEnded(run_id)).toMatchObject({ status: 'completed', output: { second: value } })
+    expect(seen).toEqual([value, value])
+    const [row] = await db.sql`
+        select output = ${text}::text::jsonb as is_same
+        from pgflow.step_states where run_id = ${run_id} and step_slug = 'first'`
+    expect(row).toEqual({ is_same: true })
+  })
+
+  it('stores null for a handler that returns nothing', async () => {
+    const slug = newSlug()
+    await runningWorker(new Flow({ slug }).step('only', () => {}))
+    expect(await db.runEnded(await db.startRun(slug, 1))).toMatchObject({ output: { only: null } })
+  })
+
+  it('runs many flows', async () => {
+    const slugs = [newSlug(), newSlug()]
+    const both = slugs.map((slug) =>
+      new Flow({ slug }).step('only', (_, { stepSlug }) => `${slug} ${stepSlug}`),
+    )
+    const worker = await startWorker({ connection: db.url, flows: both })
+    onTestFinished(() => worker.stop())
+    for (const slug of slugs) {
+      const run = await db.runEnded(await db.startRun(slug, null))
+      expect(run).toMatchObject({ output: { only: `${slug} only` } })
+    }
+  })
+
+  it('shares many runs with another one; each task runs once', async () => {
+    const slug = newSlug()
+    const calls = new Map<string, number>()
+    const count = (_: unknown, { runId, stepSlug }: { runId: string; stepSlug: string }) => {
+      const key = `${runId} ${stepSlug}`
+      calls.set(key, (calls.get(key) ?? 0) + 1)
+      return stepSlug
+    }
+    const flow = new Flow({ slug })
+      .step('a', count)
+      .step('b', ['a'], count)
+      .step('c', ['a'], count)
+      .step('d', ['b', 'c'], count)
+    const workers = [await runningWorker(flow), await runningWorker(flow)]
+    const run_ids = await db.startRuns(slug, Array(200).fill(null))
+    const runs = await Promise.all(run_ids.map((run_id) => db.runEnded(run_id)))
+    expect(runs.filter(({ status }) => status !== 'completed')).toEqual([])
+    expect(calls.size).toBe(800)
+    expect([...calls.values()].filter((times) => times !== 1)).toEqual([])
+
+    const [recorded] = await db.sql`
+      select count(*)::int as events, count(distinct (run_id, step_slug))::int as steps
+      from pgflow.run_events join pgflow.runs using (run_id)
+      where flow_slug = ${slug} and type = 'step:completed'`
+    expect(recorded).toEqual({ events: 800, steps: 800 })
+    const shares = await db.sql`
+      select last_worker_id from pgflow.step_tasks where flow_slug = ${slug} and attempts_count = 1
+      group by last_worker_id`
+    expect(shares.map(({ last_worker_id }) => last_worker_id).sort()).toEqual(
+      workers.map(({ workerId }) => workerId).sort(),
+    )
+    const [connections] = await db.sql`
+      select count(*)::int as open from pg_stat_activity where application_name = 'pgflow worker'`
+    expect(connections!.open).toBeLessThanOrEqual(4)
+  })
+})
+
+describe('A handler that fails', () => {
+  const cyclic: { self?: unknown } = {}
+  cyclic.self = cyclic
+  const fails = (thrown: unknown) => () => {
+    throw thrown
+  }
+
+  const cases: Record<string, { handler: () => unknown; reason: string }> = {
+    error: { handler: fails(new Error('boom')), reason: 'failed: boom' },
+    type_error: { handler: fails(new TypeError('no such thing')), reason: 'TypeError: no such thing' },
+    rejection: { handler: async () => Promise.reject(new Error('later')), reason: 'failed: later' },
+    own_abort: { handler: () => AbortSignal.abort().throwIfAborted(), reason: 'AbortError' },
+    string: { handler: fails('just text'), reason: 'just text' },
+    nothing: { handler: fails(undefined), reason: 'undefined was thrown' },
+    null: { handler: fails(null), reason: 'null was thrown' },
+    thrown_cycle: { handler: fails(cyclic), reason: 'object was thrown' },
+    nul_in_error: { handler: fails(new Error('a\0b')), reason: 'a\uFFFDb' },
+    function: { handler: () => () => 1, reason: '$ is a function' },
+    cycle: { handler: () => cyclic, reason: '$.self contains itself' },
+    bigint: { handler: () => ({ big: 1n }), reason: '$.big is a bigint' },
+    nan: { handler: () => [Number.NaN], reason: '$[0] is NaN' },
+    nul: { handler: () => ({ text: 'a\0b' }), reason: '$.text has a NUL' },
+  }
+
+  it('has its attempts, then fails the run with step and reason; what runs beside it is settled', async () => {
+    const [slug, good] = [newSlug(), newSlug()]
+    const failing = new Flow<string>({ slug, maxAttempts: 2, baseDelay: 0 }).step('work', ({ run }) =>
+      cases[run]!.handler(),
+    )
+    const fine = new Flow<number>({ slug: good }).step('work', ({ run }) => run)
+    const worker = await startWorker({ connection: db.url, flows: [failing, fine], concurrency: 50 })
+    onTestFinished(() => worker.stop())
+    const names = Object.keys(cases)
+    const failing_ids = await db.startRuns(slug, names)
+    const fine_ids = await db.startRuns(
+      good,
+      names.map((_, index) => index),
+    )
+
+    for (const [index, name] of names.entries()) {
+      const run_id = failing_ids[index]!
+      const { status, error } = await db.runEnded(run_id)
+      expect([name, status], error ?? '').toEqual([name, 'failed'])
+      expect(error, name).toContain('"work"')
+      expect(error, name).toContain(cases[name]!.reason)
+      const [task] = await db.tasksOf(run_id)
+      expect(task, name).toMatchObject({ status: 'failed', attempts_count: 2 })
+      expect(task!.error_message, name).toContain(cases[name]!.reason)
+      expect(await db.runEnded(fine_ids[index]!)).toMatchObject({ output: { work: index } })
+    }
+  })
+
+  it('may succeed at a later attempt', async () => {
+    const slug = newSlug()
+    const flow = new Flow({ slug, baseDelay: 0 }).step('work', (_, { attempt }) => {
+      if (attempt < 3) throw new Error(`attempt ${attempt}`)
+      return attempt
+    })
+    await runningWorker(flow)
+    const run_id = await db.startRun(slug, null)
+    expect(await db.runEnded(run_id)).toMatchObject({ status: 'completed', output: { work: 3 } })
+    expect(await db.tasksOf(run_id)).toMatchObject([{ attempts_count: 3 }])
+  })
+
+  it('fails for good when it throws a NonRetryableError', async () => {
+    const slug = newSlug()
+    await runningWorker(new Flow({ slug }).step('work', fails(new NonRetryableError('the page is gone'))))
+    const run_id = await db.startRun(slug, null)
+    const { status, error } = await db.runEnded(run_id)
+    expect(status).toBe('failed')
+    expect(error).toContain('the page is gone')
+    expect(await db.tasksOf(run_id)).toMatchObject([{ status: 'failed', attempts_count: 1 }])
+  })
+
+  it('says when it is tried again by a RetryAfterError', async () => {
+    const slug = newSlug()
+    const flow = new Flow({ slug, baseDelay: 100_000 }).step('work', (_, { attempt }) => {
+      if (attempt === 1) throw new RetryAfterError(0)
+      return attempt
+    })
+    await runningWorker(flow)
+    expect(await db.runEnded(await db.startRun(slug, null))).toMatchObject({ output: { work: 2 } })
+  })
+
+  it('is tried again as usual when the database refuses what it threw; what is settled with it is settled', async () => {
+    const slug = newSlug()
+    const flow = new Flow<number>({ slug, baseDelay: 0 }).step('work', ({ run }, { attempt }) => {
+      if (run === 5 && attempt === 1) throw new RetryAfterError(1e300)
+      return attempt
+    })
+    await runningWorker(flow)
+    const run_ids = await db.startRuns(slug, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    const runs = await Promise.all(run_ids.map((run_id) => db.runEnded(run_id)))
+    expect(runs.map(({ output }) => output)).toEqual([1, 1, 1, 1, 1, 2, 1, 1, 1, 1].map((work) => ({ work })))
+    const [event] = await db.sql`
+      select data ->> 'error' as error from pgflow.run_events where run_id = ${run_ids[5]!} and type = 'step:retrying'`
+    expect(event!.error).toMatch(/step "work" failed: the database refused its error: .*out of range/)
+  })
+
+  it('is timed out, even if it ignores its signal', async () => {
+    const slug = newSlug()
+    const reasons: unknown[] = []
+    const flow = new Flow({ slug, maxAttempts: 1, timeout: 1 }).step('stubborn', (_, { signal }) => {
+      signal.addEventListener('abort', () => reasons.push(signal.reason))
+      return new Promise<null>(() => {})
+    })
+    await runningWorker(flow, { concurrency: 1 })
+    const { status, error } = await db.runEnded(await db.startRun(slug, null))
+    expect(status).toBe('failed')
+    expect(error).toContain('step "stubborn" timed out after 1 s')
+    expect(reasons).toEqual([expect.any(TimeoutError)])
+  })
+
+  it('is aborted when its run has ended, and its result ignored', async () => {
+    const slug = newSlug()
+    const flow = new Flow({ slug }).step('held', async (_, { signal, runId }) => {
+      const aborted = once(signal, 'abort')
+      const result = {
+        run_id: runId,
+        step_slug: 'held',
+        task_index: 0,
+        attempt: 1,
+        error: 'by hand',
+        permanent: true,
+      }
+      await db.sql`select pgflow.settle_tasks(results => ${JSON.stringify([result])}::text::jsonb)`
+      await aborted
+      reasons.push(signal.reason)
+    })
+    const reasons: unknown[] = []
+    const worker = await startWorker({ connection: db.url, flows: [flow], lease: 1 })
+    const run_id = await db.startRun(slug, null)
+    const run = await db.runEnded(run_id)
+    expect(run).toMatchObject({ status: 'failed', error: expect.stringContaining('by hand') })
+    await worker.stop()
+    expect(reasons).toEqual([expect.any(LeaseLostError)])
+    expect(await db.runEnded(run_id)).toEqual(run)
+  })
+})
+
+describe('The connection of a worker', () => {
+  it('may break while a step runs: its result is settled later, and the step not run again', async () => {
+    const slug = newSlug()
+    const handler = vi.fn(async () => {
+      await db.sql`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pgflow worker'`
+      return 'done'
+    })
+    await runningWorker(new Flow({ slug }).step('work', handler))
+    const run_id = await db.startRun(slug, null)
+    expect(await db.runEnded(run_id)).toMatchObject({ status: 'completed', output: { work: 'done' } })
+    expect(handler).toHaveBeenCalledTimes(1)
+    expect(await db.tasksOf(run_id)).toMatchObject([{ attempts_count: 1 }])
+  })
+
+  it('may be the user’s, set up in any way; it stays open', async () => {
+    const slug = newSlug()
+    const sql = postgres(db.url, { max: 1, transform: postgres.camel, onnotice: () => {} })
+    onTestFinished(() => sql.end())
+    const flow = new Flow<{ snake_case: string }>({ slug }).step('work_hard', ({ run }) => run)
+    const worker = await startWorker({ sql, flows: [flow] })
+    const run_id = await db.startRun(slug, { snake_case: '"1"' })
+    expect(await db.runEnded(run_id)).toMatchObject({ output: { work_hard: { snake_case: '"1"' } } })
+    await worker.stop()
+    expect([...(await sql`select 1 as one`)]).toEqual([{ one: 1 }])
+  })
+})
+
+describe('Worker.stop', () => {
+  it('claims no more, lets what runs finish, settles it; a second call waits for the same end', async () => {
+    const slug = newSlug()
+    let stopped: Promise<unknown> = Promise.resolve()
+    const flow = new Flow({ slug }).step('work', async () => {
+      stopped = Promise.all([worker.stop(), worker.stop()])
+      await db.startRun(slug, null)
+      return 'settled'
+    })
+    const worker: Worker = await startWorker({ connection: db.url, flows: [flow] })
+    const run_id = await db.startRun(slug, null)
+    expect(await db.runEnded(run_id)).toMatchObject({ output: { work: 'settled' } })
+    await stopped
+    const runs = await db.sql`select status from pgflow.runs where flow_slug = ${slug} order by started_at`
+    expect(runs.map(({ status }) => status)).toEqual(['completed', 'started'])
+    const [row] = await db.sql`
+      select stopped_at is not null as has_stopped from pgflow.workers where worker_id = ${worker.workerId}`
+    expect(row).toEqual({ has_stopped: true })
+  })
+
+  it('is called by the signal', async () => {
+    const slug = newSlug()
+    const controller = new AbortController()
+    const flow = new Flow({ slug }).step('work', () => controller.abort())
+    const { signal } = controller
+    const worker = await startWorker({ connection: db.url, flows: [flow], signal })
+    await db.runEnded(await db.startRun(slug, null))
+    await worker.stop()
+    await expect(startWorker({ connection: db.url, flows: [flow], signal })).rejects.toBe(signal.reason)
+  })
+})
+
+describe('startWorker rejects', () => {
+  const flow = new Flow({ slug: 'never_started' }).step('work', () => 1)
+
+  it('a database without pgflow', async () => {
+    const admin = postgres(db.adminUrl)
+    await admin`create database without_pgflow template template0`
+    await admin.end()
+    const url = new URL(db.url)
+    url.pathname = '/without_pgflow'
+    await expect(startWorker({ connection: url.href, flows: [flow] })).rejects.toMatchObject({
+      name: 'WorkerStartError',
+      message: expect.stringMatching(/define the flow "never_started".*Apply the migrations/),
+    })
+  })
+
+  it('a database that is not there', async () => {
+    const url = new URL(db.url)
+    url.port = '1'
+    await expect(startWorker({ connection: url.href, flows: [flow] })).rejects.toMatchObject({
+      name: 'WorkerStartError',
+      message: expect.stringContaining('ECONNREFUSED'),
+    })
+  })
+
+  it('a flow whose shape differs from that in the database', async () => {
+    const slug = newSlug()
+    const worker = await startWorker({ connection: db.url, flows: [new Flow({ slug }).step('a', () => 1)] })
+    await worker.stop()
+    const changed = new Flow({ slug }).step('b', () => 1).step('a', ['b'], () => 1)
+    await db.startRun(slug, null)
+    await expect(startWorker({ connection: db.url, flows: [changed] })).rejects.toMatchObject({
+      message: expect.stringContaining(slug),
+      cause: { code: 'PT409' },
+    })
+  })
+
+  it.each([
+    [{ connection: 'nonsense' }, 'URL of a database'],
+    [{ flows: [] }, 'no flows'],
+    [{ flows: [flow, flow] }, 'two flows'],
+    [{ concurrency: 0 }, 'concurrency is 0'],
+    [{ lease: 1.5 }, 'lease is 1.5'],
+    [{ maxConnections: Number.NaN }, 'maxConnections is NaN'],
+    [{ gracePeriod: -1 }, 'gracePeriod is -1'],
+  ])('%j', async (option, message) => {
+    await expect(startWorker({ connection: db.url, flows: [flow], ...option })).rejects.toMatchObject({
+      name: 'WorkerStartError',
+      message: expect.stringContaining(message),
+    })
+  })
+})
