@@ -16,7 +16,7 @@ create table pgflow.flows (
   created_at timestamptz not null default now(),
   constraint flow_slug_is_valid check (pgflow.is_valid_slug(flow_slug)),
   constraint max_attempts_is_positive check (opt_max_attempts >= 1),
-  constraint base_delay_is_not_negative check (opt_base_delay >= 0),
+  constraint base_delay_is_finite_and_not_negative check (opt_base_delay >= 0 and opt_base_delay < 'infinity'),
   constraint timeout_is_positive check (opt_timeout >= 1),
   constraint start_role_is_known check (start_role in ('service_role', 'authenticated', 'anon')),
   constraint broadcast_is_known check (broadcast in ('watched', 'always', 'never'))
@@ -57,7 +57,7 @@ create table pgflow.steps (
   constraint only_maps_have_a_source check ((step_type = 'map') = (map_source is not null)),
   constraint deps_count_is_not_negative check (deps_count >= 0),
   constraint max_attempts_is_positive check (opt_max_attempts >= 1),
-  constraint base_delay_is_not_negative check (opt_base_delay >= 0),
+  constraint base_delay_is_finite_and_not_negative check (opt_base_delay >= 0 and opt_base_delay < 'infinity'),
   constraint timeout_is_positive check (opt_timeout >= 1),
   constraint start_delay_is_not_negative check (opt_start_delay >= 0),
   constraint when_unmet_is_known check (when_unmet in ('fail', 'skip', 'skip-cascade')),
