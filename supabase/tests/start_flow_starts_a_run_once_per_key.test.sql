@@ -1,0 +1,87 @@
+begin;
+select plan(21);
+
+select pgflow.create_flow(slug), pgflow.add_step(slug, 'a') from unnest(array['f', 'g']) slug;
+
+-- An idempotency key
+create temp table first as select * from pgflow.start_flow('f', '{"x": 1}', idempotency_key => 'k');
+select is((select idempotency_key from first), 'k', 'the run remembers its key');
+select results_eq(
+  $$ select * from pgflow.start_flow('f', '{"x": 1.0}', idempotency_key => 'k', metadata => '"other"') $$, 'table first',
+  'the same key gives the run that exists, as it was started'
+);
+select is((select count(*) from pgflow.runs), 1::bigint, 'and makes no run');
+select is((select count(*) from pgflow.step_tasks), 1::bigint, 'nor tasks');
+select is((select count(*) from pgmq.q_f), 1::bigint, 'nor messages');
+select is((select count(*) from pgflow.run_events), 2::bigint, 'nor events');
+select throws_ok(
+  $$ select pgflow.start_flow('f', '{"x": 2}', idempotency_key => 'k') $$,
+  'PT409', format('run %s of flow "f" was started with another input', (select run_id from first)),
+  'with another input it is an error'
+);
+select throws_ok($$ select pgflow.start_flow('f', 'null', idempotency_key => 'k') $$, 'PT409', null, 'null is another input');
+
+select isnt(
+  (select run_id from pgflow.start_flow('g', '{"x": 1}', idempotency_key => 'k')), (select run_id from first),
+  'another flow''s key is another key'
+);
+create temp table owned as
+select * from pgflow.start_flow(
+  'f', '{"x": 2}', idempotency_key => 'k', owner_id => '20000000-0000-4000-8000-000000000001'
+);
+select isnt((select run_id from owned), (select run_id from first), 'another owner''s key is another key');
+select isnt(
+  (select run_id from pgflow.start_flow(
+    'f', '{"x": 2}', idempotency_key => 'k', owner_id => '20000000-0000-4000-8000-000000000002'
+  )),
+  (select run_id from owned),
+  'for each owner'
+);
+select is(
+  (select run_id from pgflow.start_flow(
+    'f', '{"x": 2}', idempotency_key => 'k', owner_id => '20000000-0000-4000-8000-000000000001'
+  )),
+  (select run_id from owned),
+  'and the same for the same owner'
+);
+
+-- No key
+select isnt(
+  (select run_id from pgflow.start_flow('f', '{}')), (select run_id from pgflow.start_flow('f', '{}')),
+  'without a key each start makes a run'
+);
+select is(
+  (select count(distinct run_id) from pgflow.runs where idempotency_key is null and flow_slug = 'f'), 2::bigint, 'both are there'
+);
+
+-- A key after the run has ended
+select pgflow.complete_task((select run_id from first), 'a', 0, '1');
+select is(
+  (select (r.run_id = f.run_id, r.status, r.output)::text
+   from pgflow.start_flow('f', '{"x": 1}', idempotency_key => 'k') r, first f),
+  '(t,completed,"{""a"": 1}")',
+  'a run that has ended is still the run of its key'
+);
+
+-- A run_id
+create function pg_temp.run() returns uuid return uuid '10000000-0000-4000-8000-000000000001';
+select is((select run_id from pgflow.start_flow('f', '1', run_id => pg_temp.run())), pg_temp.run(), 'run_id names the run');
+select is(
+  (select run_id from pgflow.start_flow('f', '1', run_id => pg_temp.run())), pg_temp.run(),
+  'the same run_id gives the run that exists'
+);
+select is((select count(*) from pgflow.runs where input = '1'), 1::bigint, 'and makes no run');
+select throws_ok(
+  $$ select pgflow.start_flow('f', '2', run_id => pg_temp.run()) $$, 'PT409', null, 'with another input it is an error'
+);
+select throws_ok(
+  $$ select pgflow.start_flow('g', '1', run_id => pg_temp.run()) $$,
+  'PT409', 'run_id 10000000-0000-4000-8000-000000000001 is taken', 'and for another flow'
+);
+select throws_ok(
+  $$ select pgflow.start_flow('f', '1', run_id => pg_temp.run(), owner_id => '20000000-0000-4000-8000-000000000001') $$,
+  'PT409', 'run_id 10000000-0000-4000-8000-000000000001 is taken', 'and for another owner'
+);
+
+select * from finish();
+rollback;
