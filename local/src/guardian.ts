@@ -1,19 +1,23 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
 import { createInterface } from 'node:readline'
-import type { Readable, Writable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import type { Account } from './account.ts'
 
 /**
- * A shell that outlives its owner. It runs a command for each line on its standard input, which is the command's last
- * argument. At the end of the input, however the owner came to its end, it stops the command and removes the folder.
- * On descriptor 3 it reports `pid <n>` and `exit <code>`.
+ * A shell that outlives its owner. It makes a folder, then runs a command for each line on its standard input, which is
+ * the command's last argument. At the end of the input, however the owner came to its end, it stops the command and
+ * removes the folder. On descriptor 3 it reports `ready`, `pid <n>` and `exit <code>`.
  *
- * Its jobs start with SIGINT and SIGQUIT ignored, until Postgres installs its handlers: hence the loop.
+ * A job starts with SIGINT and SIGQUIT ignored, until Postgres installs its handlers, and an interrupted initdb may
+ * still write into the folder: hence the loops. The owner may be gone when it gets its reports: hence the trap.
  */
 const SCRIPT = `
 folder=$1 signal=$2
 shift 2
+trap '' PIPE
+mkdir -m 700 "$folder" || exit
+echo ready >&3
 while read -r argument; do
   {
     sh -c 'echo $$ >"$0/pid"; echo "pid $$" >&3; exec "$@" 3>&-' "$folder" "$@" "$argument" </dev/null
@@ -25,11 +29,14 @@ while [ -n "$job" ] && kill -0 "$job" 2>/dev/null; do
   kill "-$signal" "$(cat "$folder/pid")" 2>/dev/null
   sleep 0.02
 done
-rm -rf "$folder"
+attempts=0
+until rm -rf "$folder" 2>/dev/null || [ $((attempts += 1)) -ge 100 ]; do
+  sleep 0.05
+done
 `
 
 export interface GuardianOptions {
-  /** Removed at the end. */
+  /** Made at the start, removed at the end. */
   folder: string
   /** What stops the command, without the prefix SIG. */
   signal: 'INT' | 'QUIT'
@@ -37,19 +44,32 @@ export interface GuardianOptions {
   account: Account | undefined
 }
 
-/** Holds one process at a time for this one; emits `line` for each line of output, `pid` and `exit`. */
-export class Guardian extends EventEmitter<{ line: [string]; pid: [number]; exit: [number] }> {
+interface GuardianEvents {
+  /** The folder is there. */
+  ready: []
+  /** Of output. */
+  line: [string]
+  /** The command runs. */
+  pid: [number]
+  /** The command ended, or the shell itself. */
+  exit: []
+}
+
+/** Holds one process at a time for this one. */
+export class Guardian extends EventEmitter<GuardianEvents> {
   readonly #child: ChildProcess
 
   constructor({ folder, signal, command, account }: GuardianOptions) {
     super()
     this.#child = spawn('/bin/sh', ['-c', SCRIPT, 'guardian', folder, signal, ...command], {
       ...account,
-      cwd: folder,
+      cwd: '/',
       detached: true, // else Ctrl-C in the owner's terminal would end it too
       env: { PATH: process.env.PATH ?? '/usr/bin:/bin', LC_ALL: 'C' },
       stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
     })
+    this.#child.stdin!.on('error', () => {}) // it ended before: see `exit`
+    this.#child.on('close', () => this.emit('exit'))
     this.#readLines(1, (line) => this.emit('line', line))
     this.#readLines(2, (line) => this.emit('line', line))
     this.#readLines(3, (line) => this.#report(line))
@@ -61,20 +81,34 @@ export class Guardian extends EventEmitter<{ line: [string]; pid: [number]; exit
 
   #report(line: string): void {
     const [event, value] = line.split(' ')
-    if (event === 'pid' || event === 'exit') this.emit(event, Number(value))
+    if (event === 'ready' || event === 'exit') this.emit(event)
+    if (event === 'pid') this.emit(event, Number(value))
+  }
+
+  /**
+   * Resolves when the folder is there.
+   *
+   * @throws {Error} with what the shell said instead
+   */
+  ready(): Promise<void> {
+    const said: string[] = []
+    this.on('line', (line) => said.push(line))
+    return new Promise((resolve, reject) => {
+      this.once('ready', resolve)
+      this.once('exit', () => reject(new Error(said.join('\n'))))
+    })
   }
 
   /** Starts the command with a last argument. */
   run(argument: string): void {
-    const input = this.#child.stdin as Writable
-    input.write(`${argument}\n`)
+    this.#child.stdin!.write(`${argument}\n`)
   }
 
   /** Stops the command, removes the folder; resolves when both are gone. */
   async end(): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
     const closed = once(this.#child, 'close')
-    this.#child.stdin?.end()
+    this.#child.stdin!.end()
     await closed
   }
 }

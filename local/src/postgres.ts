@@ -1,13 +1,14 @@
 import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { chown, mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises'
+import { chown, mkdir, realpath, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { ClientConfig } from 'pg'
-import { type Account, assertReachable, postgresAccount } from './account.ts'
-import { copyBinaries } from './binaries.ts'
+import { type Account, assertReachable, assertWritable } from './account.ts'
+import { copyBinaries, locateBinaries } from './binaries.ts'
 import { LocalSupabaseError } from './errors.ts'
 import { Guardian } from './guardian.ts'
 import { HOST, PortBusyError, withPort } from './ports.ts'
@@ -28,8 +29,10 @@ const SETTINGS = {
 
 export interface PostgresOptions {
   port: number | undefined
+  /** Runs the server, when this process is root. */
+  account: Account | undefined
   /** Where the data stays, or undefined for data that goes with the server. */
-  dataDir: string | undefined
+  keptData: string | undefined
   /** Of the superuser. */
   password: string
   fsync: boolean
@@ -59,22 +62,27 @@ export interface Postgres {
 }
 
 export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
-  const account = await postgresAccount(options.dataDir)
-  const folder = await createFolder(account)
-  const dataDir = options.dataDir && (await prepareDataDir(options.dataDir, account))
-  const data = dataDir ? join(dataDir, 'postgres') : join(folder, 'data')
-  const settings = { ...SETTINGS, fsync: options.fsync ? 'on' : 'off' }
-  const arguments_ = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+  const { account, keptData, fsync, log } = options
+  const native = locateBinaries()
+  const folder = await temporaryFolder(account)
+  const data = keptData ?? join(folder, 'data')
+  const settings = Object.entries({ ...SETTINGS, fsync: fsync ? 'on' : 'off' })
   const guardian = new Guardian({
     folder,
-    signal: dataDir ? 'INT' : 'QUIT', // a clean shutdown is for data that is used again
-    command: [join(folder, 'bin', 'postgres'), '-D', data, ...arguments_, '-p'],
+    signal: keptData ? 'INT' : 'QUIT', // a clean shutdown is for data that is used again
+    command: [
+      join(folder, 'bin', 'postgres'),
+      ...['-D', data],
+      ...settings.flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+      '-p',
+    ],
     account,
   })
-  guardian.on('line', options.log)
+  guardian.on('line', log)
   try {
-    await copyBinaries(folder, account)
-    if (!existsSync(join(data, 'PG_VERSION'))) await initdb(folder, data, account, options.password)
+    await guardian.ready()
+    await copyBinaries(native, folder, account)
+    if (!existsSync(data)) await createData(folder, data, options)
     return await withPort(options.port, (port) => run(guardian, port, options.password))
   } catch (error) {
     await guardian.end()
@@ -82,49 +90,36 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
   }
 }
 
-async function createFolder(account: Account | undefined): Promise<string> {
-  const folder = await mkdtemp(join(await realpath(tmpdir()), 'pgflow-local-'))
-  try {
-    if (!account) return folder
-    await assertReachable(folder, account)
-    await chown(folder, account.uid, account.gid)
-    return folder
-  } catch (error) {
-    await rm(folder, { recursive: true })
-    throw error
-  }
+/** A folder that does not exist yet, in one where the account may make and remove it. */
+async function temporaryFolder(account: Account | undefined): Promise<string> {
+  const parent = await realpath(tmpdir())
+  const folder = join(parent, `pgflow-local-${randomUUID()}`)
+  if (account) await assertReachable(folder, account)
+  if (account) await assertWritable(parent, account)
+  return folder
 }
 
-async function prepareDataDir(path: string, account: Account | undefined): Promise<string> {
-  const created = await mkdir(path, { recursive: true, mode: 0o755 })
-  const dataDir = await realpath(path)
-  if (!account) return dataDir
-  await assertReachable(join(dataDir, 'postgres'), { ...account })
-  if (created) await chown(dataDir, account.uid, account.gid)
-  return dataDir
-}
-
-async function initdb(
-  folder: string,
-  data: string,
-  account: Account | undefined,
-  password: string,
-): Promise<void> {
+/** Creates the data beside its place and then moves it there, so that it is never there in part. */
+async function createData(folder: string, data: string, options: PostgresOptions): Promise<void> {
+  const { account, password, keptData } = options
+  const unfinished = `${data}.new`
   const passwordFile = join(folder, 'password')
+  await rm(unfinished, { recursive: true, force: true })
+  await mkdir(unfinished, { mode: 0o700 })
   await writeFile(passwordFile, password, { mode: 0o600 })
-  if (account) await chown(passwordFile, account.uid, account.gid)
-  const options = ['-D', data, '-U', ADMIN, `--pwfile=${passwordFile}`, '-A', 'scram-sha-256', '-E', 'UTF8']
-  const locale = ['--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8']
+  for (const path of account ? [unfinished, passwordFile] : []) await chown(path, account!.uid, account!.gid)
+  const initdb = [
+    ...['-D', unfinished, '-U', ADMIN, '-A', 'scram-sha-256', `--pwfile=${passwordFile}`],
+    ...['-E', 'UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'],
+    ...(keptData ? [] : ['--no-sync']),
+  ]
   try {
     const environment = { ...account, cwd: folder, env: { PATH: process.env.PATH, LC_ALL: 'C' } }
-    await promisify(execFile)(
-      join(folder, 'bin', 'initdb'),
-      [...options, ...locale, '--no-sync'],
-      environment,
-    )
+    await promisify(execFile)(join(folder, 'bin', 'initdb'), initdb, environment)
+    await rename(unfinished, data)
   } catch (cause) {
     const { stderr } = cause as { stderr?: string }
-    throw new LocalSupabaseError(`Postgres could not create its data folder ${data}: ${stderr?.trim()}`, {
+    throw new LocalSupabaseError(`Postgres could not create its data in ${data}: ${stderr?.trim()}`, {
       cause,
     })
   } finally {
@@ -172,6 +167,12 @@ async function boot(guardian: Guardian, port: number): Promise<void> {
   const failure = await attempt(guardian, port)
   if (!failure) return
   if (failure.includes('could not bind')) throw new PortBusyError(port, 'databasePort', failure)
+  if (failure.includes('"postmaster.pid" already exists')) {
+    throw new LocalSupabaseError(
+      'The data folder is in use by another stack: stop that one, or choose another folder.',
+      { cause: failure },
+    )
+  }
   // After SIGKILL the server's own children take a moment to notice, and to let go of the data.
   if (failure.includes('pre-existing shared memory block')) return boot(guardian, port)
   throw new LocalSupabaseError(`Postgres did not start: ${failure}`)
@@ -190,7 +191,7 @@ function attempt(guardian: Guardian, port: number): Promise<string | undefined> 
       said.push(line)
       if (line.includes('database system is ready to accept connections')) finish(undefined)
     }
-    const onExit = (code: number) => finish(said.join('\n') || `exit code ${code}`)
+    const onExit = () => finish(said.join('\n') || 'it said nothing')
     guardian.on('line', onLine)
     guardian.on('exit', onExit)
     guardian.run(String(port))

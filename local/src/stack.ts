@@ -1,7 +1,6 @@
-import { randomBytes } from 'node:crypto'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { postgresAccount } from './account.ts'
 import { bootstrap } from './bootstrap.ts'
+import { newSecret, openDataDir } from './data-dir.ts'
 import { messageOf } from './errors.ts'
 import { startGateway } from './gateway.ts'
 import { migrate } from './migrate.ts'
@@ -92,10 +91,19 @@ type Parts = Omit<LocalSupabase, 'stop' | typeof Symbol.asyncDispose>
 /** Starts one part after the other; each leaves behind what stops it. */
 async function startParts(options: LocalSupabaseOptions, stoppers: Stopper[]): Promise<Parts> {
   const { dataDir, log = () => {}, fsync = true, schemas = ['public', 'pgflow_public'] } = options
-  const jwtSecret = dataDir ? await keptSecret(dataDir) : newSecret()
+  const account = await postgresAccount(dataDir)
+  const kept = dataDir ? await openDataDir(dataDir, account) : undefined
+  const jwtSecret = kept?.jwtSecret ?? newSecret()
   const password = derive(jwtSecret, 'database', 32)
   const keys = await createKeys(jwtSecret)
-  const postgres = await startPostgres({ port: options.databasePort, dataDir, password, fsync, log })
+  const postgres = await startPostgres({
+    port: options.databasePort,
+    account,
+    keptData: kept?.data,
+    password,
+    fsync,
+    log,
+  })
   stoppers.push(() => postgres.stop())
   await bootstrap(postgres, password)
   const { admin } = postgres
@@ -152,18 +160,6 @@ function once<T>(run: () => Promise<T>): () => Promise<T> {
     result ??= run()
     return result
   }
-}
-
-const newSecret = () => randomBytes(32).toString('base64url')
-
-async function keptSecret(dataDir: string): Promise<string> {
-  const file = join(dataDir, 'jwt-secret')
-  await mkdir(dataDir, { recursive: true })
-  const kept = await readFile(file, 'utf8').catch(() => undefined)
-  if (kept) return kept.trim()
-  const secret = newSecret()
-  await writeFile(file, `${secret}\n`, { mode: 0o600 })
-  return secret
 }
 
 function databaseUrl({ user, password, port, database }: Postgres['admin']): string {
