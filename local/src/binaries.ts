@@ -1,8 +1,8 @@
 import { constants, existsSync } from 'node:fs'
-import { chmod, chown, copyFile, mkdir, readdir, readFile, rm, symlink } from 'node:fs/promises'
+import { chmod, chown, copyFile, link, mkdir, readdir, readFile, rm, symlink } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { arch, platform } from 'node:os'
-import { dirname, join, relative } from 'node:path'
+import { basename, dirname, join, relative } from 'node:path'
 import { extract } from 'tar'
 import type { Account } from './account.ts'
 import { LocalSupabaseError } from './errors.ts'
@@ -55,12 +55,19 @@ async function copyFolder(source: string, target: string, account: Account | und
   const entries = await readdir(source, { withFileTypes: true })
   const copyEntry = async (entry: (typeof entries)[number]) => {
     const [from, to] = [join(source, entry.name), join(target, entry.name)]
-    if (entry.isFile()) return copyFile(from, to, constants.COPYFILE_FICLONE)
+    if (entry.isFile()) return copyOrLink(from, to)
     if (!entry.isDirectory()) return // a symbolic link: see below
     await mkdir(to, { mode: 0o755 })
     await copyFolder(from, to, account)
   }
   await Promise.all(entries.filter(({ name }) => !isForCompilers(name)).map(copyEntry))
+}
+
+/** A link costs no time and no space, but executables need a mode of their own. */
+async function copyOrLink(source: string, target: string): Promise<void> {
+  const copy = () => copyFile(source, target, constants.COPYFILE_FICLONE)
+  if (basename(dirname(source)) === 'bin') return copy()
+  await link(source, target).catch(copy) // another file system, or another owner's files
 }
 
 const isForCompilers = (name: string) => name.endsWith('.a') || name === 'pkgconfig'
