@@ -30,6 +30,7 @@ comment on type pgflow.task_result is
   'How a task ended: completed with output, or failed where error is not null. An attempt that is null means the task as it stands.';
 
 create type pgflow.settled_task as (
+  n bigint,
   run_id uuid,
   step_slug text,
   task_index int,
@@ -40,6 +41,7 @@ create type pgflow.settled_task as (
   error text,
   retry_at timestamptz
 );
+comment on type pgflow.settled_task is 'What became of a task; n is the place of its result in the batch.';
 
 -- Claims up to `quantity` tasks of the flows. Each is hidden from others for `lease` seconds; a task that is not settled
 -- or extended by then can be claimed again, as its next attempt.
@@ -180,30 +182,26 @@ begin
 end
 $$;
 
--- The tasks of `settle`: completed, failed, or queued again for another attempt.
+-- The tasks of `settle`: completed, failed, or queued again for another attempt. Of several results for one task the
+-- first that is not stale counts.
 create function pgflow.settle_tasks_of_locked_runs(results pgflow.task_result[], now timestamptz)
 returns setof pgflow.settled_task
 language sql
 set search_path = ''
 as $$
   with
-    result as (
-      select distinct on (r.run_id, r.step_slug, r.task_index) r.*
-      from unnest(settle_tasks_of_locked_runs.results) with ordinality r
-      order by r.run_id, r.step_slug, r.task_index, r.ordinality
-    ),
-    decided as (
-      select t.run_id, t.step_slug, t.task_index, r.output, r.error,
+    locked as (
+      select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.output, r.error,
              case
                when r.error is null then 'completed'
                when r.permanent or t.attempts_count >= coalesce(s.opt_max_attempts, f.opt_max_attempts) then 'failed'
                else 'retrying'
              end as outcome,
-             now + make_interval(secs => coalesce(
+             now + make_interval(secs => greatest(0, least(31536000, coalesce(
                r.retry_delay,
                pgflow.calculate_retry_delay(coalesce(s.opt_base_delay, f.opt_base_delay), t.attempts_count)
-             )::float8) as retry_at
-      from result r
+             )))::float8) as retry_at
+      from unnest(settle_tasks_of_locked_runs.results) with ordinality r
       join pgflow.runs run on run.run_id = r.run_id and run.status = 'started'
       join pgflow.step_tasks t
         on (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
@@ -215,6 +213,11 @@ as $$
       end
       order by t.run_id, t.step_slug, t.task_index
       for no key update of t
+    ),
+    decided as (
+      select distinct on (l.run_id, l.step_slug, l.task_index) l.*
+      from locked l
+      order by l.run_id, l.step_slug, l.task_index, l.n
     )
   update pgflow.step_tasks t
   set status = case d.outcome when 'retrying' then 'queued' else d.outcome end,
@@ -223,7 +226,7 @@ as $$
       failed_at = case d.outcome when 'failed' then now end
   from decided d
   where (t.run_id, t.step_slug, t.task_index) = (d.run_id, d.step_slug, d.task_index)
-  returning t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, d.outcome,
+  returning d.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, d.outcome,
             coalesce(d.output, 'null'), d.error, d.retry_at
 $$;
 
@@ -407,8 +410,8 @@ $$;
 
 -- Settles a batch of results, completed and failed mixed, of any runs and flows, in one transaction.
 --   select * from pgflow.settle_tasks('[{"run_id": "…", "step_slug": "a", "task_index": 0, "attempt": 1, "output": 42}]');
--- A result has either `output` or `error`, with `retry_delay` (seconds) or `permanent`. The answer has a row for each
--- result, in order; applied is false where it was stale.
+-- A result has either `output` or `error`, with `retry_delay` (seconds, a year at most) or `permanent`. The answer has a
+-- row for each result, in order; applied is false where it was stale.
 create function pgflow.settle_tasks(results jsonb)
 returns table (run_id uuid, step_slug text, task_index int, attempt int, applied boolean)
 language sql
@@ -425,7 +428,7 @@ as $$
       from jsonb_array_elements(settle_tasks.results) with ordinality as e (r, n)
     ),
     settled as (
-      select s.run_id, s.step_slug, s.task_index
+      select s.n
       from (
         select array_agg(row(
           r.run_id, r.step_slug, r.task_index, r.attempt, r.output, r.error, r.retry_delay, r.permanent
@@ -434,11 +437,9 @@ as $$
       ) batch
       cross join lateral pgflow.settle(batch.results) s
     )
-  select r.run_id, r.step_slug, r.task_index, r.attempt,
-         s.run_id is not null
-         and row_number() over (partition by r.run_id, r.step_slug, r.task_index order by r.n) = 1
+  select r.run_id, r.step_slug, r.task_index, r.attempt, s.n is not null
   from result r
-  left join settled s using (run_id, step_slug, task_index)
+  left join settled s using (n)
   order by r.n
 $$;
 comment on function pgflow.settle_tasks is 'Settles a batch of task results; tells for each whether it was applied or stale.';
