@@ -42,17 +42,19 @@ const BODY_LIMIT = 100 * 1024 * 1024
 export async function readBody(request: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = []
   let size = 0
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  // Not destroyed when this is left early: the answer goes through the same connection.
+  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
     size += chunk.length
-    if (size > BODY_LIMIT) throw tooLarge()
+    if (size > BODY_LIMIT) throw tooLarge(request)
     chunks.push(chunk)
   }
   return Buffer.concat(chunks).toString('utf8')
 }
 
-function tooLarge(): HttpError {
+function tooLarge(request: IncomingMessage): HttpError {
+  request.resume() // the client reads the answer only after it has sent everything
   const message = `The request body exceeds ${BODY_LIMIT / 1024 / 1024} MB.`
-  return new HttpError(413, { code: '413', message, details: null, hint: null }, { connection: 'close' })
+  return new HttpError(413, { code: '413', message, details: null, hint: null })
 }
 
 export function send(response: ServerResponse, { status, headers = {}, body }: Reply): void {

@@ -267,6 +267,12 @@ describe('errors', () => {
     expect(await (await post('echo', '{"value":"\\u0000"}')).json()).toMatchObject({ code: '22P05' })
   })
 
+  test('of size come as an answer', async () => {
+    const answer = await post('echo', `{"value":"${'x'.repeat(100 * 1024 * 1024)}"}`)
+    expect(answer.status).toBe(413)
+    expect(await answer.json()).toMatchObject({ message: 'The request body exceeds 100 MB.' })
+  })
+
   test('of tables say that there are only functions', async () => {
     expect(await anon.from('items').select()).toMatchObject({
       status: 501,
