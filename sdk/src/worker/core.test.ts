@@ -353,6 +353,23 @@ describe('Core', () => {
     expect(stopped).toHaveBeenCalled()
   })
 
+  it('does not start what it is given after the grace period', async () => {
+    const handler = vi.fn(() => 1)
+    const claiming = gate()
+    startCore(new Flow({ slug: flow_slug }).step('a', handler))
+    transport.before.claim = () => claiming.promise
+    transport.addTasks('a')
+    await vi.advanceTimersByTimeAsync(5)
+    const stopped = vi.fn()
+    void core.stop(1).then(stopped)
+    await vi.advanceTimersByTimeAsync(1_100)
+    claiming.open(undefined)
+    await vi.advanceTimersByTimeAsync(5)
+    expect(stopped).toHaveBeenCalled()
+    expect(transport.queue).toEqual([])
+    expect(handler).not.toHaveBeenCalled()
+  })
+
   it('fails a task of a step that it does not know, for good, and goes on', async () => {
     startCore(new Flow({ slug: flow_slug }).step('a', () => 1))
     transport.addTasks('b', 'a')

@@ -3,6 +3,7 @@ const longestTimer = 2 ** 31 - 1
 
 /** Calls back after these seconds; returns what undoes it. */
 export function after(seconds: number, callback: () => void): () => void {
+  if (seconds === Number.POSITIVE_INFINITY) return () => {}
   const timer = setTimeout(callback, Math.min(seconds * 1000, longestTimer))
   return () => clearTimeout(timer)
 }
@@ -50,7 +51,7 @@ export class Bell {
   async wait(seconds: number): Promise<void> {
     if (!this.#rung) {
       await new Promise<void>((resolve) => {
-        const cancel = seconds === Number.POSITIVE_INFINITY ? () => {} : after(seconds, resolve)
+        const cancel = after(seconds, resolve)
         this.#end = () => {
           cancel()
           resolve()

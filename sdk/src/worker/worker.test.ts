@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
-import { type AnyFlow, Flow } from '../flow/index.ts'
+import { type AnyFlow, type Context, Flow } from '../flow/index.ts'
 import {
   LeaseLostError,
   NonRetryableError,
@@ -126,9 +126,16 @@ describe('A worker', () => {
   it('shares many runs with another one; each task runs once', async () => {
     const slug = newSlug()
     const calls = new Map<string, number>()
-    const count = (_: unknown, { runId, stepSlug }: { runId: string; stepSlug: string }) => {
+    const busy = new Set<string>()
+    let start = () => {}
+    const bothAreBusy = new Promise<void>((resolve) => {
+      start = resolve
+    })
+    const count = async (_: unknown, { runId, stepSlug, workerId }: Context) => {
       const key = `${runId} ${stepSlug}`
       calls.set(key, (calls.get(key) ?? 0) + 1)
+      if (busy.add(workerId).size === 2) start()
+      await bothAreBusy
       return stepSlug
     }
     const flow = new Flow({ slug })
@@ -244,19 +251,29 @@ describe('A handler that fails', () => {
     expect(await db.runEnded(await db.startRun(slug, null))).toMatchObject({ output: { work: 2 } })
   })
 
-  it('is tried again as usual when the database refuses what it threw; what is settled with it is settled', async () => {
+  it('is also one whose output the database refuses, here by a trigger; what comes with it is settled', async () => {
     const slug = newSlug()
-    const flow = new Flow<number>({ slug, baseDelay: 0 }).step('work', ({ run }, { attempt }) => {
-      if (run === 5 && attempt === 1) throw new RetryAfterError(1e300)
-      return attempt
-    })
+    await db.sql.unsafe(`
+      create function public.cast_output() returns trigger language plpgsql as $$
+      begin
+        perform (new.output #>> '{}')::int;
+        return new;
+      end $$;
+      create trigger cast_output before update on pgflow.step_states
+      for each row when (new.flow_slug = '${slug}') execute function public.cast_output();
+    `)
+    const flow = new Flow<number>({ slug, baseDelay: 0 }).step('work', ({ run }, { attempt }) =>
+      run === 5 && attempt === 1 ? 'not a number' : attempt,
+    )
     await runningWorker(flow)
     const run_ids = await db.startRuns(slug, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     const runs = await Promise.all(run_ids.map((run_id) => db.runEnded(run_id)))
     expect(runs.map(({ output }) => output)).toEqual([1, 1, 1, 1, 1, 2, 1, 1, 1, 1].map((work) => ({ work })))
     const [event] = await db.sql`
       select data ->> 'error' as error from pgflow.run_events where run_id = ${run_ids[5]!} and type = 'step:retrying'`
-    expect(event!.error).toMatch(/step "work" failed: the database refused its error: .*out of range/)
+    expect(event!.error).toBe(
+      'step "work" failed: the database refused its output: invalid input syntax for type integer: "not a number"',
+    )
   })
 
   it('is timed out, even if it ignores its signal', async () => {
