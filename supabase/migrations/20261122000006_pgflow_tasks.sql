@@ -108,8 +108,8 @@ as $$
   order by c.message_id
 $$;
 
--- Of messages that were read, ends what cannot be claimed: a task whose last attempt's lease ran out fails for good, and
--- the message of a task that is closed already is archived.
+-- Of messages that were read, ends what cannot be claimed: a task that has no attempt left fails for good, because its
+-- last one's lease ran out or its options were lowered; the message of a task that is closed already is archived.
 create function pgflow.end_dead_tasks(messages pgflow.message[])
 returns void
 language plpgsql
@@ -120,7 +120,12 @@ declare
   orphans record;
 begin
   select array_agg(row(
-    t.run_id, t.step_slug, t.task_index, t.attempts_count, null, 'lease expired: the worker was lost', null, true
+    t.run_id, t.step_slug, t.task_index, case t.status when 'started' then t.attempts_count end, null,
+    case t.status
+      when 'started' then 'lease expired: the worker was lost'
+      else coalesce(t.error_message, 'no attempts left')
+    end,
+    null, true
   )::pgflow.task_result)
   into expired
   from unnest(messages) m
@@ -537,6 +542,10 @@ as $$
 declare
   held record;
 begin
+  if lease is null or lease < 0 then
+    raise exception using
+      errcode = 'PT400', message = 'lease is not a number of seconds', hint = 'Give lease in whole seconds; 0 ends it.';
+  end if;
   for held in
     select f.queue_name, array_agg(t.message_id) as msg_ids,
            array_agg(clock_timestamp() + make_interval(secs => lease)) as until
