@@ -37,8 +37,13 @@ export function linksOf(markdown: string): Link[] {
   return (tokensOf(markdown, 'link') as Tokens.Link[]).map(({ text, href }) => ({ text, href }))
 }
 
+/** Statistics of the text that a reader sees: no code, no addresses. */
 export function wordsOf(markdown: string): Words {
-  const words = markdown.toLowerCase().match(/\p{L}[\p{L}\p{N}'’-]*/gu) ?? []
+  const text = (tokensOf(markdown, 'text') as Tokens.Text[])
+    .filter(({ tokens }) => !tokens)
+    .map((token) => token.text)
+    .join(' ')
+  const words = text.toLowerCase().match(/\p{L}[\p{L}\p{N}'’-]*/gu) ?? []
   const counts = new Map<string, number>()
   for (const word of words) counts.set(word, (counts.get(word) ?? 0) + 1)
   const mostFrequent = [...counts]

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { Flow } from '@pgflow/sdk/flow'
+import { NonRetryableError } from '@pgflow/sdk/worker'
 import type { Sql } from 'postgres'
 import { headingsOf, linksOf, wordsOf } from './document.ts'
 
@@ -11,7 +12,10 @@ export const AnalyzeDocument = new Flow<{ path: string }, { sql: Sql }>({
   startRole: 'authenticated',
 })
   .step({ slug: 'read_file', timeout: 10 }, ({ run }, { signal }) =>
-    readFile(run.path, { encoding: 'utf8', signal }),
+    readFile(run.path, { encoding: 'utf8', signal }).catch((error: NodeJS.ErrnoException) => {
+      // Another attempt would not find it either.
+      throw error.code === 'ENOENT' ? new NonRetryableError(`there is no file ${run.path}`) : error
+    }),
   )
   .step('headings', ['read_file'], ({ read_file }) => headingsOf(read_file))
   .step('links', ['read_file'], ({ read_file }) => linksOf(read_file))
