@@ -108,10 +108,8 @@ export class Live {
     // The log is being read, and its end is looked at when it is there.
     if (!this.#store.loaded) return
     this.#deliver()
-    // A message without events, or beyond a gap, says that there is something to read.
-    if (events.length === 0 || this.#store.missing) this.#hurry()
-    else if (this.#store.closed) this.#stop()
-    else if (isOver(this.snapshot)) this.#hurry()
+    // A message without events, or beyond a gap, says that there is something to read; so may the end of the run.
+    if (events.length === 0 || this.#store.missing || isOver(this.snapshot)) this.#hurry()
   }
 
   /** Applies, then tells: what a listener sees of the run is never older than its event. */
@@ -119,6 +117,7 @@ export class Live {
     for (let event = this.#store.next(); event !== undefined; event = this.#store.next()) {
       this.events.emit('applied', event)
     }
+    if (this.#store.closed) this.#stop()
   }
 
   #lost(): void {
@@ -143,6 +142,7 @@ export class Live {
 
   async #poll(): Promise<void> {
     const { joined } = this.#channel
+    this.#idle++
     await this.#read()
     if (!joined || !this.#news || ++this.#losses < lossesAllowed) return
     this.#losses = 0
@@ -161,7 +161,7 @@ export class Live {
       do {
         this.#readAgain = false
         await this.#readOnce()
-      } while (this.#readAgain)
+      } while (this.#readAgain && !this.#store.closed)
       this.#failures = 0
       if (isOver(this.snapshot) && this.#store.missing === undefined) this.#stop()
     } catch (error) {
@@ -175,7 +175,7 @@ export class Live {
   async #readOnce(): Promise<void> {
     const log = await this.#readLog()
     this.#news = this.#store.add(log) > 0
-    this.#idle = this.#news ? 0 : this.#idle + 1
+    if (this.#news) this.#idle = 0
     if (!this.#store.loaded) {
       this.#store.load(log)
       this.events.emit('loaded')

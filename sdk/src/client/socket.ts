@@ -25,8 +25,10 @@ async function hangUp(realtime: RealtimeLike): Promise<void> {
   if (realtime.getChannels().length > 0) realtime.connect()
 }
 
-interface PhoenixSocket {
-  disconnect(done: () => void): void
+/** What supabase-js has inside, if it is still so. */
+interface Internals {
+  socketAdapter?: { getSocket?(): { disconnect(done: () => void): void } }
+  _cancelPendingDisconnect?(): void
 }
 
 /**
@@ -34,8 +36,12 @@ interface PhoenixSocket {
  * does not.
  */
 async function disconnected(realtime: RealtimeLike): Promise<void> {
-  const { socketAdapter } = realtime as { socketAdapter?: { getSocket?(): PhoenixSocket } }
-  const socket = socketAdapter?.getSocket?.()
-  if (socket === undefined) await realtime.disconnect()
-  else await new Promise<void>((done) => socket.disconnect(done))
+  const internals = realtime as Internals
+  const socket = internals.socketAdapter?.getSocket?.()
+  if (socket === undefined) {
+    await realtime.disconnect()
+  } else {
+    internals._cancelPendingDisconnect?.()
+    await new Promise<void>((done) => socket.disconnect(done))
+  }
 }

@@ -1,0 +1,230 @@
+import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import type { SupabaseClient, SupabaseClientOptions } from '@supabase/supabase-js'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import WebSocket from 'ws'
+import { PgflowClient } from './client.ts'
+import type { Run } from './run.ts'
+import { Line, outputs, Recorder, type Review, Rig, ready } from './testing/rig.ts'
+import type { RunEvent } from './types.ts'
+
+let rig: Rig
+
+beforeAll(async () => {
+  rig = await Rig.start()
+})
+afterEach(() => rig.stack.realtime.startReplication())
+afterAll(() => rig.stop())
+
+interface Followed {
+  supabase: SupabaseClient
+  line: Line
+  run: Run<typeof Review>
+  all: Recorder<RunEvent<typeof Review>>
+  done: Promise<{ report: boolean }>
+  ready: Promise<void>
+}
+
+/** A run that is listened to and waited for. */
+async function follow(options: SupabaseClientOptions<'public'> = {}): Promise<Followed> {
+  const line = new Line()
+  const supabase = await rig.user(randomUUID(), { global: { fetch: line.fetch }, ...options })
+  const run = await new PgflowClient(supabase).startFlow<typeof Review>('review', { text: 'some text' })
+  const channelReady = ready(supabase)
+  const all = new Recorder<RunEvent<typeof Review>>()
+  run.on('*', all.take)
+  return { supabase, line, run, all, done: run.waitForCompletion(), ready: channelReady }
+}
+
+/** The listener got what the log has, and everything was put away. */
+async function expectAll({ supabase, run, all, done }: Followed): Promise<void> {
+  expect(await done).toEqual({ report: true })
+  expect(all.events).toEqual(await rig.log(run.runId))
+  expect(supabase.getChannels().length).toBe(0)
+}
+
+describe('once the channel is ready', () => {
+  it('events come by it alone', async () => {
+    const followed = await follow()
+    await followed.ready
+    followed.line.broken = () => Promise.reject(new TypeError('fetch failed'))
+    await rig.complete(followed.run.runId)
+    await expectAll(followed)
+  })
+
+  it('a run that nobody looks at any more is not read', async () => {
+    const { line, run, all, done } = await follow()
+    await all.first('step:started')
+    await Promise.all([run.close(), expect(done).rejects.toMatchObject({ code: 'closed' })])
+    const { length } = line.requests
+    await rig.complete(run.runId)
+    expect(line.requests).toHaveLength(length)
+    expect(all.types).toEqual(['run:started', 'step:started'])
+  })
+})
+
+describe('every event comes once and in order', () => {
+  it.each([undefined, 1000, 1001, 1012])('when sockets are closed in the middle (%s)', async (code) => {
+    const followed = await follow()
+    await followed.ready
+    await rig.settle(followed.run.runId, 'read', { output: 'some text' })
+    rig.stack.realtime.closeSockets(code)
+    await rig.complete(followed.run.runId, 1)
+    await expectAll(followed)
+  })
+
+  it.each([1, 2, 3, 4])('when message %i is lost', async (lost) => {
+    const followed = await follow()
+    await followed.ready
+    for (const [index, [slug, output]] of outputs.entries()) {
+      if (index + 1 === lost) rig.stack.realtime.dropNext(1)
+      await rig.settle(followed.run.runId, slug, { output })
+    }
+    await expectAll(followed)
+  })
+
+  it('when the server has silently stopped to send', async () => {
+    const followed = await follow()
+    await followed.ready
+    await rig.stack.realtime.stopReplication()
+    await rig.complete(followed.run.runId)
+    await expectAll(followed)
+  })
+
+  it('when the server stops to send, and begins again', async () => {
+    const followed = await follow()
+    await followed.ready
+    await rig.stack.realtime.stopReplication()
+    await rig.settle(followed.run.runId, 'read', { output: 'some text' })
+    await rig.settle(followed.run.runId, 'left', { output: { words: 9 } })
+    await rig.stack.realtime.startReplication()
+    await rig.complete(followed.run.runId, 2)
+    await expectAll(followed)
+  })
+
+  it('when the first join is refused', async () => {
+    rig.stack.realtime.refuseJoins(
+      'MissingPartition: Realtime was unable to find the expected messages partition',
+      1,
+    )
+    const followed = await follow()
+    await followed.ready
+    await rig.complete(followed.run.runId)
+    await expectAll(followed)
+  })
+
+  it('when the token expires, and a new one comes', async () => {
+    const sub = randomUUID()
+    const brief = () => rig.stack.signToken({ sub, exp: Math.floor(Date.now() / 1000) + 2 })
+    const followed = await follow({ accessToken: brief })
+    await followed.ready
+    const closed = new Promise<void>((resolve) => {
+      followed.supabase.getChannels()[0]!.on('system', {}, ({ message }) => {
+        if (message.startsWith('Token has expired')) resolve()
+      })
+    })
+    await rig.settle(followed.run.runId, 'read', { output: 'some text' })
+    await closed
+    await rig.complete(followed.run.runId, 1)
+    await expectAll(followed)
+  })
+
+  it.each([
+    ['is unreachable', () => Promise.reject(new TypeError('fetch failed'))],
+    ['is overloaded', async () => Response.json({ message: 'no' }, { status: 503 })],
+    ['limits the rate', async () => Response.json({ message: 'no' }, { status: 429 })],
+    ['answers with a page', async () => new Response('<html>', { status: 502 })],
+  ])('when the server %s for a while', async (_, broken) => {
+    const followed = await follow()
+    let failures = 0
+    followed.line.broken = () => {
+      if (++failures === 2) followed.line.broken = undefined
+      return broken()
+    }
+    await rig.complete(followed.run.runId)
+    await expectAll(followed)
+    expect(failures).toBe(2)
+  })
+})
+
+describe('without Realtime it polls', () => {
+  class Impossible {
+    constructor() {
+      throw new Error('no WebSocket here')
+    }
+  }
+
+  class Unreachable extends WebSocket {
+    constructor() {
+      super('ws://127.0.0.1:9')
+    }
+  }
+
+  it.each([
+    ['there is no WebSocket', Impossible],
+    ['the socket cannot connect', Unreachable],
+  ])('when %s', async (_, transport) => {
+    const followed = await follow({ realtime: { transport: transport as never } })
+    await rig.complete(followed.run.runId)
+    await expectAll(followed)
+  })
+
+  it('when joining is forbidden, and then asks no more to join', async () => {
+    rig.stack.realtime.refuseJoins('Unauthorized: You do not have permissions', 2)
+    const followed = await follow()
+    const topic = await new Promise((resolve) => {
+      const { supabase } = followed
+      const remove = supabase.removeChannel.bind(supabase)
+      supabase.removeChannel = (channel) => {
+        resolve(channel.topic)
+        return remove(channel)
+      }
+    })
+    expect(topic).toBe(`realtime:pgflow:run:${followed.run.runId}`)
+    expect(followed.supabase.getChannels().length).toBe(0)
+    await rig.complete(followed.run.runId)
+    await expectAll(followed)
+  })
+})
+
+describe('a session that has ended', () => {
+  it('rejects whoever waits, and listeners go on when it is back', async () => {
+    const { line, run, all, done } = await follow()
+    await all.first('step:started')
+    line.broken = async () => {
+      line.broken = undefined
+      return Response.json({ code: 'PGRST303', message: 'JWT expired' }, { status: 401 })
+    }
+    rig.stack.realtime.closeSockets()
+    await expect(done).rejects.toMatchObject({ code: 'PGRST303', status: 401 })
+    await rig.complete(run.runId)
+    await all.first('run:completed')
+    expect(all.events).toEqual(await rig.log(run.runId))
+  })
+})
+
+describe('a process', () => {
+  it('ends by itself when its last run is over', async () => {
+    const env = {
+      ...process.env,
+      SUPABASE_URL: rig.stack.url,
+      SUPABASE_KEY: rig.stack.publishableKey,
+      SUPABASE_TOKEN: await rig.stack.signToken({ sub: randomUUID() }),
+    }
+    const script = fileURLToPath(new URL('./testing/await-run.ts', import.meta.url))
+    const child = spawn(process.execPath, ['--conditions=pgflow-source', '--import', 'tsx', script], { env })
+    const output = new Recorder<{ type: string; seq: number; step_slug: null }>()
+    let printed = ''
+    child.stdout.on('data', (data) => {
+      printed += data
+      if (printed.includes('ready ')) output.take({ type: 'ready', seq: 1, step_slug: null })
+    })
+    const exit = once(child, 'exit')
+    await output.first('ready')
+    await rig.complete(/ready (\S+)/.exec(printed)![1]!)
+    expect(await exit).toEqual([0, null])
+    expect(printed).toContain('{"report":true}')
+  })
+})

@@ -1,0 +1,145 @@
+import { randomUUID } from 'node:crypto'
+import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
+import { createClient, type SupabaseClient, type SupabaseClientOptions } from '@supabase/supabase-js'
+import postgres from 'postgres'
+import WebSocket from 'ws'
+import { compile, Flow } from '../../flow/index.ts'
+
+/** One step, then two side by side, then one that waits for both. */
+export const Review = new Flow<{ text: string }>({ slug: 'review', startRole: 'authenticated', baseDelay: 0 })
+  .step('read', ({ run }) => run.text)
+  .step('left', ['read'], ({ read }) => ({ words: read.length }))
+  .step('right', ['read'], () => [1, 2])
+  .step('report', ['left', 'right'], ({ left }) => left.words > 0)
+
+export type Result = { output: unknown } | { error: string; permanent?: boolean }
+
+/** A stack with the flow `review`, users of it, and a hand that settles its tasks. */
+export class Rig implements AsyncDisposable {
+  readonly stack: LocalSupabase
+  readonly sql: postgres.Sql
+  readonly #clients: SupabaseClient[] = []
+
+  private constructor(stack: LocalSupabase) {
+    this.stack = stack
+    this.sql = postgres(stack.dbUrl, { max: 2, onnotice: () => undefined })
+  }
+
+  static async start(): Promise<Rig> {
+    const rig = new Rig(await startLocalSupabase({ migrations: ['supabase/migrations'], fsync: false }))
+    await rig.sql.unsafe(compile(Review))
+    return rig
+  }
+
+  /** A client of a user; a new one if none is named. */
+  async user(
+    id: string = randomUUID(),
+    options: SupabaseClientOptions<'public'> = {},
+  ): Promise<SupabaseClient> {
+    const token = await this.stack.signToken({ sub: id })
+    return this.client({ accessToken: async () => token, ...options })
+  }
+
+  client(options: SupabaseClientOptions<'public'> = {}): SupabaseClient {
+    const client = createClient(this.stack.url, this.stack.publishableKey, {
+      ...options,
+      // The socket of Node 22 and later would do as well.
+      realtime: { transport: WebSocket as never, ...options.realtime },
+    })
+    this.#clients.push(client)
+    return client
+  }
+
+  /** Settles one task of a run. */
+  async settle(runId: string, stepSlug: string, result: Result): Promise<void> {
+    const results = [{ run_id: runId, step_slug: stepSlug, task_index: 0, attempt: null, ...result }]
+    const [settled] = await this
+      .sql`select applied from pgflow.settle_tasks(${this.sql.json(results as never)})`
+    if (!settled?.applied) throw new Error(`The task of ${stepSlug} is not there to be settled`)
+  }
+
+  /** Completes a run from where it is, step by step. */
+  async complete(runId: string, from = 0): Promise<void> {
+    for (const [slug, output] of outputs.slice(from)) await this.settle(runId, slug, { output })
+  }
+
+  /** What the log says of a run: the truth. */
+  async log(runId: string): Promise<unknown[]> {
+    const rows = await this.sql`
+      select event from pgflow.run_event_records where run_id = ${runId} order by seq
+    `
+    return rows.map(({ event }) => event)
+  }
+
+  async stop(): Promise<void> {
+    for (const client of this.#clients) await client.removeAllChannels()
+    await this.sql.end()
+    await this.stack.stop()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop()
+  }
+}
+
+/** Resolves when the next channel of a client gets broadcasts: when the server has said that its replication runs. */
+export function ready(supabase: SupabaseClient): Promise<void> {
+  const channel = supabase.channel.bind(supabase)
+  return new Promise((resolve) => {
+    supabase.channel = (...args) =>
+      channel(...args).on('system', {}, ({ status }) => {
+        if (status === 'ok') resolve()
+      })
+  })
+}
+
+/** A connection to the server that a test can break. */
+export class Line {
+  /** Takes the place of each request while it is set. */
+  broken: (() => Promise<Response>) | undefined
+  readonly requests: string[] = []
+
+  readonly fetch: typeof fetch = (input, init) => {
+    this.requests.push(new URL(String(input)).pathname.split('/').at(-1)!)
+    return this.broken ? this.broken() : fetch(input, init)
+  }
+}
+
+export const outputs = [
+  ['read', 'some text'],
+  ['left', { words: 9 }],
+  ['right', [1, 2]],
+  ['report', true],
+] as const
+
+/** Listens, and can be waited on. */
+export class Recorder<Event extends { type: string; seq: number; step_slug: string | null }> {
+  readonly events: Event[] = []
+  #arrived = () => {}
+
+  readonly take = (event: Event): void => {
+    this.events.push(event)
+    this.#arrived()
+  }
+
+  get types(): string[] {
+    return this.events.map((event) => event.type)
+  }
+
+  get seqs(): number[] {
+    return this.events.map((event) => event.seq)
+  }
+
+  /** Resolves with the first event of a type, and of a step where one is named. */
+  async first(type: string, stepSlug?: string): Promise<Event> {
+    for (;;) {
+      const found = this.events.find(
+        (event) => event.type === type && (stepSlug === undefined || event.step_slug === stepSlug),
+      )
+      if (found) return found
+      await new Promise<void>((resolve) => {
+        this.#arrived = resolve
+      })
+    }
+  }
+}
