@@ -18,6 +18,8 @@ export interface Identity {
 export type ReadPermission = 'allowed' | 'denied' | 'no-partition' | 'unreachable'
 
 const NO_PARTITION = '23514'
+/** Class of SQLSTATEs: a topic that cannot be text of the database, with a NUL for instance. */
+const DATA_EXCEPTION = '22'
 
 /**
  * Whether `identity` may read broadcasts on a private topic: a probe row is inserted, looked for under the
@@ -34,7 +36,9 @@ export async function readPermission(
   } catch (error) {
     log(`${error instanceof PolicyError ? 'RlsPolicyError' : 'UnableToAuthorize'}: ${error}`)
     if (error instanceof PolicyError) return 'denied'
-    return error instanceof pg.DatabaseError && error.code === NO_PARTITION ? 'no-partition' : 'unreachable'
+    const code = error instanceof pg.DatabaseError ? error.code : undefined
+    if (code?.startsWith(DATA_EXCEPTION)) return 'denied'
+    return code === NO_PARTITION ? 'no-partition' : 'unreachable'
   }
 }
 

@@ -73,29 +73,22 @@ export class Channel {
     this.#token = token
   }
 
-  /** Begins to receive. The reply to the join must be sent in the same turn. */
+  /** Begins to receive; the reply to the join must be sent in the same turn, then {@link confirm}ed. */
   open(): void {
     const leave = this.#backend.hub.subscribe(this.#name, this.#config.private, this.#connection)
     this.#closing.signal.addEventListener('abort', leave)
+  }
+
+  /** The client knows that it has joined: it may be told more. */
+  confirm(): void {
     this.#watchExpiry()
+    if (this.#config.replicationReady) void this.#announceReplication()
   }
 
   /** Ends silently. */
   close(): void {
     clearTimeout(this.#expiry)
     this.#closing.abort()
-  }
-
-  /** Tells a client that asked for it when the database's messages flow. */
-  async announceReplication(): Promise<void> {
-    if (!this.#config.replicationReady) return
-    const timeout = AbortSignal.timeout(this.#backend.settings.readyTimeoutMs)
-    try {
-      await this.#backend.replication.whenStreaming(AbortSignal.any([this.#closing.signal, timeout]))
-    } catch {
-      return this.#shutDown('Replication connection was not established in time')
-    }
-    this.#system('ok', 'Replication connection established')
   }
 
   /** Handles a frame of the client's, except a join and a leave. */
@@ -137,6 +130,16 @@ export class Channel {
       throw error
     }
     if (!this.#closing.signal.aborted) this.#watchExpiry()
+  }
+
+  async #announceReplication(): Promise<void> {
+    const timeout = AbortSignal.timeout(this.#backend.settings.readyTimeoutMs)
+    try {
+      await this.#backend.replication.whenStreaming(AbortSignal.any([this.#closing.signal, timeout]))
+      this.#system('ok', 'Replication connection established')
+    } catch {
+      this.#shutDown('Replication connection was not established in time')
+    }
   }
 
   #watchExpiry(): void {

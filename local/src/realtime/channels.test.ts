@@ -206,6 +206,12 @@ describe('policies', () => {
     expect((await reply())[4].response).toEqual({ reason: denied('room:none') })
   })
 
+  it('are not asked about a topic that the database cannot hold', async () => {
+    const { join, reply } = await rawSocket()
+    join('1', 'realtime:a\u0000b', { private: true }, await bed.stack.signToken({ sub: U1 }))
+    expect((await reply())[4].response).toEqual({ reason: denied('a\u0000b') })
+  })
+
   it('leave no probe row behind', async () => {
     await new Watched(await server.user(U1), 'room:1').ready()
     const { rowCount } = await admin.query(
@@ -245,7 +251,9 @@ describe('a socket', () => {
     for (const bytes of [[], [3], [3, 255, 255, 255, 255, 255, 1], [4, 0, 0, 0, 0], [0, 1, 2, 3]]) {
       socket.send(Buffer.from(bytes))
     }
-    for (const payload of [null, 5, 'x', [], { config: null }, { config: { broadcast: 5, private: {} } }]) {
+    const strange = { toString: 1, length: -1 }
+    const config = { private: strange, broadcast: { ack: strange, replication_ready: strange } }
+    for (const payload of [null, 5, 'x', [], { config: null }, { config: { broadcast: 5 } }, { config }]) {
       socket.send(JSON.stringify(['9', '9', 'realtime:odd', 'phx_join', payload]))
     }
     for (const payload of [null, 5, { access_token: {} }, { access_token: '' }]) {

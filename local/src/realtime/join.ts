@@ -43,5 +43,5 @@ export function usableToken(value: unknown): string | undefined {
 
 /** The platform takes text too, and everything else for false. */
 function isTrue(value: unknown): boolean {
-  return String(value).toLowerCase() === 'true'
+  return value === true || (typeof value === 'string' && value.toLowerCase() === 'true')
 }

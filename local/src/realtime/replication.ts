@@ -30,6 +30,8 @@ export class Replication {
   readonly #onInsert: (insert: Insert) => void
   readonly #events = new EventEmitter().setMaxListeners(0)
   #streaming = false
+  /** Somebody joined since the last stream ended. */
+  #wanted = false
   #running: Promise<void> | undefined
   #abort = new AbortController()
 
@@ -47,10 +49,9 @@ export class Replication {
 
   /** Begins to open the stream, unless it is open, being opened, recovering, or stopped. */
   ensure(): void {
+    this.#wanted = true
     if (this.#abort.signal.aborted || this.#running) return
-    this.#running = this.#run(this.#abort.signal).finally(() => {
-      this.#running = undefined
-    })
+    this.#running = this.#run(this.#abort.signal)
   }
 
   /** Undoes {@link stop}, and {@link ensure}. */
@@ -71,14 +72,16 @@ export class Replication {
     if (!this.#streaming) await once(this.#events, 'streaming', signal ? { signal } : {})
   }
 
-  /** Stream after stream, until stopped. A restart of the database ends it too, as on the platform. */
+  /** Stream after stream. A restart of the database ends it, as on the platform, until somebody joins. */
   async #run(signal: AbortSignal): Promise<void> {
     await pause(this.#settings.replicationDelayMs, signal)
     while (!signal.aborted) {
       const server = await this.#stream(signal)
-      if (signal.aborted || !(await this.#isStillRunning(server))) return
-      await pause(this.#settings.reconnectDelayMs, signal)
+      this.#wanted = false
+      if (await this.#isStillRunning(server)) await pause(this.#settings.reconnectDelayMs, signal)
+      else if (!this.#wanted) break
     }
+    this.#running = undefined
   }
 
   /** One stream from its beginning to its end; returns the identity of the server once it is known. */

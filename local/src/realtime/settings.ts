@@ -8,7 +8,7 @@ export interface RealtimeSettings {
   replicationDelayMs: number
   /** How long a lost replication connection is left alone. @default 11_000 */
   reconnectDelayMs: number
-  /** How often a database that was restarted is looked for while nobody joins. @default 300_000 */
+  /** How often a database that was restarted is looked for while nobody joins; read at the first join. @default 300_000 */
   reconnectTickMs: number
   /** How long a channel that asked for it waits for the replication. @default 60_000 */
   readyTimeoutMs: number

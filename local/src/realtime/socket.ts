@@ -94,7 +94,7 @@ export class Socket implements Connection {
       this.#channels.set(frame.topic, channel)
       channel.open()
       this.#reply(frame, undefined, { postgres_changes: [] })
-      void channel.announceReplication()
+      channel.confirm()
     } catch (error) {
       if (!(error instanceof JoinError)) this.#backend.settings.log(`join: ${error}`)
       await sleep(this.#backend.settings.joinErrorDelayMs, undefined, { signal: this.#closing.signal })
