@@ -29,7 +29,8 @@ $$;
 comment on function pgflow.watch_run is 'Has a run''s events broadcast for the next five minutes.';
 
 -- Broadcasts new events: one private message for each run, split where it would exceed 200 KB, all in one insert, each
--- row with its own microsecond. A failure here (no partition for today, a changed table) must not fail the transition.
+-- row with its own microsecond. An event that is too large for that (a huge error or progress) is left for clients to
+-- fetch. A failure here (no partition for today, a changed table) must not fail the transition.
 create function pgflow.tg_run_events__after_insert()
 returns trigger
 language plpgsql
@@ -64,11 +65,11 @@ begin
       select e.run_id, e.part, jsonb_agg(e.event order by e.seq) as events
       from (
         select record.run_id, record.seq, record.event,
-               (sum(octet_length(record.event::text)) over (partition by record.run_id order by record.seq)
-                - octet_length(record.event::text)) / 150000 as part
+               (sum(size.bytes) over (partition by record.run_id order by record.seq) - size.bytes) / 150000 as part
         from new_rows n
         join pgflow.run_event_records record using (run_id, seq)
-        where n.run_id = any (audience)
+        cross join lateral (select octet_length(record.event::text)) as size (bytes)
+        where n.run_id = any (audience) and size.bytes < 48000
       ) e
       group by e.run_id, e.part
     ) m

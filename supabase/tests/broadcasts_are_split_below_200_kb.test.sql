@@ -1,0 +1,59 @@
+begin;
+select plan(8);
+
+create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
+
+-- Forty steps, each with an output that just rides along: 640 KB of events in one statement.
+select pgflow.create_flow('f', broadcast => 'always');
+select pgflow.add_step('f', 'step_' || n) from generate_series(1, 40) n;
+select pgflow.start_flow('f', '1', run_id => pg_temp.run());
+select pgflow.claim_tasks(array['f'], 100, gen_random_uuid());
+create temp table before as select id from realtime.messages;
+select pgflow.settle_tasks((
+  select jsonb_agg(jsonb_build_object(
+    'run_id', run_id, 'step_slug', step_slug, 'task_index', 0, 'attempt', 1, 'output', repeat('x', 16000)
+  )) from pgflow.step_tasks
+));
+create temp table messages as
+select * from realtime.messages
+where topic = 'pgflow:run:' || pg_temp.run() and id not in (select id from before);
+
+select cmp_ok((select count(*) from messages), '>', 3::bigint, 'many events are several messages');
+select cmp_ok((select max(octet_length(payload::text)) from messages), '<', 200000, 'none of them larger than 200 KB');
+select results_eq(
+  $$ select (e ->> 'seq')::bigint from messages cross join lateral jsonb_array_elements(payload -> 'events') with ordinality as events (e, n)
+     order by inserted_at, n $$,
+  $$ select seq from pgflow.run_events where seq > 41 order by seq $$,
+  'which have all the events, each once and in order'
+);
+select is((select count(distinct inserted_at) from messages), (select count(*) from messages), 'each has a time of its own');
+select is_empty($$ select * from messages where payload ->> 'flow_slug' <> 'f' or payload ->> 'run_id' <> pg_temp.run()::text $$, 'and says whose it is');
+
+-- Errors and progress are as large as somebody makes them.
+select pgflow.create_flow('g', broadcast => 'always', max_attempts => 1);
+select pgflow.add_step('g', 'a');
+select pgflow.start_flow('g', '1', run_id => pg_temp.run(2));
+update pgflow.step_states set progress = to_jsonb(repeat('x', 300000)) where run_id = pg_temp.run(2);
+update pgflow.step_states set progress = '"small"' where run_id = pg_temp.run(2);
+select pgflow.claim_tasks(array['g'], 10, gen_random_uuid());
+select pgflow.fail_task(pg_temp.run(2), 'a', 0, repeat('x', 300000));
+
+select cmp_ok(
+  (select max(octet_length(payload::text)) from realtime.messages where topic = 'pgflow:run:' || pg_temp.run(2)), '<', 200000,
+  'a huge progress or error makes no huge message'
+);
+select results_eq(
+  $$ select (e ->> 'seq')::int from realtime.messages cross join lateral jsonb_array_elements(payload -> 'events') e
+     where topic = 'pgflow:run:' || pg_temp.run(2) order by inserted_at $$,
+  array[1, 2, 4],
+  'its event is left out, which leaves a gap that clients see'
+);
+select results_eq(
+  $$ select (e ->> 'seq')::int, length(coalesce(e ->> 'error', e ->> 'progress'))
+     from jsonb_array_elements(pgflow_public.get_run_events(pg_temp.run(2), after => 2)) e $$,
+  $$ values (3, 300000), (4, 5), (5, 300000), (6, 300000) $$,
+  'and can be fetched'
+);
+
+select * from finish();
+rollback;
