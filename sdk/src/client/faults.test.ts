@@ -104,6 +104,35 @@ describe('every event comes once and in order', () => {
     await expectAll(followed)
   })
 
+  it('when the server goes on not to send, by a channel that is joined anew', async () => {
+    const followed = await follow()
+    await followed.ready
+    let joinedAnew = false
+    const channel = followed.supabase.channel.bind(followed.supabase)
+    followed.supabase.channel = (...args) => {
+      joinedAnew = true
+      return channel(...args)
+    }
+    await rig.stack.realtime.stopReplication()
+    const { runId } = followed.run
+    // Found by one look after the other, which is one too many.
+    for (let done = 1; !joinedAnew; done++) {
+      const progressed = new Promise<void>((resolve) => {
+        const stop = followed.run.on('step:progress', ({ progress }) => {
+          if (progress !== done) return
+          stop()
+          resolve()
+        })
+      })
+      await rig.sql`
+        update pgflow.step_states set progress = ${done} where run_id = ${runId} and step_slug = 'read'
+      `
+      await progressed
+    }
+    await rig.complete(runId)
+    await expectAll(followed)
+  })
+
   it('when the first join is refused', async () => {
     rig.stack.realtime.refuseJoins(
       'MissingPartition: Realtime was unable to find the expected messages partition',

@@ -1,0 +1,102 @@
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import { getRunEvents } from './api.ts'
+import {
+  ConflictError,
+  errorFrom,
+  ForbiddenError,
+  InvalidInputError,
+  isRefusal,
+  NotFoundError,
+  PgflowError,
+  RunCancelledError,
+  RunFailedError,
+  TimeoutError,
+} from './errors.ts'
+import type { RpcLike, SupabaseLike } from './supabase.ts'
+
+afterEach(() => vi.useRealTimers())
+
+describe('errorFrom', () => {
+  it.each([
+    ['PT400', InvalidInputError],
+    ['PT403', ForbiddenError],
+    ['PT404', NotFoundError],
+    ['PT409', ConflictError],
+    ['42501', ForbiddenError],
+    ['PGRST301', PgflowError],
+  ])('knows %s', (code, Class) => {
+    const cause = { code, message: 'what', details: 'facts', hint: 'do this' }
+    const error = errorFrom(cause, 400)
+    expect(error.constructor).toBe(Class)
+    expect(error).toMatchObject({
+      name: Class.name,
+      code,
+      message: 'what',
+      details: 'facts',
+      hint: 'do this',
+      cause,
+    })
+  })
+
+  it('says what to do about a project that is not set up', () => {
+    expect(errorFrom({ code: 'PGRST106', message: 'what', hint: null }, 406).hint).toContain('pgflow_public')
+    expect(errorFrom({ code: 'PGRST202', message: 'what', hint: 'Perhaps …' }, 404).hint).toContain(
+      'migrations',
+    )
+  })
+
+  it('has a code where nobody has answered', () => {
+    expect(errorFrom({ code: '', message: 'fetch failed' }, 0)).toMatchObject({
+      code: 'unreachable',
+      status: undefined,
+    })
+  })
+})
+
+describe('isRefusal', () => {
+  it.each([400, 401, 403, 404, 406, 409])('is true for %i', (status) => {
+    expect(isRefusal(errorFrom({ code: 'X', message: '' }, status))).toBe(true)
+  })
+  it.each([0, 408, 425, 429, 500, 502, 503])('is false for %i', (status) => {
+    expect(isRefusal(errorFrom({ code: 'X', message: '' }, status))).toBe(false)
+  })
+  it('is false for anything else', () => {
+    expect([new TypeError('fetch failed'), undefined, new TimeoutError(1)].some(isRefusal)).toBe(false)
+  })
+})
+
+describe('the errors', () => {
+  it('say what happened', () => {
+    expect(new RunFailedError('id', 'read', 'no such file')).toMatchObject({
+      name: 'RunFailedError',
+      code: 'run_failed',
+      message: 'no such file',
+      runId: 'id',
+      stepSlug: 'read',
+    })
+    expect(new RunCancelledError('id', null)).toMatchObject({ code: 'run_cancelled', runId: 'id' })
+    expect(new TimeoutError(1500).message).toContain('1500 ms')
+    expect(new TimeoutError(1)).toBeInstanceOf(PgflowError)
+    expect('cause' in new TimeoutError(1)).toBe(false)
+  })
+})
+
+describe('a request that is never answered', () => {
+  it('is given up, so that it is asked for again', async () => {
+    vi.useFakeTimers()
+    let signal: AbortSignal | undefined
+    const request: RpcLike = Object.assign(new Promise<never>(() => undefined), {
+      abortSignal(given: AbortSignal) {
+        signal = given
+        return request
+      },
+    })
+    const supabase = { schema: () => ({ rpc: () => request }) } as unknown as SupabaseLike
+    const events = getRunEvents(supabase, 'id', 0, true)
+    const rejected = expect(events).rejects.toMatchObject({ code: 'unreachable' })
+    await vi.advanceTimersByTimeAsync(15_000)
+    await rejected
+    expect(signal?.aborted).toBe(true)
+    expect(vi.getTimerCount()).toBe(0)
+  })
+})
