@@ -12,7 +12,7 @@ import {
   RunFailedError,
   TimeoutError,
 } from './errors.ts'
-import { Recorder, type Review, Rig } from './testing/rig.ts'
+import { Recorder, type Review, Rig, ready } from './testing/rig.ts'
 import type { RunEvent } from './types.ts'
 
 let rig: Rig
@@ -32,6 +32,13 @@ beforeEach(async () => {
 const start = () => client.startFlow<typeof Review>('review', { text: 'some text' })
 
 const recorder = () => new Recorder<RunEvent<typeof Review>>()
+
+/** What a promise is rejected with; listened to from now on, however late it is asked for. */
+const errorOf = (promise: Promise<unknown>) =>
+  promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  )
 
 describe('a run', () => {
   it('is followed from its start to its output, every event once and in order', async () => {
@@ -112,6 +119,26 @@ describe('a run', () => {
       output: large,
     })
     expect(all.seqs).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+  })
+
+  it('has a log of any length', async () => {
+    const run = await start()
+    await rig.sql.unsafe(`
+      do $$ begin
+        for n in 1..2100 loop
+          update pgflow.step_states set progress = to_jsonb(n) where run_id = '${run.runId}' and step_slug = 'read';
+        end loop;
+      end $$
+    `)
+    const all = recorder()
+    run.on('*', all.take)
+    const done = run.waitForCompletion()
+    await rig.complete(run.runId)
+    await done
+    const first = all.seqs[0]!
+    expect(all.seqs).toEqual(all.seqs.map((_, index) => first + index))
+    expect(all.seqs.at(-1)).toBe(2110)
+    expect(all.events.length).toBeGreaterThan(2100)
   })
 
   it('does not know a step that the flow does not have', async () => {
@@ -200,26 +227,28 @@ describe('a listener', () => {
 describe('waiting', () => {
   it('rejects when the run fails, with the step that failed', async () => {
     const run = await start()
-    const done = run.waitForCompletion()
-    const step = run.step('report').waitForCompletion()
-    const failed = run.step('read').waitForCompletion()
+    const errors = Promise.all([
+      errorOf(run.waitForCompletion()),
+      errorOf(run.step('report').waitForCompletion()),
+      errorOf(run.step('read').waitForCompletion()),
+    ])
     await rig.settle(run.runId, 'read', { error: 'no such file', permanent: true })
-    await expect(done).rejects.toThrow(RunFailedError)
-    await expect(done).rejects.toMatchObject({ code: 'run_failed', runId: run.runId, stepSlug: 'read' })
-    await expect(done).rejects.toThrow('no such file')
-    await expect(step).rejects.toThrow(RunFailedError)
-    await expect(failed).rejects.toThrow('no such file')
+    for (const error of await errors) {
+      expect(error).toBeInstanceOf(RunFailedError)
+      expect(error).toMatchObject({ code: 'run_failed', runId: run.runId, stepSlug: 'read' })
+      expect(error).toHaveProperty('message', expect.stringContaining('no such file'))
+    }
     expect(run.status).toBe('failed')
   })
 
   it('rejects when the run is cancelled', async () => {
     const run = await start()
-    const done = run.waitForCompletion()
+    const error = errorOf(run.waitForCompletion())
     await rig.sql`
       update pgflow.runs set status = 'cancelled', error = 'by hand', cancelled_at = now() where run_id = ${run.runId}
     `
-    await expect(done).rejects.toThrow(RunCancelledError)
-    await expect(done).rejects.toThrow('by hand')
+    expect(await error).toBeInstanceOf(RunCancelledError)
+    expect(await error).toHaveProperty('message', 'by hand')
   })
 
   it('settles at once for a run that was over before', async () => {
@@ -261,11 +290,10 @@ describe('waiting', () => {
     const run = await start()
     const all = recorder()
     run.on('*', all.take)
-    const done = run.waitForCompletion()
+    const error = errorOf(run.waitForCompletion())
     await all.first('run:started')
-    const closed = run.close()
-    await expect(done).rejects.toMatchObject({ code: 'closed' })
-    await closed
+    await run.close()
+    expect(await error).toMatchObject({ code: 'closed' })
     await run.close()
     expect(supabase.getChannels().length).toBe(0)
     expect(() => run.on('*', all.take)).toThrow(PgflowError)
@@ -276,10 +304,10 @@ describe('waiting', () => {
     const run = await start()
     const all = recorder()
     run.on('*', all.take)
-    const done = run.waitForCompletion()
+    const error = errorOf(run.waitForCompletion())
     await all.first('run:started')
     await rig.sql`delete from pgflow.runs where run_id = ${run.runId}`
-    await expect(done).rejects.toThrow(NotFoundError)
+    expect(await error).toBeInstanceOf(NotFoundError)
   })
 })
 
@@ -329,9 +357,9 @@ describe('sharing', () => {
     for (let round = 0; round < 50; round++) {
       const run = await start()
       run.on('*', () => undefined)
-      const waiting = run.waitForCompletion()
+      const error = errorOf(run.waitForCompletion())
       await run.close()
-      await expect(waiting).rejects.toMatchObject({ code: 'closed' })
+      expect(await error).toMatchObject({ code: 'closed' })
     }
     expect(supabase.getChannels().length).toBe(0)
   })
@@ -397,6 +425,21 @@ describe('starting', () => {
     })
     const started = new PgflowClient(offline).startFlow('review', {})
     await expect(started).rejects.toMatchObject({ code: 'unreachable', status: undefined })
+  })
+})
+
+describe('a user who has signed in', () => {
+  it('follows their own runs', async () => {
+    const signedIn = rig.client({ auth: { persistSession: false } })
+    const { data } = await signedIn.auth.signInAnonymously()
+    const run = await new PgflowClient(signedIn).startFlow<typeof Review>('review', { text: 'some text' })
+    expect(run.snapshot.owner_id).toBe(data.user?.id)
+    const channelReady = ready(signedIn)
+    const done = run.waitForCompletion()
+    await channelReady
+    await rig.complete(run.runId)
+    expect(await done).toEqual({ report: true })
+    await signedIn.auth.stopAutoRefresh()
   })
 })
 

@@ -46,8 +46,8 @@ async function expectAll({ supabase, run, all, done }: Followed): Promise<void> 
 }
 
 describe('once the channel is ready', () => {
-  it('events come by it alone', async () => {
-    const followed = await follow()
+  it.each(['1.0.0', '2.0.0'])('events come by it alone (protocol %s)', async (vsn) => {
+    const followed = await follow({ realtime: { vsn } })
     await followed.ready
     followed.line.broken = () => Promise.reject(new TypeError('fetch failed'))
     await rig.complete(followed.run.runId)
@@ -221,13 +221,14 @@ describe('without Realtime it polls', () => {
 describe('a session that has ended', () => {
   it('rejects whoever waits, and listeners go on when it is back', async () => {
     const { line, run, all, done } = await follow()
+    const refused = expect(done).rejects.toMatchObject({ code: 'PGRST303', status: 401 })
     await all.first('step:started')
     line.broken = async () => {
       line.broken = undefined
       return Response.json({ code: 'PGRST303', message: 'JWT expired' }, { status: 401 })
     }
     rig.stack.realtime.closeSockets()
-    await expect(done).rejects.toMatchObject({ code: 'PGRST303', status: 401 })
+    await refused
     await rig.complete(run.runId)
     await all.first('run:completed')
     expect(all.events).toEqual(await rig.log(run.runId))
