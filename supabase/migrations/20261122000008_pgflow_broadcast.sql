@@ -60,7 +60,8 @@ begin
     select 'pgflow:run:' || m.run_id, 'run_events',
            jsonb_build_object('run_id', m.run_id, 'flow_slug', r.flow_slug, 'events', m.events),
            true, 'broadcast',
-           (clock.now at time zone 'utc') + row_number() over (order by m.run_id, m.part) * interval '1 microsecond'
+           (select clock_timestamp() at time zone 'utc')
+           + row_number() over (order by m.run_id, m.part) * interval '1 microsecond'
     from (
       select e.run_id, e.part, jsonb_agg(e.event order by e.seq) as events
       from (
@@ -74,7 +75,6 @@ begin
       group by e.run_id, e.part
     ) m
     join pgflow.runs r using (run_id)
-    cross join (select clock_timestamp()) as clock (now)
     order by m.run_id, m.part;
   exception
     when others then

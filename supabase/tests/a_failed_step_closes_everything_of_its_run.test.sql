@@ -1,5 +1,5 @@
 begin;
-select plan(13);
+select plan(14);
 set local pgflow.now = '2030-01-01 00:00+00';
 
 create function pg_temp.run(n int) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
@@ -104,6 +104,21 @@ select results_eq(
   'a step that would be retried is cancelled when its run fails in the same batch'
 );
 select is((select count(*) from pgmq.q_f), 0::bigint, 'and leaves no message');
+
+-- A step that would unblock another, together with one that fails
+select pgflow.start_flow('f', '1', run_id => pg_temp.run(3));
+select pgflow.claim_tasks(array['f'], 100, gen_random_uuid());
+select pgflow.settle_tasks((
+  select jsonb_agg(jsonb_build_object('run_id', pg_temp.run(3), 'step_slug', step, 'task_index', 0, 'attempt', 1) || result)
+  from (values ('done', '{"output": 1}'::jsonb), ('b', '{"error": "boom", "permanent": true}')) r (step, result)
+));
+select results_eq(
+  $$ select ss.step_slug, ss.status, ss.started_at is null, t.status
+     from pgflow.step_states ss left join pgflow.step_tasks t using (run_id, step_slug)
+     where ss.run_id = pg_temp.run(3) and ss.step_slug in ('done', 'queued') order by ss.step_slug $$,
+  $$ values ('done', 'completed', false, 'completed'), ('queued', 'cancelled', true, null) $$,
+  'a step whose last dep completes as its run fails never starts'
+);
 
 select * from finish();
 rollback;

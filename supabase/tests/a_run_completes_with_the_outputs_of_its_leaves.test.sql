@@ -1,5 +1,5 @@
 begin;
-select plan(14);
+select plan(15);
 set local pgflow.now = '2030-01-01 00:00+00';
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
@@ -52,6 +52,12 @@ select results_eq(
 );
 select is((select count(*) from pgmq.q_f), 0::bigint, 'no message is left');
 select is_empty($$ select * from pgflow.step_tasks where status <> 'completed' $$, 'nor a task open');
+
+select is(
+  (select array_agg(step ->> 'step_slug') from jsonb_array_elements(pgflow_public.get_run(pg_temp.run()) -> 'steps') step),
+  array['a', 'lone', 'b', 'c', 'd', 'e'],
+  'a snapshot has its steps in the order of the definition'
+);
 
 -- Any JSON value
 select pgflow.create_flow('pair'), pgflow.add_step('pair', 'a'), pgflow.add_step('pair', 'b', deps_slugs => array['a']);

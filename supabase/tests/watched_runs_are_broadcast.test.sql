@@ -1,5 +1,5 @@
 begin;
-select plan(28);
+select plan(29);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 -- What was sent since the last look.
@@ -132,6 +132,16 @@ select pgflow.watch_run(pg_temp.run(9));
 select pgflow.complete_task(pg_temp.run(9), 'a', 0, '1');
 select is_empty($$ select * from pg_temp.sent() $$, 'broadcast = never: nothing, watched or not');
 select is((select count(*) from pgflow.run_events where run_id = pg_temp.run(9)), 4::bigint, 'but the log');
+
+-- Many runs in one statement
+select pgflow.start_flow('always', '1', run_id => pg_temp.run(n)) from generate_series(100, 149) n;
+select count(*) from pg_temp.sent();
+update pgflow.step_states set progress = '1' where step_slug = 'a' and flow_slug = 'always' and status = 'started';
+select is(
+  (select (count(*), max(inserted_at) - min(inserted_at))::text from pg_temp.sent()),
+  (51, interval '50 microseconds')::text,
+  'the messages of one statement have consecutive microseconds'
+);
 
 -- Other time zones
 set local pgflow.now = '';
