@@ -1,5 +1,5 @@
 begin;
-select plan(11);
+select plan(12);
 
 create temp view ours as
 select p.oid, p.oid::regprocedure::text as name, n.nspname as schema, p.prosecdef, p.proconfig, p.proacl, p.proowner
@@ -86,6 +86,13 @@ select is_empty(
 select is_empty(
   $$ select name from ours where schema = 'pgflow_public' and obj_description(oid) is null $$,
   'every exposed function has a comment'
+);
+
+select is_empty(
+  $$ select p.oid::regprocedure from pg_proc p join ours using (oid)
+     where regexp_count(p.prosrc, 'raise exception') <> regexp_count(p.prosrc, 'errcode = ''PT4\d\d''')
+        or regexp_count(p.prosrc, 'raise exception') <> regexp_count(p.prosrc, 'hint = ') $$,
+  'every error has a code of ours and a hint'
 );
 
 select * from finish();
