@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { Flow } from '@pgflow/sdk/flow'
-import { NonRetryableError } from '@pgflow/sdk/worker'
+import { Flow, NonRetryableError } from '@pgflow/sdk/flow'
 import type { Sql } from 'postgres'
 import { headingsOf, linksOf, wordsOf } from './document.ts'
 

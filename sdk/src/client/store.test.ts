@@ -108,7 +108,13 @@ describe('applyEvent', () => {
     })
     expect(failed).toEqual({ ...startOf(), seq: 1, status: 'failed', error: 'Oh', failed_at: at(1) })
 
-    const retried = applyEvent(failed, { seq: 2, type: 'run:retried', step_slug: null, at: at(2) })
+    const retried = applyEvent(failed, {
+      seq: 2,
+      type: 'run:retried',
+      step_slug: null,
+      at: at(2),
+      step_slugs: [],
+    })
     expect(retried).toEqual({ ...startOf(), seq: 2 })
 
     const cancelled = applyEvent(startOf(), {
@@ -127,8 +133,8 @@ describe('applyEvent', () => {
       { status: 'failed', error: 'Oh', failed_at: at(1) },
     ],
     [
-      { type: 'step:skipped', skip_reason: 'unmet' },
-      { status: 'skipped', skip_reason: 'unmet', skipped_at: at(1) },
+      { type: 'step:skipped', skip_reason: 'attempts_exhausted', error: 'Oh' },
+      { status: 'skipped', skip_reason: 'attempts_exhausted', error: 'Oh', skipped_at: at(1) },
     ],
     [{ type: 'step:cancelled' }, { status: 'cancelled' }],
     [

@@ -1,4 +1,4 @@
-import type { RunEvent, RunEventType, RunSnapshot } from './types.ts'
+import type { EventOfType, RunEvent, RunEventType, RunSnapshot } from './types.ts'
 
 /** An event as it travels: a large output is left out, and must be fetched. */
 export type WireEvent = RunEvent & { readonly output_omitted?: boolean }
@@ -19,13 +19,36 @@ const transitions: Record<RunEventType, (at: string) => Record<string, string | 
   'step:cancelled': () => ({ status: 'cancelled' }),
 }
 
+/** What a step of a retried run is before it starts again. */
+const reopened = {
+  status: 'created',
+  error: null,
+  progress: null,
+  retries: 0,
+  retry_at: null,
+  initial_tasks: null,
+  started_at: null,
+  failed_at: null,
+} as const
+
 /** The snapshot after the event; the one before stays as it was. An unknown type of event sets its columns only. */
 export function applyEvent(snapshot: RunSnapshot, event: RunEvent): RunSnapshot {
+  if (event.type === 'run:retried') return reopen(snapshot, event)
   const { seq, type, step_slug, at, ...columns } = event
   const set = { ...transitions[type]?.(at), ...columns }
   if (step_slug === null) return { ...snapshot, ...set, seq }
   const steps = snapshot.steps.map((step) => (step.step_slug === step_slug ? { ...step, ...set } : step))
   return { ...snapshot, steps, seq }
+}
+
+function reopen(
+  snapshot: RunSnapshot,
+  { seq, step_slugs }: EventOfType<RunEvent, 'run:retried'>,
+): RunSnapshot {
+  const steps = snapshot.steps.map((step) =>
+    step_slugs.includes(step.step_slug) ? { ...step, ...reopened } : step,
+  )
+  return { ...snapshot, ...transitions['run:retried'](''), steps, seq }
 }
 
 /**

@@ -59,7 +59,8 @@ interface RunColumns<F extends AnyFlow> {
   'run:completed': { readonly output: OutputOf<F> }
   'run:failed': { readonly error: string }
   'run:cancelled': { readonly error: string | null }
-  'run:retried': unknown
+  /** The steps that run again, in the order of their definition. */
+  'run:retried': { readonly step_slugs: readonly string[] }
 }
 
 /** What each type of event says of a step. */
@@ -69,7 +70,7 @@ interface StepColumns<Output> {
   'step:retrying': { readonly error: string; readonly retries: number; readonly retry_at: string }
   'step:completed': { readonly output: Output }
   'step:failed': { readonly error: string }
-  'step:skipped': { readonly skip_reason: string }
+  'step:skipped': { readonly skip_reason: string; readonly error: string | null }
   'step:cancelled': unknown
 }
 

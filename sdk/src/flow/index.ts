@@ -1,3 +1,4 @@
+export { NonRetryableError, RetryAfterError } from '../worker/errors.ts'
 export type { FlowDefinition, FlowShape } from './compile.ts'
 export { compile, definitionOf, shapeOf } from './compile.ts'
 export type { Context, Log } from './context.ts'

@@ -87,11 +87,12 @@ export class Attempt {
     log.warn('A step failed', { ...keyOf(this.task), error: thrown })
     if (thrown instanceof TimeoutError) return { ...keyOf(this.task), error: thrown.message }
     const { name, message } = describeError(thrown)
-    return {
-      ...this.#failure(`failed: ${name === 'Error' ? message : `${name}: ${message}`}`),
-      ...(thrown instanceof RetryAfterError && { retry_delay: thrown.seconds }),
-      ...(thrown instanceof NonRetryableError && { permanent: true }),
+    if (thrown instanceof RetryAfterError) {
+      return { ...this.#failure(`failed: ${message}`), retry_delay: thrown.seconds }
     }
+    if (thrown instanceof NonRetryableError)
+      return { ...this.#failure(`failed: ${message}`), permanent: true }
+    return this.#failure(`failed: ${name === 'Error' ? message : `${name}: ${message}`}`)
   }
 
   #unknown(): FailedResult {
