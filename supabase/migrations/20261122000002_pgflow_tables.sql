@@ -47,6 +47,7 @@ create table pgflow.steps (
   when_exhausted text not null default 'fail',
   map_source text,
   map_path text,
+  is_plain boolean not null generated always as (step_type = 'single' and run_if is null and run_unless is null) stored,
   input_schema jsonb,
   output_schema jsonb,
   created_at timestamptz not null default now(),
@@ -55,6 +56,7 @@ create table pgflow.steps (
   constraint step_slug_is_valid check (pgflow.is_valid_slug(step_slug)),
   constraint step_type_is_known check (step_type in ('single', 'map')),
   constraint only_maps_have_a_source check ((step_type = 'map') = (map_source is not null)),
+  constraint only_maps_have_a_path check (step_type = 'map' or map_path is null),
   constraint deps_count_is_not_negative check (deps_count >= 0),
   constraint max_attempts_is_positive check (opt_max_attempts >= 1),
   constraint base_delay_is_finite_and_not_negative check (opt_base_delay >= 0 and opt_base_delay < 'infinity'),
@@ -63,7 +65,8 @@ create table pgflow.steps (
   constraint when_unmet_is_known check (when_unmet in ('fail', 'skip', 'skip-cascade')),
   constraint when_exhausted_is_known check (when_exhausted in ('fail', 'skip', 'skip-cascade'))
 );
-comment on table pgflow.steps is 'A node of a flow''s DAG; an option that is null is the flow''s.';
+comment on table pgflow.steps is
+  'A node of a flow''s DAG; an option that is null is the flow''s. A plain step starts as soon as its deps are closed.';
 
 create table pgflow.deps (
   flow_slug text not null,
@@ -153,6 +156,7 @@ create table pgflow.step_tasks (
   message_id bigint not null,
   status text not null default 'queued',
   attempts_count int not null default 0,
+  attempts_before int not null default 0,
   input jsonb,
   output jsonb,
   error_message text,
@@ -169,10 +173,10 @@ create table pgflow.step_tasks (
   constraint completed_has_its_time check ((status = 'completed') = (completed_at is not null)),
   constraint failed_has_its_time check ((status = 'failed') = (failed_at is not null)),
   constraint failed_has_an_error check (status <> 'failed' or error_message is not null),
-  constraint attempts_count_is_not_negative check (attempts_count >= 0)
+  constraint attempts_before_are_counted check (attempts_before between 0 and attempts_count)
 ) with (fillfactor = 80);
 comment on table pgflow.step_tasks is
-  'A unit of work. Its message in the flow''s queue carries ids only; a single step''s output is kept in its step state.';
+  'A unit of work. Its message in the flow''s queue carries ids only; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them were used up before the run was retried.';
 
 create table pgflow.run_events (
   run_id uuid not null references pgflow.runs on delete cascade,

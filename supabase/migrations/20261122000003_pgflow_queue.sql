@@ -34,45 +34,6 @@ as $$
   end
 $$;
 
--- Creates the tasks of steps that have started at `now`, and sends their messages, visible after the steps' own delay
--- plus `delay` seconds.
-create function pgflow.create_tasks(steps pgflow.step_key[], now timestamptz, delay int default 0)
-returns void
-language sql
-set search_path = ''
-as $$
-  with
-    task as (
-      select k.run_id, k.step_slug, 0 as task_index, s.flow_slug, f.queue_name,
-             coalesce(s.opt_start_delay, 0) + create_tasks.delay as delay,
-             row_number() over (order by k.run_id, s.step_index) as n
-      from unnest(create_tasks.steps) k
-      join pgflow.step_states ss using (run_id, step_slug)
-      join pgflow.steps s using (flow_slug, step_slug)
-      join pgflow.flows f using (flow_slug)
-    ),
-    batch as (
-      select t.queue_name, t.delay,
-             array_agg(t.n order by t.n) as numbers,
-             array_agg(
-               jsonb_build_object(
-                 'flow_slug', t.flow_slug, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', t.task_index
-               ) order by t.n
-             ) as messages
-      from task t
-      group by t.queue_name, t.delay
-    ),
-    sent as (
-      select m.n, m.msg_id
-      from batch b
-      cross join lateral rows from (unnest(b.numbers), pgmq.send_batch(b.queue_name, b.messages, b.delay)) as m (n, msg_id)
-    )
-  insert into pgflow.step_tasks (run_id, step_slug, task_index, flow_slug, message_id, queued_at)
-  select t.run_id, t.step_slug, t.task_index, t.flow_slug, sent.msg_id, create_tasks.now
-  from task t
-  join sent using (n)
-$$;
-
 -- Archives messages of one queue; those that somebody holds at the moment are left to the next claim.
 create function pgflow.archive_messages(queue_name text, msg_ids bigint[])
 returns void

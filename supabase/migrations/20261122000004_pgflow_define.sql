@@ -46,6 +46,10 @@ comment on function pgflow.create_flow is 'Defines a flow with the defaults of i
 
 -- Adds a step that waits for deps, all of them added before it.
 --   select pgflow.add_step('analyze_document', 'report', deps_slugs => array['headings', 'links']);
+--   select pgflow.add_step('analyze_document', 'pages', array['toc'], step_type => 'map', map_path => 'urls');
+-- A map has a task for each item of an array: of its only dep's output (of the run's input where it has none), or of what
+-- map_source names, at map_path (`a.b`) inside it. A step starts if its input {"run": …, "<dep>": …} contains run_if and
+-- does not contain run_unless; when_unmet and when_exhausted say what becomes of it otherwise.
 create function pgflow.add_step(
   flow_slug text,
   step_slug text,
@@ -53,17 +57,24 @@ create function pgflow.add_step(
   max_attempts int default null,
   base_delay numeric default null,
   timeout int default null,
-  start_delay int default null
+  start_delay int default null,
+  step_type text default 'single',
+  map_source text default null,
+  map_path text default null,
+  run_if jsonb default null,
+  run_unless jsonb default null,
+  when_unmet text default 'skip-cascade',
+  when_exhausted text default 'fail'
 )
 returns pgflow.steps
 language plpgsql
 set search_path = ''
 as $$
+#variable_conflict use_column
 declare
+  wanted pgflow.steps;
+  wanted_deps text[] := (select coalesce(array_agg(dep order by dep), '{}') from unnest(add_step.deps_slugs) dep);
   step pgflow.steps;
-  wanted text[] := (select coalesce(array_agg(dep order by dep), '{}') from unnest(add_step.deps_slugs) dep);
-  existing text[];
-  problem text;
 begin
   perform pgflow.assert_valid_slug(add_step.step_slug);
   -- Conflicts with the key share that a starting run takes: the shape cannot change under it.
@@ -75,67 +86,52 @@ begin
       hint = 'Define it first: select pgflow.create_flow(…).';
   end if;
 
+  wanted.flow_slug := add_step.flow_slug;
+  wanted.step_slug := add_step.step_slug;
+  wanted.step_type := add_step.step_type;
+  wanted.map_source := case
+    when add_step.step_type <> 'map' then add_step.map_source
+    else coalesce(add_step.map_source, case cardinality(wanted_deps) when 0 then 'run' when 1 then wanted_deps[1] end)
+  end;
+  wanted.map_path := add_step.map_path;
+  wanted.run_if := add_step.run_if;
+  wanted.run_unless := add_step.run_unless;
+  wanted.when_unmet := add_step.when_unmet;
+  wanted.when_exhausted := add_step.when_exhausted;
+
   select s.* into step from pgflow.steps s
   where s.flow_slug = add_step.flow_slug and s.step_slug = add_step.step_slug;
   if found then
-    select coalesce(array_agg(d.dep_slug order by d.dep_slug), '{}') into existing from pgflow.deps d
-    where d.flow_slug = add_step.flow_slug and d.step_slug = add_step.step_slug;
-    if existing <> wanted then
-      raise exception using
-        errcode = 'PT409',
-        message = format('the shape of flow "%s" differs: step "%s" depends on %s, not on %s',
-          add_step.flow_slug, add_step.step_slug, existing, wanted),
-        hint = 'A flow''s shape is immutable: define the changed flow under a new slug.';
-    end if;
+    perform pgflow.assert_same_step(step, wanted, wanted_deps);
     return step;
   end if;
-
-  problem := case
-    when array_position(wanted, null) is not null then 'has a dep that is null'
-    when cardinality(wanted) <> (select count(distinct dep) from unnest(wanted) dep) then 'names a dep twice'
-    when add_step.step_slug = any (wanted) then 'depends on itself'
-    else (
-      select format('depends on "%s", which is not a step of the flow', dep) from unnest(wanted) dep
-      where not exists (
-        select from pgflow.steps s where s.flow_slug = add_step.flow_slug and s.step_slug = dep
-      )
-      limit 1
-    )
-  end;
-  if problem is not null then
-    raise exception using
-      errcode = 'PT400',
-      message = format('step "%s" of flow "%s" %s', add_step.step_slug, add_step.flow_slug, problem),
-      hint = 'Add steps in topological order, each dep once and before the steps that wait for it.';
-  end if;
-  if exists (select from pgflow.runs r where r.flow_slug = add_step.flow_slug) then
-    raise exception using
-      errcode = 'PT409',
-      message = format('flow "%s" has runs: step "%s" cannot be added to it', add_step.flow_slug, add_step.step_slug),
-      hint = 'A flow''s shape is immutable: define the changed flow under a new slug.';
-  end if;
+  perform pgflow.assert_new_step(wanted, wanted_deps);
 
   insert into pgflow.steps (
-    flow_slug, step_slug, step_index, deps_count, opt_max_attempts, opt_base_delay, opt_timeout, opt_start_delay
+    flow_slug, step_slug, step_index, step_type, deps_count,
+    opt_max_attempts, opt_base_delay, opt_timeout, opt_start_delay,
+    run_if, run_unless, when_unmet, when_exhausted, map_source, map_path
   )
-  select add_step.flow_slug, add_step.step_slug, count(*), cardinality(wanted),
-         add_step.max_attempts, add_step.base_delay, add_step.timeout, add_step.start_delay
-  from pgflow.steps s where s.flow_slug = add_step.flow_slug
+  select wanted.flow_slug, wanted.step_slug, count(*), wanted.step_type, cardinality(wanted_deps),
+         add_step.max_attempts, add_step.base_delay, add_step.timeout, add_step.start_delay,
+         wanted.run_if, wanted.run_unless, wanted.when_unmet, wanted.when_exhausted, wanted.map_source, wanted.map_path
+  from pgflow.steps s where s.flow_slug = wanted.flow_slug
   returning * into step;
   insert into pgflow.deps (flow_slug, dep_slug, step_slug)
-  select add_step.flow_slug, dep, add_step.step_slug from unnest(wanted) dep;
+  select wanted.flow_slug, dep, wanted.step_slug from unnest(wanted_deps) dep;
   return step;
 exception
-  when check_violation then
+  when check_violation or not_null_violation then
     raise exception using
       errcode = 'PT400',
       message = format('step "%s" of flow "%s" has an invalid option', add_step.step_slug, add_step.flow_slug),
       detail = sqlerrm,
-      hint = 'max_attempts and timeout (seconds) are at least 1, base_delay and start_delay (seconds) at least 0.';
+      hint = 'max_attempts and timeout (seconds) are at least 1, base_delay and start_delay (seconds) at least 0; step_type is single or map; when_unmet and when_exhausted are fail, skip or skip-cascade.';
 end
 $$;
-comment on function pgflow.add_step(text, text, text[], int, numeric, int, int) is
-  'Adds a step that waits for deps_slugs; options that are null are the flow''s; idempotent.';
+comment on function pgflow.add_step(
+  text, text, text[], int, numeric, int, int, text, text, text, jsonb, jsonb, text, text
+) is 'Adds a step that waits for deps_slugs; options that are null are the flow''s; idempotent.';
 
 -- Adds a root step.
 --   select pgflow.add_step('analyze_document', 'read_file');
@@ -145,12 +141,102 @@ create function pgflow.add_step(
   max_attempts int default null,
   base_delay numeric default null,
   timeout int default null,
-  start_delay int default null
+  start_delay int default null,
+  step_type text default 'single',
+  map_source text default null,
+  map_path text default null,
+  run_if jsonb default null,
+  run_unless jsonb default null,
+  when_unmet text default 'skip-cascade',
+  when_exhausted text default 'fail'
 )
 returns pgflow.steps
 language sql
 set search_path = ''
 as $$
-  select pgflow.add_step(flow_slug, step_slug, '{}'::text[], max_attempts, base_delay, timeout, start_delay)
+  select pgflow.add_step(
+    flow_slug, step_slug, '{}'::text[], max_attempts, base_delay, timeout, start_delay,
+    step_type, map_source, map_path, run_if, run_unless, when_unmet, when_exhausted
+  )
 $$;
-comment on function pgflow.add_step(text, text, int, numeric, int, int) is 'Adds a step that waits for nothing; idempotent.';
+comment on function pgflow.add_step(
+  text, text, int, numeric, int, int, text, text, text, jsonb, jsonb, text, text
+) is 'Adds a step that waits for nothing; idempotent.';
+
+-- Raises PT409 where a step exists in another shape, and says what differs.
+create function pgflow.assert_same_step(existing pgflow.steps, wanted pgflow.steps, wanted_deps text[])
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  difference text := (
+    select format('%s is %s, not %s', s.part, coalesce(s.found, 'absent'), coalesce(s.wanted, 'absent'))
+    from (
+      values
+        ('deps', (
+          select array_agg(d.dep_slug order by d.dep_slug)::text from pgflow.deps d
+          where d.flow_slug = existing.flow_slug and d.step_slug = existing.step_slug
+        ), nullif(wanted_deps, '{}')::text),
+        ('step_type', existing.step_type, wanted.step_type),
+        ('map_source', existing.map_source, wanted.map_source),
+        ('map_path', existing.map_path, wanted.map_path),
+        ('run_if', existing.run_if::text, wanted.run_if::text),
+        ('run_unless', existing.run_unless::text, wanted.run_unless::text),
+        ('when_unmet', existing.when_unmet, wanted.when_unmet),
+        ('when_exhausted', existing.when_exhausted, wanted.when_exhausted)
+    ) as s (part, found, wanted)
+    where s.found is distinct from s.wanted
+    limit 1
+  );
+begin
+  if difference is not null then
+    raise exception using
+      errcode = 'PT409',
+      message = format('the shape of flow "%s" differs: step "%s": %s', existing.flow_slug, existing.step_slug, difference),
+      hint = 'A flow''s shape is immutable: define the changed flow under a new slug.';
+  end if;
+end
+$$;
+
+-- Raises where a step cannot be added to its flow.
+create function pgflow.assert_new_step(wanted pgflow.steps, wanted_deps text[])
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  problem text := case
+    when array_position(wanted_deps, null) is not null then 'has a dep that is null'
+    when cardinality(wanted_deps) <> (select count(distinct dep) from unnest(wanted_deps) dep) then 'names a dep twice'
+    when wanted.step_slug = any (wanted_deps) then 'depends on itself'
+    when exists (
+      select from unnest(wanted_deps) dep
+      where not exists (select from pgflow.steps s where s.flow_slug = wanted.flow_slug and s.step_slug = dep)
+    ) then (
+      select format('depends on "%s", which is not a step of the flow', dep) from unnest(wanted_deps) dep
+      where not exists (select from pgflow.steps s where s.flow_slug = wanted.flow_slug and s.step_slug = dep)
+      limit 1
+    )
+    when wanted.step_type = 'map' and wanted.map_source is null then 'does not say which dep it maps'
+    when wanted.step_type = 'map' and wanted.map_source <> 'run' and wanted.map_source <> all (wanted_deps)
+      then format('maps "%s", which is not one of its deps', wanted.map_source)
+    when wanted.map_path !~ '^[^.]+([.][^.]+)*$' then format('has the path "%s", which is not of the form a.b', wanted.map_path)
+  end;
+begin
+  if problem is not null then
+    raise exception using
+      errcode = 'PT400',
+      message = format('step "%s" of flow "%s" %s', wanted.step_slug, wanted.flow_slug, problem),
+      hint = 'Add steps in topological order, each dep once and before the steps that wait for it; map_source is "run" or a dep.';
+  end if;
+  if exists (select from pgflow.runs r where r.flow_slug = wanted.flow_slug) then
+    raise exception using
+      errcode = 'PT409',
+      message = format('flow "%s" has runs: step "%s" cannot be added to it', wanted.flow_slug, wanted.step_slug),
+      hint = 'A flow''s shape is immutable: define the changed flow under a new slug.';
+  end if;
+end
+$$;

@@ -1,4 +1,62 @@
--- Chapter 5: a run begins.
+-- Chapter 5: runs begin.
+
+create type pgflow.run_request as (
+  run_id uuid,
+  input jsonb,
+  idempotency_key text
+);
+comment on type pgflow.run_request is 'A start that is asked for; a run_id that is null is given one.';
+
+-- Starts runs, or finds those that the same keys have started: what start_flow and start_flows do.
+create function pgflow.start_runs(
+  flow_slug text,
+  requests pgflow.run_request[],
+  owner_id uuid,
+  metadata jsonb,
+  delay int
+)
+returns setof pgflow.runs
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  started_by uuid := coalesce(start_runs.owner_id, pgflow.current_user_id());
+  now timestamptz := pgflow.now();
+  requested pgflow.run_request[];
+  started uuid[];
+begin
+  perform pgflow.assert_can_start(start_runs.flow_slug, requests, start_runs.delay);
+  requested := array(
+    select row(coalesce(r.run_id, gen_random_uuid()), r.input, r.idempotency_key)::pgflow.run_request
+    from unnest(requests) with ordinality r
+    order by r.ordinality
+  );
+
+  with run as (
+    insert into pgflow.runs (run_id, flow_slug, input, remaining_steps, owner_id, idempotency_key, metadata, started_at)
+    select r.run_id, start_runs.flow_slug, r.input, flow.steps, started_by, r.idempotency_key, start_runs.metadata, now
+    from unnest(requested) with ordinality r
+    cross join (select count(*) as steps from pgflow.steps s where s.flow_slug = start_runs.flow_slug) flow
+    order by r.ordinality
+    on conflict do nothing
+    returning run_id
+  )
+  select array_agg(run_id) into started from run;
+  perform pgflow.start_steps(start_runs.flow_slug, started, now, start_runs.delay);
+
+  return query
+    select run.*
+    from unnest(requested) with ordinality r
+    cross join lateral (
+      select * from pgflow.runs own where own.run_id = r.run_id and own.run_id = any (started)
+      union all
+      select (pgflow.existing_run(start_runs.flow_slug, r.input, r.run_id, started_by, r.idempotency_key)).*
+      where r.run_id <> all (coalesce(started, '{}'))
+    ) run
+    order by r.ordinality;
+end
+$$;
 
 -- Starts a run: the run, a state for each step, and the tasks of the root steps, all in the caller's transaction.
 --   select * from pgflow.start_flow('analyze_document', '{"path": "README.md"}');
@@ -14,54 +72,87 @@ create function pgflow.start_flow(
   delay int default 0
 )
 returns setof pgflow.runs
+language sql
+set search_path = ''
+as $$
+  select * from pgflow.start_runs(
+    start_flow.flow_slug,
+    array[row(start_flow.run_id, start_flow.input, start_flow.idempotency_key)::pgflow.run_request],
+    start_flow.owner_id, start_flow.metadata, start_flow.delay
+  )
+$$;
+comment on function pgflow.start_flow is
+  'Starts a run of a flow, or returns the one that the idempotency key (or run_id) has started already.';
+
+-- Starts a run for each of many inputs, a JSON array, in one go; answers in their order.
+--   select * from pgflow.start_flows('resize_image', '[{"path": "a.png"}, {"path": "b.png"}]');
+-- idempotency_keys has a key for each input, or is null.
+create function pgflow.start_flows(
+  flow_slug text,
+  inputs jsonb,
+  idempotency_keys text[] default null,
+  owner_id uuid default null,
+  metadata jsonb default null,
+  delay int default 0
+)
+returns setof pgflow.runs
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if jsonb_typeof(inputs) is distinct from 'array' or cardinality(idempotency_keys) <> jsonb_array_length(inputs) then
+    raise exception using
+      errcode = 'PT400',
+      message = format('the inputs for flow "%s" cannot be started', flow_slug),
+      detail = format('inputs: %s, keys: %s', coalesce(jsonb_typeof(inputs), 'null'), cardinality(idempotency_keys)),
+      hint = 'Give inputs as a JSON array, and idempotency_keys not at all or as many as there are inputs.';
+  end if;
+  return query select * from pgflow.start_runs(
+    start_flows.flow_slug,
+    array(
+      select row(null, i.input, start_flows.idempotency_keys[i.n])::pgflow.run_request
+      from jsonb_array_elements(start_flows.inputs) with ordinality as i (input, n)
+      order by i.n
+    ),
+    start_flows.owner_id, start_flows.metadata, start_flows.delay
+  );
+end
+$$;
+comment on function pgflow.start_flows is 'Starts a run of a flow for each of many inputs.';
+
+-- A state for each step of new runs; the root steps go on at once.
+create function pgflow.start_steps(flow_slug text, run_ids uuid[], now timestamptz, delay int)
+returns void
 language plpgsql
 set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  started_by uuid := coalesce(start_flow.owner_id, pgflow.current_user_id());
-  now timestamptz := pgflow.now();
-  roots pgflow.step_key[];
-  run pgflow.runs;
+  started pgflow.step_key[];
+  ready pgflow.step_key[];
 begin
-  perform pgflow.assert_can_start(start_flow.flow_slug, start_flow.input, start_flow.delay);
-
-  insert into pgflow.runs (run_id, flow_slug, input, remaining_steps, owner_id, idempotency_key, metadata, started_at)
-  select coalesce(start_flow.run_id, gen_random_uuid()), start_flow.flow_slug, start_flow.input, count(*),
-         started_by, start_flow.idempotency_key, start_flow.metadata, now
-  from pgflow.steps s where s.flow_slug = start_flow.flow_slug
-  on conflict do nothing
-  returning * into run;
-  if not found then
-    return next pgflow.existing_run(
-      start_flow.flow_slug, start_flow.input, start_flow.run_id, started_by, start_flow.idempotency_key
-    );
-    return;
-  end if;
-
   with state as (
     insert into pgflow.step_states (
       run_id, step_slug, flow_slug, status, remaining_deps, remaining_tasks, initial_tasks, created_at, started_at
     )
-    select run.run_id, s.step_slug, s.flow_slug,
-           case when is_root then 'started' else 'created' end, s.deps_count,
-           case when is_root then 1 end, case when is_root then 1 end, now, case when is_root then now end
-    from pgflow.steps s
-    cross join lateral (select s.deps_count = 0) as kind (is_root)
-    where s.flow_slug = run.flow_slug
-    returning run_id, step_slug, status
+    select run_id, s.step_slug, s.flow_slug, case when starts then 'started' else 'created' end,
+           s.deps_count, case when starts then 1 end, case when starts then 1 end, now, case when starts then now end
+    from unnest(run_ids) run_id
+    cross join pgflow.steps s
+    cross join lateral (select s.deps_count = 0 and s.is_plain) as root (starts)
+    where s.flow_slug = start_steps.flow_slug
+    returning run_id, step_slug, status, remaining_deps
   )
-  select array_agg(row(s.run_id, s.step_slug)::pgflow.step_key) filter (where s.status = 'started')
-  into roots from state s;
-  perform pgflow.create_tasks(roots, now, start_flow.delay);
-  return next run;
+  select array_agg(row(run_id, step_slug)::pgflow.step_key) filter (where status = 'started'),
+         array_agg(row(run_id, step_slug)::pgflow.step_key) filter (where status = 'created' and remaining_deps = 0)
+  into started, ready
+  from state;
+  perform pgflow.advance(pgflow.decide(ready), now, started, delay);
 end
 $$;
-comment on function pgflow.start_flow is
-  'Starts a run of a flow, or returns the one that the idempotency key (or run_id) has started already.';
 
 -- Refuses a start that makes no sense, and holds the flow's shape as it is until the transaction ends.
-create function pgflow.assert_can_start(flow_slug text, input jsonb, delay int)
+create function pgflow.assert_can_start(flow_slug text, requests pgflow.run_request[], delay int)
 returns void
 language plpgsql
 set search_path = ''
@@ -81,7 +172,7 @@ begin
       message = format('flow "%s" has no steps', assert_can_start.flow_slug),
       hint = 'Add them first: select pgflow.add_step(…).';
   end if;
-  if assert_can_start.input is null then
+  if exists (select from unnest(requests) r where r.input is null) then
     raise exception using
       errcode = 'PT400',
       message = format('the input for flow "%s" is missing', assert_can_start.flow_slug),

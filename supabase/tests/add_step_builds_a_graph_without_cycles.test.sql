@@ -50,11 +50,11 @@ select results_eq(
 );
 select throws_ok(
   $$ select pgflow.add_step('f', 'c', deps_slugs => array['a']) $$,
-  'PT409', 'the shape of flow "f" differs: step "c" depends on {a,b}, not on {a}', 'fewer deps differ'
+  'PT409', 'the shape of flow "f" differs: step "c": deps is {a,b}, not {a}', 'fewer deps differ'
 );
 select throws_ok(
   $$ select pgflow.add_step('f', 'c', deps_slugs => array['a', 'b', 'd']) $$,
-  'PT409', 'the shape of flow "f" differs: step "c" depends on {a,b}, not on {a,b,d}', 'more deps differ'
+  'PT409', 'the shape of flow "f" differs: step "c": deps is {a,b}, not {a,b,d}', 'more deps differ'
 );
 select throws_ok($$ select pgflow.add_step('f', 'c') $$, 'PT409', null, 'no deps differ');
 select throws_ok($$ select pgflow.add_step('f', 'a', deps_slugs => array['b']) $$, 'PT409', null, 'a root step stays one');

@@ -46,8 +46,11 @@ select set_eq(
   $$ select name from ours where prosecdef $$,
   array[
     'pgflow.can_read_topic(text)',
+    'pgflow.client_cancel_run(uuid,text)',
     'pgflow.client_get_run(uuid,boolean)',
     'pgflow.client_get_run_events(uuid,bigint,boolean)',
+    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow.client_retry_run(uuid)',
     'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean)',
     'pgflow.tg_run_events__after_insert()',
     'pgflow.tg_runs__after_insert()',

@@ -22,11 +22,17 @@ select f.name from functions f where has_function_privilege($1, f.oid, 'execute'
 select set_eq(
   $$ execute executable_by('anon') $$,
   array[
+    'pgflow.client_cancel_run(uuid,text)',
     'pgflow.client_get_run(uuid,boolean)',
     'pgflow.client_get_run_events(uuid,bigint,boolean)',
+    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow.client_retry_run(uuid)',
     'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean)',
     'pgflow_public.get_run(uuid,boolean)',
+    'pgflow_public.cancel_run(uuid,text)',
     'pgflow_public.get_run_events(uuid,bigint,boolean)',
+    'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow_public.retry_run(uuid)',
     'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean)',
     'pgflow_public.start_flow(text,text,jsonb,boolean)'
   ],
@@ -38,12 +44,18 @@ select set_eq(
   array[
     'pgflow.can_access_run(uuid,uuid)',
     'pgflow.can_read_topic(text)',
+    'pgflow.client_cancel_run(uuid,text)',
     'pgflow.client_get_run(uuid,boolean)',
     'pgflow.client_get_run_events(uuid,bigint,boolean)',
+    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow.client_retry_run(uuid)',
     'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean)',
     'pgflow.current_user_id()',
     'pgflow_public.get_run(uuid,boolean)',
+    'pgflow_public.cancel_run(uuid,text)',
     'pgflow_public.get_run_events(uuid,bigint,boolean)',
+    'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow_public.retry_run(uuid)',
     'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean)',
     'pgflow_public.start_flow(text,text,jsonb,boolean)'
   ],
@@ -53,11 +65,17 @@ select set_eq(
 select set_eq(
   $$ execute executable_by('service_role') $$,
   array[
+    'pgflow.client_cancel_run(uuid,text)',
     'pgflow.client_get_run(uuid,boolean)',
     'pgflow.client_get_run_events(uuid,bigint,boolean)',
+    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow.client_retry_run(uuid)',
     'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean)',
     'pgflow_public.get_run(uuid,boolean)',
+    'pgflow_public.cancel_run(uuid,text)',
     'pgflow_public.get_run_events(uuid,bigint,boolean)',
+    'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow_public.retry_run(uuid)',
     'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean)',
     'pgflow_public.start_flow(text,text,jsonb,boolean)'
   ],

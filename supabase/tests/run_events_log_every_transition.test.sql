@@ -93,7 +93,7 @@ update pgflow.step_states set status = 'skipped', skip_reason = 'by hand', skipp
 where run_id = pg_temp.run(3) and step_slug = 'a';
 select results_eq(
   $$ select * from pg_temp.events(5, 3) $$,
-  $$ values ('{"seq": 6, "type": "step:skipped", "step_slug": "a", "at": "2030-01-01T00:00:09+00:00", "skip_reason": "by hand"}'::jsonb) $$,
+  $$ values ('{"seq": 6, "type": "step:skipped", "error": null, "step_slug": "a", "at": "2030-01-01T00:00:09+00:00", "skip_reason": "by hand"}'::jsonb) $$,
   'a step skipped by hand is an event, with its own time'
 );
 update pgflow.step_states set status = 'cancelled'

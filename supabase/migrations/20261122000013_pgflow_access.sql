@@ -1,4 +1,4 @@
--- Chapter 9: who may do what. All grants, policies and the exposed API.
+-- Chapter 13: who may do what. All grants, policies and the exposed API.
 --
 -- Clients reach nothing but pgflow_public. Its functions run as their caller and call the few definer functions here,
 -- which look at who the caller is. Tables have row level security and no grants to clients: a second wall.
@@ -102,10 +102,10 @@ begin
         else 'Start it on the server with a secret key, or define the flow with start_role authenticated.'
       end;
   end if;
-  run := pgflow.start_flow(
+  select r.* into run from pgflow.start_flow(
     client_start_flow.flow_slug, client_start_flow.input,
     idempotency_key => client_start_flow.idempotency_key, metadata => client_start_flow.metadata
-  );
+  ) r;
   if client_start_flow.watch then
     perform pgflow.watch_run(run.run_id);
   end if;
@@ -150,6 +150,67 @@ begin
     ) e
   );
 end
+$$;
+
+create function pgflow.client_cancel_run(run_id uuid, reason text)
+returns jsonb
+language plpgsql
+security definer -- clients have no rights on the tables; can_access_run decides
+set search_path = ''
+as $$
+begin
+  perform pgflow.assert_can_access_run(client_cancel_run.run_id);
+  perform pgflow.cancel_run(client_cancel_run.run_id, client_cancel_run.reason);
+  return pgflow.snapshot(client_cancel_run.run_id);
+end
+$$;
+
+create function pgflow.client_retry_run(run_id uuid)
+returns jsonb
+language plpgsql
+security definer -- clients have no rights on the tables; can_access_run decides
+set search_path = ''
+as $$
+begin
+  perform pgflow.assert_can_access_run(client_retry_run.run_id);
+  perform pgflow.retry_run(client_retry_run.run_id);
+  return pgflow.snapshot(client_retry_run.run_id);
+end
+$$;
+
+create function pgflow.client_list_runs(
+  flow_slug text,
+  status text,
+  metadata jsonb,
+  owner_id uuid,
+  before uuid,
+  quantity int
+)
+returns jsonb
+language sql
+stable
+security definer -- clients have no rights on the tables; can_access_run decides
+set search_path = ''
+as $$
+  select coalesce(jsonb_agg(to_jsonb(listed) - 'remaining_steps' order by listed.started_at desc, listed.run_id desc), '[]')
+  from (
+    select r.*
+    from pgflow.runs r
+    where (client_list_runs.flow_slug is null or r.flow_slug = client_list_runs.flow_slug)
+      and (client_list_runs.status is null or r.status = client_list_runs.status)
+      and (client_list_runs.metadata is null or r.metadata @> client_list_runs.metadata)
+      and case
+        when pgflow.caller_is_service()
+        then client_list_runs.owner_id is null or r.owner_id = client_list_runs.owner_id
+        else r.owner_id = coalesce(client_list_runs.owner_id, pgflow.current_user_id())
+             and pgflow.can_access_run(r.run_id, r.owner_id)
+      end
+      and (client_list_runs.before is null or (r.started_at, r.run_id) < (
+        select b.started_at, b.run_id from pgflow.runs b where b.run_id = client_list_runs.before
+      ))
+    order by r.started_at desc, r.run_id desc
+    limit least(greatest(client_list_runs.quantity, 0), 1000)
+  ) listed
 $$;
 
 -- The exposed API.
@@ -210,6 +271,48 @@ as $$
 $$;
 comment on function pgflow_public.get_run_events is
   'Up to 1,000 events of a run after `after`. watch: broadcast its events for five minutes.';
+
+-- Cancels a run and answers with its snapshot; the reason becomes its error.
+--   supabase.schema('pgflow_public').rpc('cancel_run', { run_id, reason: 'no longer needed' })
+create function pgflow_public.cancel_run(run_id uuid, reason text default null)
+returns jsonb
+language sql
+set search_path = ''
+as $$
+  select pgflow.client_cancel_run(run_id, reason)
+$$;
+comment on function pgflow_public.cancel_run is 'Cancels a run and answers with its snapshot.';
+
+-- Lets a failed or cancelled run go on from where it ended, and answers with its snapshot.
+--   supabase.schema('pgflow_public').rpc('retry_run', { run_id })
+create function pgflow_public.retry_run(run_id uuid)
+returns jsonb
+language sql
+set search_path = ''
+as $$
+  select pgflow.client_retry_run(run_id)
+$$;
+comment on function pgflow_public.retry_run is 'Lets a failed or cancelled run go on, and answers with its snapshot.';
+
+-- Runs without their steps, the newest first, at most 1,000: the signed-in user's own, or of an owner whose runs they can
+-- access; all of them for the service role. `before` is the run_id of the last one seen.
+--   supabase.schema('pgflow_public').rpc('list_runs', { flow_slug: 'analyze_document', status: 'failed' })
+create function pgflow_public.list_runs(
+  flow_slug text default null,
+  status text default null,
+  metadata jsonb default null,
+  owner_id uuid default null,
+  before uuid default null,
+  quantity int default 50
+)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select pgflow.client_list_runs(flow_slug, status, metadata, owner_id, before, quantity)
+$$;
+comment on function pgflow_public.list_runs is 'Lists runs, the newest first; metadata is matched with @>.';
 
 -- Row level security: the own runs for users, where somebody grants them the tables; everything else is closed.
 
@@ -280,9 +383,15 @@ grant execute on function
   pgflow_public.start_flow(text, text, jsonb, boolean),
   pgflow_public.get_run(uuid, boolean),
   pgflow_public.get_run_events(uuid, bigint, boolean),
+  pgflow_public.list_runs(text, text, jsonb, uuid, uuid, int),
+  pgflow_public.cancel_run(uuid, text),
+  pgflow_public.retry_run(uuid),
   pgflow.client_start_flow(text, jsonb, text, jsonb, boolean),
   pgflow.client_get_run(uuid, boolean),
-  pgflow.client_get_run_events(uuid, bigint, boolean)
+  pgflow.client_get_run_events(uuid, bigint, boolean),
+  pgflow.client_list_runs(text, text, jsonb, uuid, uuid, int),
+  pgflow.client_cancel_run(uuid, text),
+  pgflow.client_retry_run(uuid)
 to anon, authenticated, service_role;
 
 grant execute on function pgflow.can_read_topic(text) to authenticated;

@@ -1,4 +1,4 @@
--- Chapter 7: every transition becomes an event.
+-- Chapter 10: every transition becomes an event.
 --
 -- Statement-level triggers on runs and step_states write the log, so that no transition can be forgotten, by
 -- hand-written SQL either. They hold the runs' locks: `seq` goes on from the run's last event, without gaps.
@@ -13,21 +13,29 @@ as $$
   select coalesce(max(e.seq), 0) from pgflow.run_events e where e.run_id = last_seq.run_id
 $$;
 
--- Appends the events of runs: 'run:started' for a new one, else what its status became.
-create function pgflow.append_run_events(run_ids uuid[])
+-- Appends the events of runs: `run:started` and `run:retried` for those that start, else what their status became.
+create function pgflow.append_run_events(run_ids uuid[], started_type text)
 returns void
 language sql
 set search_path = ''
 as $$
   insert into pgflow.run_events (run_id, seq, type, at, data)
-  select r.run_id, pgflow.last_seq(r.run_id) + 1, 'run:' || r.status,
-         case r.status
-           when 'started' then r.started_at
-           when 'completed' then r.completed_at
-           when 'failed' then r.failed_at
-           when 'cancelled' then r.cancelled_at
-         end,
-         case when r.status in ('failed', 'cancelled') then jsonb_build_object('error', r.error) else '{}' end
+  select r.run_id, pgflow.last_seq(r.run_id) + 1,
+         case r.status when 'started' then append_run_events.started_type else 'run:' || r.status end,
+         coalesce(
+           r.completed_at, r.failed_at, r.cancelled_at,
+           case append_run_events.started_type when 'run:started' then r.started_at end, pgflow.now()
+         ),
+         case
+           when r.status in ('failed', 'cancelled') then jsonb_build_object('error', r.error)
+           when r.status = 'started' and append_run_events.started_type = 'run:retried' then jsonb_build_object('step_slugs', (
+             select coalesce(jsonb_agg(ss.step_slug order by s.step_index), '[]')
+             from pgflow.step_states ss
+             join pgflow.steps s using (flow_slug, step_slug)
+             where ss.run_id = r.run_id and ss.status = 'created'
+           ))
+           else '{}'
+         end
   from pgflow.runs r
   where r.run_id = any (append_run_events.run_ids)
 $$;
@@ -39,7 +47,7 @@ security definer -- whoever changes a run writes its log
 set search_path = ''
 as $$
 begin
-  perform pgflow.append_run_events(array_agg(n.run_id)) from new_rows n having count(*) > 0;
+  perform pgflow.append_run_events(array_agg(n.run_id), 'run:started') from new_rows n having count(*) > 0;
   return null;
 end
 $$;
@@ -55,7 +63,7 @@ security definer -- whoever changes a run writes its log
 set search_path = ''
 as $$
 begin
-  perform pgflow.append_run_events(array_agg(n.run_id))
+  perform pgflow.append_run_events(array_agg(n.run_id), 'run:retried')
   from new_rows n join old_rows o using (run_id)
   where n.status <> o.status
   having count(*) > 0;
@@ -94,7 +102,7 @@ begin
   select ss.run_id,
          pgflow.last_seq(ss.run_id) + row_number() over (
            partition by ss.run_id
-           order by array_position(
+           order by t.type = 'step:started' and ss.status = 'completed' desc, array_position(
              array['step:completed', 'step:failed', 'step:skipped', 'step:cancelled', 'step:retrying', 'step:progress'],
              t.type
            ) nulls last, s.step_index
@@ -112,7 +120,7 @@ begin
          case t.type
            when 'step:started' then jsonb_build_object('initial_tasks', ss.initial_tasks)
            when 'step:failed' then jsonb_build_object('error', ss.error)
-           when 'step:skipped' then jsonb_build_object('skip_reason', ss.skip_reason)
+           when 'step:skipped' then jsonb_build_object('skip_reason', ss.skip_reason, 'error', ss.error)
            when 'step:retrying' then
              jsonb_build_object('error', ss.error, 'retries', ss.retries, 'retry_at', ss.retry_at)
            when 'step:progress' then jsonb_build_object('progress', ss.progress)
@@ -154,12 +162,11 @@ begin
   from new_rows n
   join old_rows o using (run_id, step_slug)
   cross join lateral (
-    select case
-      when n.status <> o.status and n.status <> 'created' then 'step:' || n.status
-      when n.status <> o.status then null
-      when n.retries > o.retries then 'step:retrying'
-      when n.progress is distinct from o.progress then 'step:progress'
-    end
+    values
+      (case when o.status = 'created' and n.status = 'completed' then 'step:started' end),
+      (case when n.status <> o.status and n.status <> 'created' then 'step:' || n.status end),
+      (case when n.status = o.status and n.retries > o.retries then 'step:retrying' end),
+      (case when n.status = o.status and n.progress is distinct from o.progress then 'step:progress' end)
   ) as kind (type)
   where kind.type is not null
   having count(*) > 0;

@@ -1,0 +1,422 @@
+-- Chapter 6: runs move forward.
+--
+-- Whatever closes a step goes through `advance`, which works in waves until nothing changes: a wave closes and starts
+-- steps in one update (so it makes one message a run), and decides what becomes of those whose deps are closed now.
+-- Skips, empty maps and conditions so reach one fix-point together. Callers hold the runs' locks.
+
+-- What a step works on: its combined input {"run": …, "<dep>": …} over completed deps, and a map's array of items.
+create view pgflow.step_inputs
+with (security_invoker = true)
+as
+select ss.run_id, ss.step_slug,
+       jsonb_build_object('run', r.input) || coalesce(
+         (
+           select jsonb_object_agg(d.dep_slug, dep.output)
+           from pgflow.deps d
+           join pgflow.step_states dep on dep.run_id = ss.run_id and dep.step_slug = d.dep_slug
+           where d.flow_slug = ss.flow_slug and d.step_slug = ss.step_slug and dep.status = 'completed'
+         ),
+         '{}'
+       ) as input,
+       case s.map_source
+         when 'run' then r.input
+         else (
+           select source.output from pgflow.step_states source
+           where source.run_id = ss.run_id and source.step_slug = s.map_source and source.status = 'completed'
+         )
+       end #> coalesce(string_to_array(s.map_path, '.'), '{}') as items
+from pgflow.step_states ss
+join pgflow.steps s using (flow_slug, step_slug)
+join pgflow.runs r using (run_id);
+comment on view pgflow.step_inputs is 'The inputs of steps as their deps stand, and the items of maps.';
+
+create type pgflow.step_change as (
+  run_id uuid,
+  flow_slug text,
+  step_slug text,
+  change text,
+  output jsonb,
+  error text,
+  skip_reason text,
+  cascade boolean,
+  tasks int,
+  items int,
+  retries int,
+  retry_at timestamptz
+);
+comment on type pgflow.step_change is
+  'What happens to a step: completed, failed, skipped (cascade: its dependents too), started with tasks of items, or working: tasks completed, retries.';
+
+-- Applies changes and all that follows from them. `started` are steps that have started already, and get their tasks;
+-- messages are visible after `delay` seconds.
+create function pgflow.advance(
+  changes pgflow.step_change[],
+  now timestamptz,
+  started pgflow.step_key[] default '{}',
+  delay int default 0
+)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  wave pgflow.step_change[] := changes;
+  applied pgflow.step_change[] := '{}';
+  started_now pgflow.step_key[];
+  ready pgflow.step_key[];
+begin
+  while cardinality(wave) > 0 loop
+    select c.started, c.ready into started_now, ready from pgflow.change_steps(wave, now) c;
+    started := started || started_now;
+    applied := applied || wave;
+    wave := pgflow.decide(ready) || pgflow.cascade_skips(wave);
+  end loop;
+  if cardinality(started) > 0 then
+    perform pgflow.create_tasks(started, now, delay);
+  end if;
+  if exists (select from unnest(applied) a where a.change in ('completed', 'failed', 'skipped')) then
+    perform pgflow.close_tasks(
+      array(select distinct a.run_id from unnest(applied) a where a.change = 'failed'),
+      array(
+        select row(a.run_id, a.step_slug)::pgflow.step_key from unnest(applied) a
+        where a.skip_reason = 'attempts_exhausted'
+      )
+    );
+    perform pgflow.advance_runs(applied, now);
+  end if;
+end
+$$;
+
+-- One wave: the steps that change, their dependents, and everything that is open in a run that fails, in one update.
+-- Answers with the steps that have started, and those whose deps are all closed now and that have to be decided.
+create function pgflow.change_steps(
+  changes pgflow.step_change[],
+  now timestamptz,
+  out started pgflow.step_key[],
+  out ready pgflow.step_key[]
+)
+language sql
+set search_path = ''
+as $$
+  with
+    change as (
+      select c.*, bool_or(c.change = 'failed') over (partition by c.run_id) as run_fails
+      from unnest(change_steps.changes) c
+    ),
+    freed as (
+      select c.run_id, c.flow_slug, d.step_slug, count(*)::int as deps
+      from change c
+      join pgflow.deps d on d.flow_slug = c.flow_slug and d.dep_slug = c.step_slug
+      where not c.run_fails
+        and (c.change = 'completed' or c.change = 'skipped' and not c.cascade)
+        and not exists (select from change o where (o.run_id, o.step_slug) = (c.run_id, d.step_slug))
+      group by c.run_id, c.flow_slug, d.step_slug
+    ),
+    next as (
+      select c.run_id, c.step_slug, c.change, c.output, c.error, c.skip_reason, c.tasks, c.items, c.retries, c.retry_at,
+             0 as deps
+      from change c
+      where not c.run_fails or c.change in ('completed', 'failed', 'skipped')
+      union all
+      select f.run_id, f.step_slug,
+             case when s.is_plain and ss.remaining_deps = f.deps then 'started' else 'freed' end,
+             null, null, null, 1, 1, 0, null, f.deps
+      from freed f
+      join pgflow.step_states ss using (run_id, step_slug)
+      join pgflow.steps s on s.flow_slug = f.flow_slug and s.step_slug = f.step_slug
+      where ss.status = 'created'
+      union all
+      select ss.run_id, ss.step_slug, 'cancelled', null, null, null, 0, 0, 0, null, 0
+      from (select distinct c.run_id from change c where c.run_fails) failing
+      join pgflow.step_states ss using (run_id)
+      where ss.status in ('created', 'started')
+        and not exists (
+          select from change c
+          where (c.run_id, c.step_slug) = (ss.run_id, ss.step_slug) and c.change in ('completed', 'failed', 'skipped')
+        )
+    ),
+    updated as (
+      update pgflow.step_states ss
+      set status = case n.change when 'freed' then 'created' when 'working' then 'started' else n.change end,
+          remaining_deps = ss.remaining_deps - n.deps,
+          initial_tasks = case n.change
+            when 'started' then n.items
+            when 'completed' then coalesce(ss.initial_tasks, 0)
+            else ss.initial_tasks
+          end,
+          remaining_tasks = case n.change
+            when 'started' then n.tasks
+            when 'completed' then 0
+            when 'working' then ss.remaining_tasks - n.tasks
+            else ss.remaining_tasks
+          end,
+          -- At most 20 times a step, and not at its end.
+          progress = case
+            when n.change = 'working'
+             and 20 * (ss.initial_tasks - ss.remaining_tasks + n.tasks) / ss.initial_tasks
+               > 20 * (ss.initial_tasks - ss.remaining_tasks) / ss.initial_tasks
+            then jsonb_build_object('done', ss.initial_tasks - ss.remaining_tasks + n.tasks, 'total', ss.initial_tasks)
+            else ss.progress
+          end,
+          output = n.output,
+          error = case
+            when n.change in ('freed', 'cancelled') or n.change = 'working' and n.retries = 0 then ss.error
+            else n.error
+          end,
+          skip_reason = n.skip_reason,
+          retries = ss.retries + coalesce(n.retries, 0),
+          retry_at = coalesce(n.retry_at, ss.retry_at),
+          started_at = case when n.change in ('started', 'completed') then coalesce(ss.started_at, now) else ss.started_at end,
+          completed_at = case n.change when 'completed' then now end,
+          failed_at = case n.change when 'failed' then now end,
+          skipped_at = case n.change when 'skipped' then now end
+      from next n
+      where (ss.run_id, ss.step_slug) = (n.run_id, n.step_slug)
+      returning ss.run_id, ss.step_slug, n.change, ss.remaining_deps
+    )
+  select array_agg(row(u.run_id, u.step_slug)::pgflow.step_key) filter (where u.change = 'started'),
+         array_agg(row(u.run_id, u.step_slug)::pgflow.step_key) filter (where u.change = 'freed' and u.remaining_deps = 0)
+  from updated u
+$$;
+
+-- The items' outputs of a map, in the order of the items.
+create function pgflow.map_output(run_id uuid, step_slug text)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(jsonb_agg(t.output order by t.task_index), '[]')
+  from pgflow.step_tasks t
+  where t.run_id = map_output.run_id and t.step_slug = map_output.step_slug
+$$;
+
+-- What becomes of steps whose deps are all closed: their conditions are looked at, and a map's items.
+create function pgflow.decide(ready pgflow.step_key[])
+returns pgflow.step_change[]
+language sql
+set search_path = ''
+as $$
+  with
+    step as (
+      select s.*, ss.run_id,
+             case when s.run_if is not null or s.run_unless is not null then i.input end as input,
+             case when s.step_type = 'map' then i.items end as items
+      from unnest(decide.ready) k
+      join pgflow.step_states ss using (run_id, step_slug)
+      join pgflow.steps s using (flow_slug, step_slug)
+      join pgflow.step_inputs i using (run_id, step_slug)
+      where ss.status = 'created'
+    ),
+    judged as (
+      select s.*,
+             (s.run_if is null or s.input @> s.run_if) and (s.run_unless is null or not s.input @> s.run_unless) as is_met,
+             case when s.step_type = 'single' then 1 when jsonb_typeof(s.items) = 'array' then jsonb_array_length(s.items) end
+               as total,
+             s.items is null and exists (
+               select from pgflow.step_states source
+               where source.run_id = s.run_id and source.step_slug = s.map_source and source.status = 'skipped'
+             ) as has_no_source,
+             -- Where the run was retried, completed items are kept.
+             (
+               select count(*)::int from pgflow.step_tasks t
+               where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'completed'
+             ) as kept
+      from step s
+    )
+  select coalesce(array_agg(
+    case
+      when not j.is_met and j.when_unmet = 'fail' then row(
+        j.run_id, j.flow_slug, j.step_slug, 'failed', null,
+        format('step "%s" does not run: its condition is not met', j.step_slug), null, null, null, null, 0, null
+      )::pgflow.step_change
+      when not j.is_met then row(
+        j.run_id, j.flow_slug, j.step_slug, 'skipped', null, null,
+        'condition_unmet', j.when_unmet = 'skip-cascade', null, null, 0, null
+      )::pgflow.step_change
+      when j.total is null and not j.has_no_source then row(
+        j.run_id, j.flow_slug, j.step_slug, 'failed', null,
+        format('step "%s" cannot map %s: it is %s, not an array', j.step_slug,
+          concat_ws('.', j.map_source, j.map_path), coalesce(jsonb_typeof(j.items), 'missing')),
+        null, null, null, null, 0, null
+      )::pgflow.step_change
+      when coalesce(j.total, 0) = j.kept then row(
+        j.run_id, j.flow_slug, j.step_slug, 'completed', pgflow.map_output(j.run_id, j.step_slug),
+        null, null, null, 0, 0, 0, null
+      )::pgflow.step_change
+      else row(
+        j.run_id, j.flow_slug, j.step_slug, 'started', null, null, null, null, j.total - j.kept, j.total, 0, null
+      )::pgflow.step_change
+    end
+  ), '{}')
+  from judged j
+$$;
+
+-- The dependents of steps that were skipped with all that depends on them.
+create function pgflow.cascade_skips(changes pgflow.step_change[])
+returns pgflow.step_change[]
+language sql
+set search_path = ''
+as $$
+  select coalesce(array_agg(distinct row(
+    c.run_id, c.flow_slug, d.step_slug, 'skipped', null, null, 'dep_skipped', true, null, null, 0, null
+  )::pgflow.step_change), '{}')
+  from unnest(cascade_skips.changes) c
+  join pgflow.deps d on d.flow_slug = c.flow_slug and d.dep_slug = c.step_slug
+  join pgflow.step_states ss on ss.run_id = c.run_id and ss.step_slug = d.step_slug
+  where c.change = 'skipped' and c.cascade and ss.status = 'created'
+$$;
+
+-- Creates the tasks of steps that have started at `now`, one for each item of a map, and sends their messages, visible
+-- after the steps' own delay plus `delay` seconds. Of a map that starts again, completed tasks are kept.
+create function pgflow.create_tasks(steps pgflow.step_key[], now timestamptz, delay int default 0)
+returns void
+language sql
+set search_path = ''
+as $$
+  with
+    step as (
+      select ss.run_id, s.step_slug, s.step_index, s.flow_slug, s.step_type, f.queue_name,
+             coalesce(s.opt_start_delay, 0) + create_tasks.delay as delay
+      from unnest(create_tasks.steps) k
+      join pgflow.step_states ss using (run_id, step_slug)
+      join pgflow.steps s using (flow_slug, step_slug)
+      join pgflow.flows f using (flow_slug)
+      where ss.status = 'started'
+    ),
+    task as (
+      select s.*, 0 as task_index, null::jsonb as input
+      from step s
+      where s.step_type = 'single'
+      union all
+      select s.*, e.n::int - 1, e.item
+      from step s
+      join pgflow.step_inputs i using (run_id, step_slug)
+      cross join lateral jsonb_array_elements(i.items) with ordinality as e (item, n)
+      where s.step_type = 'map'
+        and not exists (
+          select from pgflow.step_tasks t
+          where (t.run_id, t.step_slug, t.task_index) = (s.run_id, s.step_slug, e.n::int - 1) and t.status = 'completed'
+        )
+    ),
+    numbered as (
+      select t.*, row_number() over (order by t.run_id, t.step_index, t.task_index) as n from task t
+    ),
+    batch as (
+      select t.queue_name, t.delay,
+             array_agg(t.n order by t.n) as numbers,
+             array_agg(
+               jsonb_build_object(
+                 'flow_slug', t.flow_slug, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', t.task_index
+               ) order by t.n
+             ) as messages
+      from numbered t
+      group by t.queue_name, t.delay
+    ),
+    sent as (
+      select m.n, m.msg_id
+      from batch b
+      cross join lateral rows from (unnest(b.numbers), pgmq.send_batch(b.queue_name, b.messages, b.delay)) as m (n, msg_id)
+    )
+  insert into pgflow.step_tasks as old (run_id, step_slug, task_index, flow_slug, message_id, input, queued_at)
+  select t.run_id, t.step_slug, t.task_index, t.flow_slug, sent.msg_id, t.input, create_tasks.now
+  from numbered t
+  join sent using (n)
+  on conflict (run_id, step_slug, task_index) do update
+  set status = 'queued',
+      message_id = excluded.message_id,
+      attempts_before = old.attempts_count,
+      error_message = null,
+      queued_at = excluded.queued_at,
+      failed_at = null
+$$;
+
+-- The output of a run: {leaf_slug: output} over its completed leaf steps.
+create function pgflow.run_output(run_id uuid, flow_slug text)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(jsonb_object_agg(ss.step_slug, ss.output), '{}')
+  from pgflow.step_states ss
+  where ss.run_id = run_output.run_id
+    and ss.status = 'completed'
+    and not exists (
+      select from pgflow.deps d where d.flow_slug = run_output.flow_slug and d.dep_slug = ss.step_slug
+    )
+$$;
+
+-- The runs of `advance`: fewer steps remain, the last one completes the run, a failed one fails it.
+create function pgflow.advance_runs(changes pgflow.step_change[], now timestamptz)
+returns void
+language sql
+set search_path = ''
+as $$
+  with done as (
+    select c.run_id,
+           count(*) filter (where c.change in ('completed', 'skipped')) as steps,
+           min(c.error) filter (where c.change = 'failed') as error
+    from unnest(advance_runs.changes) c
+    where c.change in ('completed', 'failed', 'skipped')
+    group by c.run_id
+  )
+  update pgflow.runs r
+  set remaining_steps = r.remaining_steps - d.steps,
+      status = next.status,
+      error = d.error,
+      output = case next.status when 'completed' then pgflow.run_output(r.run_id, r.flow_slug) end,
+      completed_at = case next.status when 'completed' then now end,
+      failed_at = case next.status when 'failed' then now end
+  from done d
+  join pgflow.runs before using (run_id)
+  cross join lateral (
+    select case
+      when d.error is not null then 'failed'
+      when before.remaining_steps = d.steps then 'completed'
+      else 'started'
+    end
+  ) as next (status)
+  where r.run_id = d.run_id
+$$;
+
+-- Closes the open tasks of runs that have ended and of steps that were skipped, and archives their messages.
+create function pgflow.close_tasks(run_ids uuid[], skipped pgflow.step_key[] default '{}')
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  closed record;
+begin
+  if cardinality(run_ids) = 0 and cardinality(skipped) = 0 then
+    return;
+  end if;
+  for closed in
+    with
+      open as (
+        select t.run_id, t.step_slug, t.task_index, 'cancelled' as status
+        from pgflow.step_tasks t
+        where t.run_id = any (run_ids) and t.status in ('queued', 'started')
+        union all
+        select t.run_id, t.step_slug, t.task_index, 'skipped'
+        from unnest(skipped) k
+        join pgflow.step_tasks t using (run_id, step_slug)
+        where t.run_id <> all (run_ids) and t.status in ('queued', 'started')
+      ),
+      task as (
+        update pgflow.step_tasks t
+        set status = o.status
+        from open o
+        where (t.run_id, t.step_slug, t.task_index) = (o.run_id, o.step_slug, o.task_index)
+          and t.status in ('queued', 'started')
+        returning t.flow_slug, t.message_id
+      )
+    select f.queue_name, array_agg(t.message_id) as msg_ids
+    from task t join pgflow.flows f using (flow_slug)
+    group by f.queue_name
+  loop
+    perform pgflow.archive_messages(closed.queue_name, closed.msg_ids);
+  end loop;
+end
+$$;

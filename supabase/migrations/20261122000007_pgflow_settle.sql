@@ -1,0 +1,264 @@
+-- Chapter 7: tasks are settled, in batches.
+--
+-- One lock order everywhere: run, step state, task. Settling locks the runs first and looks at every status after that.
+
+create type pgflow.task_result as (
+  run_id uuid,
+  step_slug text,
+  task_index int,
+  attempt int,
+  output jsonb,
+  error text,
+  retry_delay numeric,
+  permanent boolean
+);
+comment on type pgflow.task_result is
+  'How a task ended: completed with output, or failed where error is not null. An attempt that is null means the task as it stands.';
+
+create type pgflow.settled_task as (
+  n bigint,
+  run_id uuid,
+  step_slug text,
+  task_index int,
+  flow_slug text,
+  message_id bigint,
+  outcome text,
+  output jsonb,
+  error text,
+  retry_at timestamptz
+);
+comment on type pgflow.settled_task is 'What became of a task; n is the place of its result in the batch.';
+
+-- Settles a batch: tasks, their steps and all that follows, their runs. Answers with the tasks that it settled; a result
+-- that names an older attempt, or whose task or run is closed, changes nothing. Without `wait`, runs that somebody else
+-- holds are left alone.
+create function pgflow.settle(results pgflow.task_result[], wait boolean default true)
+returns setof pgflow.settled_task
+language plpgsql
+set search_path = ''
+as $$
+declare
+  locked uuid[];
+  now timestamptz;
+  settled pgflow.settled_task[];
+begin
+  if wait then
+    locked := array(
+      select r.run_id from pgflow.runs r
+      where r.run_id in (select result.run_id from unnest(results) result) and r.status = 'started'
+      order by r.run_id
+      for no key update
+    );
+  else
+    locked := array(
+      select r.run_id from pgflow.runs r
+      where r.run_id in (select result.run_id from unnest(results) result) and r.status = 'started'
+      for no key update skip locked
+    );
+  end if;
+  now := pgflow.now();
+  settled := array(select s from pgflow.settle_tasks_of_runs(locked, results, now) s);
+  if cardinality(settled) > 0 then
+    perform pgflow.advance(pgflow.changes_of(settled), now);
+    perform pgflow.release_messages(settled);
+  end if;
+  return query select * from unnest(settled);
+end
+$$;
+
+-- The tasks of `settle`: completed, failed, or queued again for another attempt. Of several results for one task the
+-- first that is not stale counts.
+create function pgflow.settle_tasks_of_runs(run_ids uuid[], results pgflow.task_result[], now timestamptz)
+returns setof pgflow.settled_task
+language sql
+set search_path = ''
+as $$
+  with
+    locked as (
+      select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.output, r.error,
+             case
+               when r.error is null then 'completed'
+               when r.permanent or t.attempts_count - t.attempts_before >= coalesce(s.opt_max_attempts, f.opt_max_attempts) then 'failed'
+               else 'retrying'
+             end as outcome, s.step_type,
+             now + make_interval(secs => greatest(0, least(31536000, coalesce(
+               r.retry_delay,
+               pgflow.calculate_retry_delay(coalesce(s.opt_base_delay, f.opt_base_delay), t.attempts_count - t.attempts_before)
+             )))::float8) as retry_at
+      from unnest(settle_tasks_of_runs.results) with ordinality r
+      join pgflow.step_tasks t
+        on (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
+      join pgflow.flows f on f.flow_slug = t.flow_slug
+      join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+      where r.run_id = any (settle_tasks_of_runs.run_ids) and case
+        when r.attempt is null then t.status in ('queued', 'started')
+        else t.status = 'started' and t.attempts_count = r.attempt
+      end
+      order by t.run_id, t.step_slug, t.task_index
+      for no key update of t
+    ),
+    decided as (
+      select distinct on (l.run_id, l.step_slug, l.task_index) l.*
+      from locked l
+      order by l.run_id, l.step_slug, l.task_index, l.n
+    )
+  update pgflow.step_tasks t
+  set status = case d.outcome when 'retrying' then 'queued' else d.outcome end,
+      output = case when d.step_type = 'map' and d.outcome = 'completed' then coalesce(d.output, 'null') end,
+      error_message = d.error,
+      completed_at = case d.outcome when 'completed' then now end,
+      failed_at = case d.outcome when 'failed' then now end
+  from decided d
+  where (t.run_id, t.step_slug, t.task_index) = (d.run_id, d.step_slug, d.task_index)
+  returning d.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, d.outcome,
+            coalesce(d.output, 'null'), d.error, d.retry_at
+$$;
+
+-- What settled tasks mean for their steps: a step whose last task completed completes, one with a task that failed for
+-- good fails or is skipped.
+create function pgflow.changes_of(settled pgflow.settled_task[])
+returns pgflow.step_change[]
+language sql
+set search_path = ''
+as $$
+  select array_agg(row(
+    b.run_id, b.flow_slug, b.step_slug, next.change,
+    case
+      when next.change <> 'completed' then null
+      when s.step_type = 'map' then pgflow.map_output(b.run_id, b.step_slug)
+      else b.output
+    end,
+    coalesce(b.fatal, b.error),
+    case next.change when 'skipped' then 'attempts_exhausted' end,
+    s.when_exhausted = 'skip-cascade',
+    b.completed, null, b.retries, b.retry_at
+  )::pgflow.step_change)
+  from (
+    select s.run_id, s.flow_slug, s.step_slug,
+           count(*) filter (where s.outcome = 'completed')::int as completed,
+           count(*) filter (where s.outcome = 'retrying')::int as retries,
+           (array_agg(s.output) filter (where s.outcome = 'completed'))[1] as output,
+           min(s.error) filter (where s.outcome = 'failed') as fatal,
+           (array_agg(s.error order by s.n desc) filter (where s.outcome = 'retrying'))[1] as error,
+           max(s.retry_at) filter (where s.outcome = 'retrying') as retry_at
+    from unnest(changes_of.settled) s
+    group by s.run_id, s.flow_slug, s.step_slug
+  ) b
+  join pgflow.steps s using (flow_slug, step_slug)
+  join pgflow.step_states ss using (run_id, step_slug)
+  cross join lateral (
+    select case
+      when b.fatal is not null and s.when_exhausted = 'fail' then 'failed'
+      when b.fatal is not null then 'skipped'
+      when b.completed = ss.remaining_tasks then 'completed'
+      else 'working'
+    end
+  ) as next (change)
+$$;
+
+-- The messages of `settle`: archived, or hidden until the next attempt.
+create function pgflow.release_messages(settled pgflow.settled_task[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  released record;
+begin
+  for released in
+    select f.queue_name,
+           array_agg(s.message_id) filter (where s.outcome <> 'retrying') as done,
+           array_agg(s.message_id order by s.message_id) filter (where s.outcome = 'retrying') as retrying,
+           array_agg(s.retry_at order by s.message_id) filter (where s.outcome = 'retrying') as until
+    from unnest(settled) s join pgflow.flows f using (flow_slug)
+    group by f.queue_name
+  loop
+    if released.done is not null then
+      perform pgflow.archive_messages(released.queue_name, released.done);
+    end if;
+    if released.retrying is not null then
+      perform pgflow.hide_messages(released.queue_name, released.retrying, released.until);
+    end if;
+  end loop;
+end
+$$;
+
+-- Settles a batch of results, completed and failed mixed, of any runs and flows, in one transaction.
+--   select * from pgflow.settle_tasks('[{"run_id": "…", "step_slug": "a", "task_index": 0, "attempt": 1, "output": 42}]');
+-- A result has either `output` or `error`, with `retry_delay` (seconds, a year at most) or `permanent`. The answer has a
+-- row for each result, in order; applied is false where it was stale.
+create function pgflow.settle_tasks(results jsonb)
+returns table (run_id uuid, step_slug text, task_index int, attempt int, applied boolean)
+language sql
+set search_path = ''
+as $$
+  with
+    result as (
+      select n,
+             (r ->> 'run_id')::uuid as run_id, r ->> 'step_slug' as step_slug,
+             (r ->> 'task_index')::int as task_index, (r ->> 'attempt')::int as attempt,
+             r -> 'output' as output,
+             case when r ? 'output' then null else coalesce(r ->> 'error', 'failed without a message') end as error,
+             (r ->> 'retry_delay')::numeric as retry_delay, (r ->> 'permanent')::boolean as permanent
+      from jsonb_array_elements(settle_tasks.results) with ordinality as e (r, n)
+    ),
+    settled as (
+      select s.n
+      from (
+        select array_agg(row(
+          r.run_id, r.step_slug, r.task_index, r.attempt, r.output, r.error, r.retry_delay, r.permanent
+        )::pgflow.task_result order by r.n) as results
+        from result r
+      ) batch
+      cross join lateral pgflow.settle(batch.results) s
+    )
+  select r.run_id, r.step_slug, r.task_index, r.attempt, s.n is not null
+  from result r
+  left join settled s using (n)
+  order by r.n
+$$;
+comment on function pgflow.settle_tasks is 'Settles a batch of task results; tells for each whether it was applied or stale.';
+
+-- Settles one task and answers with its row as it then is.
+create function pgflow.settle_task(result pgflow.task_result)
+returns setof pgflow.step_tasks
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform pgflow.settle(array[result]);
+  if found then
+    return query select t.* from pgflow.step_tasks t
+    where (t.run_id, t.step_slug, t.task_index) = (result.run_id, result.step_slug, result.task_index);
+  end if;
+end
+$$;
+
+-- Completes a task as it stands, whatever its attempt.
+--   select * from pgflow.complete_task('…', 'report', 0, '{"ok": true}');
+create function pgflow.complete_task(run_id uuid, step_slug text, task_index int, output jsonb)
+returns setof pgflow.step_tasks
+language sql
+set search_path = ''
+as $$
+  select * from pgflow.settle_task(row(
+    complete_task.run_id, complete_task.step_slug, complete_task.task_index, null,
+    complete_task.output, null, null, null
+  )::pgflow.task_result)
+$$;
+comment on function pgflow.complete_task is 'Completes one task as it stands; no row where it is closed already.';
+
+-- Fails a task as it stands: another attempt follows while there are any left.
+--   select * from pgflow.fail_task('…', 'report', 0, 'the disk is full');
+create function pgflow.fail_task(run_id uuid, step_slug text, task_index int, error_message text)
+returns setof pgflow.step_tasks
+language sql
+set search_path = ''
+as $$
+  select * from pgflow.settle_task(row(
+    fail_task.run_id, fail_task.step_slug, fail_task.task_index, null,
+    null, coalesce(fail_task.error_message, 'failed without a message'), null, null
+  )::pgflow.task_result)
+$$;
+comment on function pgflow.fail_task is 'Fails one task as it stands; it is retried while it has attempts left.';
+

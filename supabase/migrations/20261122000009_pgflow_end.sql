@@ -1,0 +1,99 @@
+-- Chapter 9: a run is cancelled, or goes on after it ended.
+
+-- Cancels a run and closes all that is open under it. Cancelling it again changes nothing.
+--   select * from pgflow.cancel_run('…', 'no longer needed');
+create function pgflow.cancel_run(run_id uuid, reason text default null)
+returns pgflow.runs
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  run pgflow.runs := pgflow.locked_run(cancel_run.run_id);
+begin
+  if run.status = 'cancelled' then
+    return run;
+  end if;
+  if run.status <> 'started' then
+    raise exception using
+      errcode = 'PT409',
+      message = format('run %s cannot be cancelled: it has %s', run.run_id, run.status),
+      hint = 'Only a run that is started can be cancelled.';
+  end if;
+  update pgflow.step_states ss set status = 'cancelled'
+  where ss.run_id = run.run_id and ss.status in ('created', 'started');
+  perform pgflow.close_tasks(array[run.run_id]);
+  update pgflow.runs r set status = 'cancelled', error = cancel_run.reason, cancelled_at = pgflow.now()
+  where r.run_id = run.run_id
+  returning * into run;
+  return run;
+end
+$$;
+comment on function pgflow.cancel_run is 'Cancels a run, its steps and its tasks; the reason becomes its error.';
+
+-- Lets a failed or cancelled run go on: its failed and cancelled steps run again, with all their attempts; completed
+-- steps, and completed items of maps, keep their outputs.
+--   select * from pgflow.retry_run('…');
+create function pgflow.retry_run(run_id uuid)
+returns pgflow.runs
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  run pgflow.runs := pgflow.locked_run(retry_run.run_id);
+  now timestamptz := pgflow.now();
+  ready pgflow.step_key[];
+begin
+  if run.status not in ('failed', 'cancelled') then
+    raise exception using
+      errcode = 'PT409',
+      message = format('run %s cannot be retried: it is %s', run.run_id, run.status),
+      hint = 'Only a run that has failed or was cancelled can be retried.';
+  end if;
+  with reopened as (
+    update pgflow.step_states ss
+    set status = 'created',
+        remaining_deps = (
+          select count(*) from pgflow.deps d
+          join pgflow.step_states dep on dep.run_id = ss.run_id and dep.step_slug = d.dep_slug
+          where d.flow_slug = ss.flow_slug and d.step_slug = ss.step_slug and dep.status not in ('completed', 'skipped')
+        ),
+        initial_tasks = null, remaining_tasks = null, error = null, progress = null, retries = 0, retry_at = null,
+        started_at = null, failed_at = null
+    where ss.run_id = run.run_id and ss.status in ('failed', 'cancelled')
+    returning run_id, step_slug, remaining_deps
+  )
+  select array_agg(row(run_id, step_slug)::pgflow.step_key) filter (where remaining_deps = 0) into ready from reopened;
+  update pgflow.runs r
+  set status = 'started', error = null, failed_at = null, cancelled_at = null,
+      remaining_steps = (
+        select count(*) from pgflow.step_states ss where ss.run_id = run.run_id and ss.status in ('created', 'started')
+      )
+  where r.run_id = run.run_id;
+  perform pgflow.advance(pgflow.decide(ready), now);
+  select r.* into run from pgflow.runs r where r.run_id = run.run_id;
+  return run;
+end
+$$;
+comment on function pgflow.retry_run is 'Lets a failed or cancelled run go on from where it ended.';
+
+-- Locks a run; PT404 where there is none.
+create function pgflow.locked_run(run_id uuid)
+returns pgflow.runs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  run pgflow.runs;
+begin
+  select r.* into run from pgflow.runs r where r.run_id = locked_run.run_id for no key update;
+  if not found then
+    raise exception using
+      errcode = 'PT404',
+      message = format('run %s does not exist', coalesce(locked_run.run_id::text, 'null')),
+      hint = 'Check its id: select run_id from pgflow.runs.';
+  end if;
+  return run;
+end
+$$;
