@@ -1,0 +1,138 @@
+import type { Sql } from 'postgres'
+
+export interface Violation {
+  rule: string
+  run_id: string | null
+  found: string
+}
+
+/*
+ * What is true of every run, whoever raced over it and whatever crashed, as soon as nobody works any more. Each rule
+ * is a query for what breaks it; `run`, `state` and `task` hold the rows of the flows in question.
+ */
+const rules = {
+  'events are numbered 1 to n without gaps': `
+    select run_id, string_agg(seq::text, ' ' order by seq) from event
+    group by run_id having min(seq) <> 1 or max(seq) <> count(*)`,
+  'the first event is run:started': `
+    select run_id, e.type from run left join event e using (run_id, flow_slug)
+    where coalesce(e.seq, 1) = 1 and e.type is distinct from 'run:started'`,
+  'the last event of a run says what it is': `
+    select run_id, format('%s after %s', run.status, last.type) from run cross join lateral (
+      select e.type from event e where e.run_id = run.run_id and e.step_slug is null order by e.seq desc limit 1
+    ) last
+    where last.type <> 'run:' || run.status and not (run.status = 'started' and last.type = 'run:retried')`,
+  'the last event of a step says what it is': `
+    select run_id, format('%s: %s after %s', state.step_slug, state.status, last.type)
+    from state left join lateral (
+      select e.type from event e
+      where e.run_id = state.run_id and e.step_slug = state.step_slug order by e.seq desc limit 1
+    ) last on true
+    where case state.status
+      when 'created' then last.type not in ('step:failed', 'step:cancelled')
+      when 'started' then coalesce(last.type, '') not in ('step:started', 'step:retrying', 'step:progress')
+      else last.type is distinct from 'step:' || state.status
+    end`,
+  'every event follows from the one before': `
+    select run_id, format('%s %s: %s after %s', seq, step_slug, type, before) from (
+      select e.*, lag(type) over (partition by run_id, step_slug order by seq) as before from event e
+    ) e
+    where not coalesce(type = any (case
+      when before is null then '{run:started,step:started,step:failed,step:skipped,step:cancelled}'
+      when before in ('step:started', 'step:retrying', 'step:progress')
+        then '{step:retrying,step:progress,step:completed,step:failed,step:skipped,step:cancelled}'
+      when before in ('step:failed', 'step:cancelled') then '{step:started,step:failed,step:skipped,step:cancelled}'
+      when before in ('run:started', 'run:retried') then '{run:completed,run:failed,run:cancelled}'
+      when before in ('run:failed', 'run:cancelled') then '{run:retried}'
+    end::text[]), false)`,
+  'a run that ended says nothing more': `
+    select run_id, format('%s after %s', next, type) from (
+      select e.*, lead(type) over (partition by run_id order by seq) as next from event e
+    ) e
+    where type = 'run:completed' and next is not null
+       or type in ('run:failed', 'run:cancelled') and next <> 'run:retried'`,
+  'nothing is open under a run that ended': `
+    select run_id, format('%s is %s in a %s run', state.step_slug, state.status, run.status)
+    from run join state using (run_id) where run.status <> 'started' and state.status in ('created', 'started')`,
+  'no task is open under a step that is not': `
+    select run_id, format('%s %s is %s in a %s step', step_slug, task_index, task.status, state.status)
+    from task join state using (run_id, step_slug)
+    where state.status <> 'started' and task.status in ('queued', 'started')`,
+  'a run that goes on has work': `
+    select run_id, status from run
+    where status = 'started'
+      and not exists (select from task where task.run_id = run.run_id and task.status in ('queued', 'started'))`,
+  'an open task has its message': `
+    select run_id, format('%s %s has no message %s', step_slug, task_index, message_id) from task
+    where status in ('queued', 'started') and not exists (
+      select from message m where m.queue = task.flow_slug and m.msg_id = task.message_id
+    )`,
+  'a message has its open task': `
+    select (m.message ->> 'run_id')::uuid, format('%s, read %s times', m.message, m.read_ct) from message m
+    where not exists (
+      select from task
+      where task.flow_slug = m.queue and task.message_id = m.msg_id and task.status in ('queued', 'started')
+    )`,
+  'remaining_steps counts the steps that are not closed': `
+    select run_id, format('%s, not %s', remaining_steps, open) from run cross join lateral (
+      select count(*) as open from state where state.run_id = run.run_id and status not in ('completed', 'skipped')
+    ) counted
+    where remaining_steps <> open`,
+  'remaining_deps counts the deps that are not closed': `
+    select run_id, format('%s: %s, not %s', step_slug, remaining_deps, open) from state cross join lateral (
+      select count(*) as open from pgflow.deps d join state dep on dep.step_slug = d.dep_slug
+      where d.flow_slug = state.flow_slug and d.step_slug = state.step_slug
+        and dep.run_id = state.run_id and dep.status not in ('completed', 'skipped')
+    ) counted
+    where status in ('created', 'started', 'completed') and remaining_deps <> open`,
+  'remaining_tasks counts the tasks that are open': `
+    select run_id, format('%s: %s of %s, not %s of %s', step_slug, remaining_tasks, initial_tasks, open, tasks)
+    from state cross join lateral (
+      select count(*) as tasks, count(*) filter (where task.status in ('queued', 'started')) as open
+      from task where task.run_id = state.run_id and task.step_slug = state.step_slug
+    ) counted
+    where status in ('started', 'completed')
+      and (remaining_tasks, initial_tasks) is distinct from (open::int, tasks::int)`,
+  'a completed step has only completed tasks': `
+    select run_id, format('%s %s is %s', step_slug, task_index, task.status)
+    from task join state using (run_id, step_slug)
+    where state.status = 'completed' and task.status <> 'completed'`,
+}
+
+/** What breaks the rules in the runs of some flows; the flows' queues have their names. */
+export async function violations(sql: Sql, flowSlugs: readonly string[]): Promise<Violation[]> {
+  await sql.unsafe(flowSlugs.map(archiveOrphans).join(';'))
+  const slugs = flowSlugs.map((slug) => `'${slug}'`).join()
+  const queries = Object.entries(rules).map(
+    ([rule, query]) => `select '${rule}' as rule, b.run_id, b.found from (${query}) as b (run_id, found)`,
+  )
+  return sql.unsafe(`
+    with
+      run as materialized (select * from pgflow.runs where flow_slug in (${slugs})),
+      state as materialized (select * from pgflow.step_states where flow_slug in (${slugs})),
+      task as materialized (select * from pgflow.step_tasks where flow_slug in (${slugs})),
+      event as materialized (select run.flow_slug, e.* from run join pgflow.run_events e using (run_id)),
+      message as materialized (
+        ${flowSlugs.map((slug) => `select '${slug}' as queue, * from pgmq.q_${slug}`).join(' union all ')}
+      )
+    ${queries.join(' union all ')}
+    limit 20`)
+}
+
+/**
+ * Claims what a claim heals: messages without an open task, which somebody held while their task was closed. A message
+ * that was never read before is only found out when it comes back, so this happens twice.
+ */
+function archiveOrphans(flowSlug: string): string {
+  const claim = `
+    update pgmq.q_${flowSlug} q
+    set vt = case
+      when exists (
+        select from pgflow.step_tasks t
+        where t.flow_slug = '${flowSlug}' and t.message_id = q.msg_id and t.status in ('queued', 'started')
+      ) then 'infinity'
+      else '-infinity'
+    end::timestamptz;
+    select pgflow.claim_tasks(array['${flowSlug}'], 100000, null)`
+  return `${claim};${claim}`
+}
