@@ -43,6 +43,7 @@ as $$
 declare
   run pgflow.runs := pgflow.locked_run(retry_run.run_id);
   now timestamptz := pgflow.now();
+  skips pgflow.step_change[] := pgflow.cascading_skips(run.run_id);
   ready pgflow.step_key[];
 begin
   if run.status not in ('failed', 'cancelled') then
@@ -57,7 +58,8 @@ begin
         remaining_deps = (
           select count(*) from pgflow.deps d
           join pgflow.step_states dep on dep.run_id = ss.run_id and dep.step_slug = d.dep_slug
-          where d.flow_slug = ss.flow_slug and d.step_slug = ss.step_slug and dep.status not in ('completed', 'skipped')
+          where d.flow_slug = ss.flow_slug and d.step_slug = ss.step_slug
+            and (dep.status not in ('completed', 'skipped') or dep.step_slug in (select s.step_slug from unnest(skips) s))
         ),
         initial_tasks = null, remaining_tasks = null, error = null, progress = null, retries = 0, retry_at = null,
         started_at = null, failed_at = null
@@ -71,12 +73,34 @@ begin
         select count(*) from pgflow.step_states ss where ss.run_id = run.run_id and ss.status in ('created', 'started')
       )
   where r.run_id = run.run_id;
-  perform pgflow.advance(pgflow.decide(ready), now);
+  perform pgflow.advance(pgflow.decide(ready) || pgflow.cascade_skips(skips), now);
   select r.* into run from pgflow.runs r where r.run_id = run.run_id;
   return run;
 end
 $$;
 comment on function pgflow.retry_run is 'Lets a failed or cancelled run go on from where it ended.';
+
+-- The skipped steps of a run whose dependents do not run either. Those that were skipped while the run failed have
+-- dependents that were cancelled, not skipped.
+create function pgflow.cascading_skips(run_id uuid)
+returns pgflow.step_change[]
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce(array_agg(row(
+    ss.run_id, ss.flow_slug, ss.step_slug, 'skipped', null, null, ss.skip_reason, true, null, null, 0, null
+  )::pgflow.step_change), '{}')
+  from pgflow.step_states ss
+  join pgflow.steps s using (flow_slug, step_slug)
+  where ss.run_id = cascading_skips.run_id
+    and ss.status = 'skipped'
+    and case ss.skip_reason
+      when 'condition_unmet' then s.when_unmet = 'skip-cascade'
+      when 'attempts_exhausted' then s.when_exhausted = 'skip-cascade'
+      else ss.skip_reason = 'dep_skipped'
+    end
+$$;
 
 -- Locks a run; PT404 where there is none.
 create function pgflow.locked_run(run_id uuid)

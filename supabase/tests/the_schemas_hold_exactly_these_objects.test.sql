@@ -68,6 +68,7 @@ select set_eq(
     'pgflow.can_read_topic(topic text)',
     'pgflow.cancel_run(run_id uuid, reason text)',
     'pgflow.cascade_skips(changes pgflow.step_change[])',
+    'pgflow.cascading_skips(run_id uuid)',
     'pgflow.change_steps(changes pgflow.step_change[], now timestamp with time zone, OUT started pgflow.step_key[], OUT ready pgflow.step_key[])',
     'pgflow.changes_of(settled pgflow.settled_task[])',
     'pgflow.claim_tasks(flow_slugs text[], quantity integer, worker_id uuid, lease integer)',
