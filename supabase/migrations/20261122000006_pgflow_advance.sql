@@ -3,6 +3,10 @@
 -- Whatever closes a step goes through `advance`, which works in waves until nothing changes: a wave closes and starts
 -- steps in one update (so it makes one message a run), and decides what becomes of those whose deps are closed now.
 -- Skips, empty maps and conditions so reach one fix-point together. Callers hold the runs' locks.
+--
+-- Plans: what the engine does is plpgsql, since Postgres keeps plans of plpgsql only. Its entry points (this chapter's
+-- callers and the triggers) ask for index access and generic plans, whatever the statistics say: a plan that was kept
+-- from when the tables were empty would read them whole for ever. jit is off because switched-off nodes look expensive.
 
 -- What a step works on: its combined input {"run": …, "<dep>": …} over completed deps, and a map's array of items.
 create view pgflow.step_inputs
@@ -95,9 +99,10 @@ create function pgflow.change_steps(
   out started pgflow.step_key[],
   out ready pgflow.step_key[]
 )
-language sql
+language plpgsql
 set search_path = ''
 as $$
+begin
   with
     change as (
       select c.*, bool_or(c.change = 'failed') over (partition by c.run_id) as run_fails
@@ -176,104 +181,119 @@ as $$
     )
   select array_agg(row(u.run_id, u.step_slug)::pgflow.step_key) filter (where u.change = 'started'),
          array_agg(row(u.run_id, u.step_slug)::pgflow.step_key) filter (where u.change = 'freed' and u.remaining_deps = 0)
-  from updated u
+  into started, ready
+  from updated u;
+end
 $$;
 
 -- The items' outputs of a map, in the order of the items.
 create function pgflow.map_output(run_id uuid, step_slug text)
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select coalesce(jsonb_agg(t.output order by t.task_index), '[]')
-  from pgflow.step_tasks t
-  where t.run_id = map_output.run_id and t.step_slug = map_output.step_slug
+begin
+  return (
+    select coalesce(jsonb_agg(t.output order by t.task_index), '[]')
+    from pgflow.step_tasks t
+    where t.run_id = map_output.run_id and t.step_slug = map_output.step_slug
+  );
+end
 $$;
 
 -- What becomes of steps whose deps are all closed: their conditions are looked at, and a map's items.
 create function pgflow.decide(ready pgflow.step_key[])
 returns pgflow.step_change[]
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  with
-    step as (
-      select s.*, ss.run_id,
-             case when s.run_if is not null or s.run_unless is not null then i.input end as input,
-             case when s.step_type = 'map' then i.items end as items
-      from unnest(decide.ready) k
-      join pgflow.step_states ss using (run_id, step_slug)
-      join pgflow.steps s using (flow_slug, step_slug)
-      join pgflow.step_inputs i using (run_id, step_slug)
-      where ss.status = 'created'
-    ),
-    judged as (
-      select s.*,
-             (s.run_if is null or s.input @> s.run_if) and (s.run_unless is null or not s.input @> s.run_unless) as is_met,
-             case when s.step_type = 'single' then 1 when jsonb_typeof(s.items) = 'array' then jsonb_array_length(s.items) end
-               as total,
-             s.items is null and exists (
-               select from pgflow.step_states source
-               where source.run_id = s.run_id and source.step_slug = s.map_source and source.status = 'skipped'
-             ) as has_no_source,
-             -- Where the run was retried, completed items are kept.
-             (
-               select count(*)::int from pgflow.step_tasks t
-               where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'completed'
-             ) as kept
-      from step s
-    )
-  select coalesce(array_agg(
-    case
-      when not j.is_met and j.when_unmet = 'fail' then row(
-        j.run_id, j.flow_slug, j.step_slug, 'failed', null,
-        format('step "%s" does not run: its condition is not met', j.step_slug), null, null, null, null, 0, null
-      )::pgflow.step_change
-      when not j.is_met then row(
-        j.run_id, j.flow_slug, j.step_slug, 'skipped', null, null,
-        'condition_unmet', j.when_unmet = 'skip-cascade', null, null, 0, null
-      )::pgflow.step_change
-      when j.total is null and not j.has_no_source then row(
-        j.run_id, j.flow_slug, j.step_slug, 'failed', null,
-        format('step "%s" cannot map %s: it is %s, not an array', j.step_slug,
-          concat_ws('.', j.map_source, j.map_path), coalesce(jsonb_typeof(j.items), 'missing')),
-        null, null, null, null, 0, null
-      )::pgflow.step_change
-      when coalesce(j.total, 0) = j.kept then row(
-        j.run_id, j.flow_slug, j.step_slug, 'completed', pgflow.map_output(j.run_id, j.step_slug),
-        null, null, null, 0, 0, 0, null
-      )::pgflow.step_change
-      else row(
-        j.run_id, j.flow_slug, j.step_slug, 'started', null, null, null, null, j.total - j.kept, j.total, 0, null
-      )::pgflow.step_change
-    end
-  ), '{}')
-  from judged j
+begin
+  return (
+    with
+      step as (
+        select s.*, ss.run_id,
+               case when s.run_if is not null or s.run_unless is not null then i.input end as input,
+               case when s.step_type = 'map' then i.items end as items
+        from unnest(decide.ready) k
+        join pgflow.step_states ss using (run_id, step_slug)
+        join pgflow.steps s using (flow_slug, step_slug)
+        join pgflow.step_inputs i using (run_id, step_slug)
+        where ss.status = 'created'
+      ),
+      judged as (
+        select s.*,
+               (s.run_if is null or s.input @> s.run_if) and (s.run_unless is null or not s.input @> s.run_unless) as is_met,
+               case when s.step_type = 'single' then 1 when jsonb_typeof(s.items) = 'array' then jsonb_array_length(s.items) end
+                 as total,
+               s.items is null and exists (
+                 select from pgflow.step_states source
+                 where source.run_id = s.run_id and source.step_slug = s.map_source and source.status = 'skipped'
+               ) as has_no_source,
+               -- Where the run was retried, completed items are kept.
+               (
+                 select count(*)::int from pgflow.step_tasks t
+                 where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'completed'
+               ) as kept
+        from step s
+      )
+    select coalesce(array_agg(
+      case
+        when not j.is_met and j.when_unmet = 'fail' then row(
+          j.run_id, j.flow_slug, j.step_slug, 'failed', null,
+          format('step "%s" does not run: its condition is not met', j.step_slug), null, null, null, null, 0, null
+        )::pgflow.step_change
+        when not j.is_met then row(
+          j.run_id, j.flow_slug, j.step_slug, 'skipped', null, null,
+          'condition_unmet', j.when_unmet = 'skip-cascade', null, null, 0, null
+        )::pgflow.step_change
+        when j.total is null and not j.has_no_source then row(
+          j.run_id, j.flow_slug, j.step_slug, 'failed', null,
+          format('step "%s" cannot map %s: it is %s, not an array', j.step_slug,
+            concat_ws('.', j.map_source, j.map_path), coalesce(jsonb_typeof(j.items), 'missing')),
+          null, null, null, null, 0, null
+        )::pgflow.step_change
+        when coalesce(j.total, 0) = j.kept then row(
+          j.run_id, j.flow_slug, j.step_slug, 'completed', pgflow.map_output(j.run_id, j.step_slug),
+          null, null, null, 0, 0, 0, null
+        )::pgflow.step_change
+        else row(
+          j.run_id, j.flow_slug, j.step_slug, 'started', null, null, null, null, j.total - j.kept, j.total, 0, null
+        )::pgflow.step_change
+      end
+    ), '{}')
+    from judged j
+  );
+end
 $$;
 
 -- The dependents of steps that were skipped with all that depends on them.
 create function pgflow.cascade_skips(changes pgflow.step_change[])
 returns pgflow.step_change[]
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  select coalesce(array_agg(distinct row(
-    c.run_id, c.flow_slug, d.step_slug, 'skipped', null, null, 'dep_skipped', true, null, null, 0, null
-  )::pgflow.step_change), '{}')
-  from unnest(cascade_skips.changes) c
-  join pgflow.deps d on d.flow_slug = c.flow_slug and d.dep_slug = c.step_slug
-  join pgflow.step_states ss on ss.run_id = c.run_id and ss.step_slug = d.step_slug
-  where c.change = 'skipped' and c.cascade and ss.status = 'created'
+begin
+  return (
+    select coalesce(array_agg(distinct row(
+      c.run_id, c.flow_slug, d.step_slug, 'skipped', null, null, 'dep_skipped', true, null, null, 0, null
+    )::pgflow.step_change), '{}')
+    from unnest(cascade_skips.changes) c
+    join pgflow.deps d on d.flow_slug = c.flow_slug and d.dep_slug = c.step_slug
+    join pgflow.step_states ss on ss.run_id = c.run_id and ss.step_slug = d.step_slug
+    where c.change = 'skipped' and c.cascade and ss.status = 'created'
+  );
+end
 $$;
 
 -- Creates the tasks of steps that have started at `now`, one for each item of a map, and sends their messages, visible
 -- after the steps' own delay plus `delay` seconds. Of a map that starts again, completed tasks are kept.
 create function pgflow.create_tasks(steps pgflow.step_key[], now timestamptz, delay int default 0)
 returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
+begin
   with
     step as (
       select ss.run_id, s.step_slug, s.step_index, s.flow_slug, s.step_type, f.queue_name,
@@ -328,31 +348,37 @@ as $$
       attempts_before = old.attempts_count,
       error_message = null,
       queued_at = excluded.queued_at,
-      failed_at = null
+      failed_at = null;
+end
 $$;
 
 -- The output of a run: {leaf_slug: output} over its completed leaf steps.
 create function pgflow.run_output(run_id uuid, flow_slug text)
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select coalesce(jsonb_object_agg(ss.step_slug, ss.output), '{}')
-  from pgflow.step_states ss
-  where ss.run_id = run_output.run_id
-    and ss.status = 'completed'
-    and not exists (
-      select from pgflow.deps d where d.flow_slug = run_output.flow_slug and d.dep_slug = ss.step_slug
-    )
+begin
+  return (
+    select coalesce(jsonb_object_agg(ss.step_slug, ss.output), '{}')
+    from pgflow.step_states ss
+    where ss.run_id = run_output.run_id
+      and ss.status = 'completed'
+      and not exists (
+        select from pgflow.deps d where d.flow_slug = run_output.flow_slug and d.dep_slug = ss.step_slug
+      )
+  );
+end
 $$;
 
 -- The runs of `advance`: fewer steps remain, the last one completes the run, a failed one fails it.
 create function pgflow.advance_runs(changes pgflow.step_change[], now timestamptz)
 returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
+begin
   with done as (
     select c.run_id,
            count(*) filter (where c.change in ('completed', 'skipped')) as steps,
@@ -377,7 +403,8 @@ as $$
       else 'started'
     end
   ) as next (status)
-  where r.run_id = d.run_id
+  where r.run_id = d.run_id;
+end
 $$;
 
 -- Closes the open tasks of runs that have ended and of steps that were skipped, and archives their messages.

@@ -36,6 +36,11 @@ create function pgflow.settle(results pgflow.task_result[], wait boolean default
 returns setof pgflow.settled_task
 language plpgsql
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
 as $$
 declare
   locked uuid[];
@@ -70,90 +75,97 @@ $$;
 -- first that is not stale counts.
 create function pgflow.settle_tasks_of_runs(run_ids uuid[], results pgflow.task_result[], now timestamptz)
 returns setof pgflow.settled_task
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  with
-    locked as (
-      select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.output, r.error,
-             case
-               when r.error is null then 'completed'
-               when r.permanent or t.attempts_count - t.attempts_before >= coalesce(s.opt_max_attempts, f.opt_max_attempts) then 'failed'
-               else 'retrying'
-             end as outcome, s.step_type,
-             now + make_interval(secs => greatest(0, least(31536000, coalesce(
-               r.retry_delay,
-               pgflow.calculate_retry_delay(coalesce(s.opt_base_delay, f.opt_base_delay), t.attempts_count - t.attempts_before)
-             )))::float8) as retry_at
-      from unnest(settle_tasks_of_runs.results) with ordinality r
-      join pgflow.step_tasks t
-        on (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
-      join pgflow.flows f on f.flow_slug = t.flow_slug
-      join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
-      where r.run_id = any (settle_tasks_of_runs.run_ids) and case
-        when r.attempt is null then t.status in ('queued', 'started')
-        else t.status = 'started' and t.attempts_count = r.attempt
-      end
-      order by t.run_id, t.step_slug, t.task_index
-      for no key update of t
-    ),
-    decided as (
-      select distinct on (l.run_id, l.step_slug, l.task_index) l.*
-      from locked l
-      order by l.run_id, l.step_slug, l.task_index, l.n
-    )
-  update pgflow.step_tasks t
-  set status = case d.outcome when 'retrying' then 'queued' else d.outcome end,
-      output = case when d.step_type = 'map' and d.outcome = 'completed' then coalesce(d.output, 'null') end,
-      error_message = d.error,
-      completed_at = case d.outcome when 'completed' then now end,
-      failed_at = case d.outcome when 'failed' then now end
-  from decided d
-  where (t.run_id, t.step_slug, t.task_index) = (d.run_id, d.step_slug, d.task_index)
-  returning d.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, d.outcome,
-            coalesce(d.output, 'null'), d.error, d.retry_at
+begin
+  return query
+    with
+      locked as (
+        select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.output, r.error,
+               case
+                 when r.error is null then 'completed'
+                 when r.permanent or t.attempts_count - t.attempts_before >= coalesce(s.opt_max_attempts, f.opt_max_attempts) then 'failed'
+                 else 'retrying'
+               end as outcome, s.step_type,
+               now + make_interval(secs => greatest(0, least(31536000, coalesce(
+                 r.retry_delay,
+                 pgflow.calculate_retry_delay(coalesce(s.opt_base_delay, f.opt_base_delay), t.attempts_count - t.attempts_before)
+               )))::float8) as retry_at
+        from unnest(settle_tasks_of_runs.results) with ordinality r
+        join pgflow.step_tasks t
+          on (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
+        join pgflow.flows f on f.flow_slug = t.flow_slug
+        join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+        where r.run_id = any (settle_tasks_of_runs.run_ids) and case
+          when r.attempt is null then t.status in ('queued', 'started')
+          else t.status = 'started' and t.attempts_count = r.attempt
+        end
+        order by t.run_id, t.step_slug, t.task_index
+        for no key update of t
+      ),
+      decided as (
+        select distinct on (l.run_id, l.step_slug, l.task_index) l.*
+        from locked l
+        order by l.run_id, l.step_slug, l.task_index, l.n
+      )
+    update pgflow.step_tasks t
+    set status = case d.outcome when 'retrying' then 'queued' else d.outcome end,
+        output = case when d.step_type = 'map' and d.outcome = 'completed' then coalesce(d.output, 'null') end,
+        error_message = d.error,
+        completed_at = case d.outcome when 'completed' then now end,
+        failed_at = case d.outcome when 'failed' then now end
+    from decided d
+    where (t.run_id, t.step_slug, t.task_index) = (d.run_id, d.step_slug, d.task_index)
+    returning d.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, d.outcome,
+              coalesce(d.output, 'null'), d.error, d.retry_at;
+end
 $$;
 
 -- What settled tasks mean for their steps: a step whose last task completed completes, one with a task that failed for
 -- good fails or is skipped.
 create function pgflow.changes_of(settled pgflow.settled_task[])
 returns pgflow.step_change[]
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  select array_agg(row(
-    b.run_id, b.flow_slug, b.step_slug, next.change,
-    case
-      when next.change <> 'completed' then null
-      when s.step_type = 'map' then pgflow.map_output(b.run_id, b.step_slug)
-      else b.output
-    end,
-    coalesce(b.fatal, b.error),
-    case next.change when 'skipped' then 'attempts_exhausted' end,
-    s.when_exhausted = 'skip-cascade',
-    b.completed, null, b.retries, b.retry_at
-  )::pgflow.step_change)
-  from (
-    select s.run_id, s.flow_slug, s.step_slug,
-           count(*) filter (where s.outcome = 'completed')::int as completed,
-           count(*) filter (where s.outcome = 'retrying')::int as retries,
-           (array_agg(s.output) filter (where s.outcome = 'completed'))[1] as output,
-           min(s.error) filter (where s.outcome = 'failed') as fatal,
-           (array_agg(s.error order by s.n desc) filter (where s.outcome = 'retrying'))[1] as error,
-           max(s.retry_at) filter (where s.outcome = 'retrying') as retry_at
-    from unnest(changes_of.settled) s
-    group by s.run_id, s.flow_slug, s.step_slug
-  ) b
-  join pgflow.steps s using (flow_slug, step_slug)
-  join pgflow.step_states ss using (run_id, step_slug)
-  cross join lateral (
-    select case
-      when b.fatal is not null and s.when_exhausted = 'fail' then 'failed'
-      when b.fatal is not null then 'skipped'
-      when b.completed = ss.remaining_tasks then 'completed'
-      else 'working'
-    end
-  ) as next (change)
+begin
+  return (
+    select array_agg(row(
+      b.run_id, b.flow_slug, b.step_slug, next.change,
+      case
+        when next.change <> 'completed' then null
+        when s.step_type = 'map' then pgflow.map_output(b.run_id, b.step_slug)
+        else b.output
+      end,
+      coalesce(b.fatal, b.error),
+      case next.change when 'skipped' then 'attempts_exhausted' end,
+      s.when_exhausted = 'skip-cascade',
+      b.completed, null, b.retries, b.retry_at
+    )::pgflow.step_change)
+    from (
+      select s.run_id, s.flow_slug, s.step_slug,
+             count(*) filter (where s.outcome = 'completed')::int as completed,
+             count(*) filter (where s.outcome = 'retrying')::int as retries,
+             (array_agg(s.output) filter (where s.outcome = 'completed'))[1] as output,
+             min(s.error) filter (where s.outcome = 'failed') as fatal,
+             (array_agg(s.error order by s.n desc) filter (where s.outcome = 'retrying'))[1] as error,
+             max(s.retry_at) filter (where s.outcome = 'retrying') as retry_at
+      from unnest(changes_of.settled) s
+      group by s.run_id, s.flow_slug, s.step_slug
+    ) b
+    join pgflow.steps s using (flow_slug, step_slug)
+    join pgflow.step_states ss using (run_id, step_slug)
+    cross join lateral (
+      select case
+        when b.fatal is not null and s.when_exhausted = 'fail' then 'failed'
+        when b.fatal is not null then 'skipped'
+        when b.completed = ss.remaining_tasks then 'completed'
+        else 'working'
+      end
+    ) as next (change)
+  );
+end
 $$;
 
 -- The messages of `settle`: archived, or hidden until the next attempt.
@@ -189,33 +201,36 @@ $$;
 -- row for each result, in order; applied is false where it was stale.
 create function pgflow.settle_tasks(results jsonb)
 returns table (run_id uuid, step_slug text, task_index int, attempt int, applied boolean)
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  with
-    result as (
-      select n,
-             (r ->> 'run_id')::uuid as run_id, r ->> 'step_slug' as step_slug,
-             (r ->> 'task_index')::int as task_index, (r ->> 'attempt')::int as attempt,
-             r -> 'output' as output,
-             case when r ? 'output' then null else coalesce(r ->> 'error', 'failed without a message') end as error,
-             (r ->> 'retry_delay')::numeric as retry_delay, (r ->> 'permanent')::boolean as permanent
-      from jsonb_array_elements(settle_tasks.results) with ordinality as e (r, n)
-    ),
-    settled as (
-      select s.n
-      from (
-        select array_agg(row(
-          r.run_id, r.step_slug, r.task_index, r.attempt, r.output, r.error, r.retry_delay, r.permanent
-        )::pgflow.task_result order by r.n) as results
-        from result r
-      ) batch
-      cross join lateral pgflow.settle(batch.results) s
-    )
-  select r.run_id, r.step_slug, r.task_index, r.attempt, s.n is not null
-  from result r
-  left join settled s using (n)
-  order by r.n
+begin
+  return query
+    with
+      result as (
+        select n,
+               (r ->> 'run_id')::uuid as run_id, r ->> 'step_slug' as step_slug,
+               (r ->> 'task_index')::int as task_index, (r ->> 'attempt')::int as attempt,
+               r -> 'output' as output,
+               case when r ? 'output' then null else coalesce(r ->> 'error', 'failed without a message') end as error,
+               (r ->> 'retry_delay')::numeric as retry_delay, (r ->> 'permanent')::boolean as permanent
+        from jsonb_array_elements(settle_tasks.results) with ordinality as e (r, n)
+      ),
+      settled as (
+        select s.n
+        from (
+          select array_agg(row(
+            r.run_id, r.step_slug, r.task_index, r.attempt, r.output, r.error, r.retry_delay, r.permanent
+          )::pgflow.task_result order by r.n) as results
+          from result r
+        ) batch
+        cross join lateral pgflow.settle(batch.results) s
+      )
+    select r.run_id, r.step_slug, r.task_index, r.attempt, s.n is not null
+    from result r
+    left join settled s using (n)
+    order by r.n;
+end
 $$;
 comment on function pgflow.settle_tasks is 'Settles a batch of task results; tells for each whether it was applied or stale.';
 

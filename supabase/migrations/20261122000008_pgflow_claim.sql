@@ -22,6 +22,11 @@ create function pgflow.claim_tasks(flow_slugs text[], quantity int, worker_id uu
 returns setof pgflow.step_task_record
 language plpgsql
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
 as $$
 declare
   messages pgflow.message[] := pgflow.read_messages(claim_tasks.flow_slugs, claim_tasks.quantity, claim_tasks.lease);
@@ -39,39 +44,42 @@ comment on function pgflow.claim_tasks is 'Claims tasks of flows for a worker, e
 -- locked update, so that no task goes to two workers; a task that is being settled at the moment is left alone.
 create function pgflow.start_tasks(messages pgflow.message[], worker_id uuid, now timestamptz)
 returns setof pgflow.step_task_record
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  with
-    open as (
-      select t.run_id, t.step_slug, t.task_index, s.step_type, coalesce(s.opt_timeout, f.opt_timeout) as timeout
-      from unnest(start_tasks.messages) m
-      join pgflow.step_tasks t using (run_id, step_slug, task_index)
-      join pgflow.flows f on f.flow_slug = t.flow_slug
-      join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
-      where t.message_id = m.msg_id
-        and t.status in ('queued', 'started')
-        and t.attempts_count - t.attempts_before < coalesce(s.opt_max_attempts, f.opt_max_attempts)
-      order by t.run_id, t.step_slug, t.task_index
-      for no key update of t skip locked
-    ),
-    claimed as (
-      update pgflow.step_tasks t
-      set status = 'started',
-          attempts_count = t.attempts_count + 1,
-          started_at = start_tasks.now,
-          last_worker_id = start_tasks.worker_id
-      from open o
-      where (t.run_id, t.step_slug, t.task_index) = (o.run_id, o.step_slug, o.task_index)
-      returning t.*, o.step_type, o.timeout
-    )
-  select c.flow_slug, c.run_id, c.step_slug,
-         case c.step_type when 'map' then c.input else (
-           select i.input from pgflow.step_inputs i where i.run_id = c.run_id and i.step_slug = c.step_slug
-         ) end,
-         c.message_id, c.task_index, c.attempts_count, c.timeout
-  from claimed c
-  order by c.message_id
+begin
+  return query
+    with
+      open as (
+        select t.run_id, t.step_slug, t.task_index, s.step_type, coalesce(s.opt_timeout, f.opt_timeout) as timeout
+        from unnest(start_tasks.messages) m
+        join pgflow.step_tasks t using (run_id, step_slug, task_index)
+        join pgflow.flows f on f.flow_slug = t.flow_slug
+        join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+        where t.message_id = m.msg_id
+          and t.status in ('queued', 'started')
+          and t.attempts_count - t.attempts_before < coalesce(s.opt_max_attempts, f.opt_max_attempts)
+        order by t.run_id, t.step_slug, t.task_index
+        for no key update of t skip locked
+      ),
+      claimed as (
+        update pgflow.step_tasks t
+        set status = 'started',
+            attempts_count = t.attempts_count + 1,
+            started_at = start_tasks.now,
+            last_worker_id = start_tasks.worker_id
+        from open o
+        where (t.run_id, t.step_slug, t.task_index) = (o.run_id, o.step_slug, o.task_index)
+        returning t.*, o.step_type, o.timeout
+      )
+    select c.flow_slug, c.run_id, c.step_slug,
+           case c.step_type when 'map' then c.input else (
+             select i.input from pgflow.step_inputs i where i.run_id = c.run_id and i.step_slug = c.step_slug
+           ) end,
+           c.message_id, c.task_index, c.attempts_count, c.timeout
+    from claimed c
+    order by c.message_id;
+end
 $$;
 
 -- Of messages that were read, ends what cannot be claimed: a task that has no attempt left fails for good, because its
@@ -195,6 +203,11 @@ create function pgflow.extend_leases(tasks jsonb, lease int default 30)
 returns table (run_id uuid, step_slug text, task_index int, attempt int, active boolean)
 language plpgsql
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare

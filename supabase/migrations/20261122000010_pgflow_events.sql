@@ -3,24 +3,20 @@
 -- Statement-level triggers on runs and step_states write the log, so that no transition can be forgotten, by
 -- hand-written SQL either. They hold the runs' locks: `seq` goes on from the run's last event, without gaps.
 
--- The number of the last event of a run, 0 where it has none.
-create function pgflow.last_seq(run_id uuid)
-returns bigint
-language sql
-stable
-set search_path = ''
-as $$
-  select coalesce(max(e.seq), 0) from pgflow.run_events e where e.run_id = last_seq.run_id
-$$;
-
 -- Appends the events of runs: `run:started` and `run:retried` for those that start, else what their status became.
 create function pgflow.append_run_events(run_ids uuid[], started_type text)
 returns void
-language sql
+language plpgsql
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
 as $$
+begin
   insert into pgflow.run_events (run_id, seq, type, at, data)
-  select r.run_id, pgflow.last_seq(r.run_id) + 1,
+  select r.run_id, last.seq + 1,
          case r.status when 'started' then append_run_events.started_type else 'run:' || r.status end,
          coalesce(
            r.completed_at, r.failed_at, r.cancelled_at,
@@ -37,7 +33,11 @@ as $$
            else '{}'
          end
   from pgflow.runs r
-  where r.run_id = any (append_run_events.run_ids)
+  cross join lateral (
+    select coalesce(max(e.seq), 0) as seq from pgflow.run_events e where e.run_id = r.run_id
+  ) last
+  where r.run_id = any (append_run_events.run_ids);
+end
 $$;
 
 create function pgflow.tg_runs__after_insert()
@@ -87,6 +87,11 @@ create function pgflow.append_step_events(transitions pgflow.step_transition[])
 returns void
 language plpgsql
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
 as $$
 declare
   now timestamptz;
@@ -100,7 +105,7 @@ begin
 
   insert into pgflow.run_events (run_id, seq, type, step_slug, at, data)
   select ss.run_id,
-         pgflow.last_seq(ss.run_id) + row_number() over (
+         last.seq + row_number() over (
            partition by ss.run_id
            order by t.type = 'step:started' and ss.status = 'completed' desc, array_position(
              array['step:completed', 'step:failed', 'step:skipped', 'step:cancelled', 'step:retrying', 'step:progress'],
@@ -128,7 +133,10 @@ begin
          end
   from unnest(transitions) t
   join pgflow.step_states ss using (run_id, step_slug)
-  join pgflow.steps s using (flow_slug, step_slug);
+  join pgflow.steps s using (flow_slug, step_slug)
+  cross join lateral (
+    select coalesce(max(e.seq), 0) as seq from pgflow.run_events e where e.run_id = ss.run_id
+  ) last;
 end
 $$;
 

@@ -36,6 +36,11 @@ returns trigger
 language plpgsql
 security definer -- row level security closes realtime.messages to whoever caused the transition
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
 as $$
 declare
   audience uuid[];

@@ -64,7 +64,7 @@ stable
 set search_path = ''
 as $$
   select to_jsonb(r) - 'remaining_steps' || jsonb_build_object(
-    'seq', pgflow.last_seq(r.run_id),
+    'seq', (select coalesce(max(e.seq), 0) from pgflow.run_events e where e.run_id = r.run_id),
     'steps', (
       select jsonb_agg(to_jsonb(ss) - array['run_id', 'flow_slug', 'remaining_deps', 'remaining_tasks'] order by s.step_index)
       from pgflow.step_states ss

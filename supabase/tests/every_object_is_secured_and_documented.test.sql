@@ -7,8 +7,11 @@ from pg_proc p join pg_namespace n on n.oid = p.pronamespace
 where n.nspname in ('pgflow', 'pgflow_public');
 
 select is_empty(
-  $$ select name from ours where proconfig is distinct from array['search_path=""'] $$,
-  'every function has an empty search_path, and no other setting'
+  $$ select name from ours
+     where proconfig is null or proconfig[1] <> 'search_path=""' or not proconfig[2:] <@ array[
+       'plan_cache_mode=force_generic_plan', 'enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off', 'jit=off'
+     ] $$,
+  'every function has an empty search_path, and no other setting but those of its plans'
 );
 
 select is_empty(

@@ -91,7 +91,6 @@ select set_eq(
     'pgflow.heartbeat(worker_id uuid)',
     'pgflow.hide_messages(queue_name text, msg_ids bigint[], until timestamp with time zone[])',
     'pgflow.is_valid_slug(slug text)',
-    'pgflow.last_seq(run_id uuid)',
     'pgflow.locked_run(run_id uuid)',
     'pgflow.maintain(keep_runs interval, keep_archive interval)',
     'pgflow.map_output(run_id uuid, step_slug text)',
