@@ -43,7 +43,7 @@ begin
     select r.run_id, start_runs.flow_slug, r.input, flow.steps, started_by, r.idempotency_key, start_runs.metadata, now
     from unnest(requested) with ordinality r
     cross join (select count(*) as steps from pgflow.steps s where s.flow_slug = start_runs.flow_slug) flow
-    order by r.ordinality
+    order by r.idempotency_key, r.ordinality -- one order for all, since a start waits for another with the same key
     on conflict do nothing
     returning run_id
   )
