@@ -218,12 +218,16 @@ begin
       errcode = 'PT400', message = 'lease is not a number of seconds', hint = 'Give lease in whole seconds; 0 ends it.';
   end if;
   for held in
+    with task as (
+      select t.flow_slug, t.message_id
+      from jsonb_to_recordset(tasks) as a (run_id uuid, step_slug text, task_index int, attempt int)
+      join pgflow.step_tasks t using (run_id, step_slug, task_index)
+      where t.status = 'started' and t.attempts_count = a.attempt
+      for share of t skip locked -- the message of a task that is being settled is not ours to hide
+    )
     select f.queue_name, array_agg(t.message_id) as msg_ids,
            array_agg(clock_timestamp() + make_interval(secs => lease)) as until
-    from jsonb_to_recordset(tasks) as a (run_id uuid, step_slug text, task_index int, attempt int)
-    join pgflow.step_tasks t using (run_id, step_slug, task_index)
-    join pgflow.flows f using (flow_slug)
-    where t.status = 'started' and t.attempts_count = a.attempt
+    from task t join pgflow.flows f using (flow_slug)
     group by f.queue_name
   loop
     perform pgflow.hide_messages(held.queue_name, held.msg_ids, held.until);
