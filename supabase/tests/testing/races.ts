@@ -1,0 +1,358 @@
+import type { Outcome, Statement } from './contend.ts'
+
+export interface Race {
+  /** A sentence; what is after "against" may come first. */
+  name: string
+  /** Of its flow and queue. */
+  slug: string
+  /** The flow's steps, each the arguments of `add_step` after the flow's slug. */
+  steps: string[]
+  /** The runs' input; undefined for races that start runs themselves. */
+  input?: unknown
+  /** Once, after the runs have started: claims their tasks, for instance. */
+  prepare?: Statement
+  /** At the start of each round, by one contender, before they meet. */
+  arrange?: Statement
+  contenders: Statement[]
+  /** All the ways in which a round may end: the answers or SQLSTATEs, and what became of the run. */
+  ways: string[]
+  /** Answers in words, where they differ from round to round. */
+  words?: (outcomes: Outcome[]) => string
+  /** A text expression over `run`, its row, that is told with its status. */
+  also?: string
+  /** How many rounds cost as much as one of the others. @default 1 */
+  cost?: number
+}
+
+const single = [`'a'`]
+const chain = [`'a'`, `'b', array['a']`]
+const map = [`'a', step_type => 'map'`]
+
+const settle = (step: string, index: number, result: unknown): Statement =>
+  `select race.settle($1, '${step}', ${index}, 1, '${JSON.stringify(result)}')`
+const complete = (step: string, output: unknown, index = 0) => settle(step, index, { output })
+const fail = (step: string, index = 0) => settle(step, index, { error: 'broken', permanent: true })
+const retryIn = (seconds: number, index = 0) => settle('a', index, { error: 'again', retry_delay: seconds })
+
+const claimAll = (slug: string): Statement =>
+  `select pgflow.claim_tasks(array['${slug}'], 1000000, null, lease => 100000)`
+const failAll = (slug: string, step: string): Statement => `
+  ${claimAll(slug)};
+  select race.settle(run_id, '${step}', 0, 1, '{"error": "broken", "permanent": true}')
+  from race.rounds where race = '${slug}'`
+const hideAll = (slug: string): Statement => `update pgmq.q_${slug} set vt = 'infinity'`
+const expire = (slug: string): Statement => `select race.expire('${slug}', $1)`
+const claimOne = (slug: string): Statement => `select to_jsonb(jsonb_array_length(race.claim('${slug}', 1)))`
+
+const cancel = `select to_jsonb(status) from pgflow.cancel_run($1)`
+const retry = `select to_jsonb(status) from pgflow.retry_run($1)`
+const extend = `
+  select to_jsonb(active) from pgflow.extend_leases(
+    jsonb_build_array(jsonb_build_object('run_id', $1, 'step_slug', 'a', 'task_index', 0, 'attempt', 1)), 1000
+  )`
+
+const isHidden = (slug: string, interval: string) => `(
+  select case when q.vt > clock_timestamp() + interval '${interval}' then 'hidden' else 'not hidden' end
+  from pgmq.q_${slug} q where q.message ->> 'run_id' = run.run_id::text
+)`
+const attempts = `(select t.attempts_count || ' attempts' from pgflow.step_tasks t where t.run_id = run.run_id)`
+
+const sameAnswer = (outcomes: Outcome[]) => {
+  const answers = new Set(outcomes.map(({ answer, sqlstate }) => sqlstate ?? JSON.stringify(answer)))
+  return answers.size === 1 ? 'the same' : [...answers].join(' | ')
+}
+
+const settling: Race[] = [
+  {
+    name: 'an attempt is completed against another completion of it',
+    slug: 'twice',
+    steps: single,
+    input: {},
+    prepare: claimAll('twice'),
+    contenders: [complete('a', 'one'), complete('a', 'two')],
+    ways: ['true | false → completed {"a": "one"}', 'false | true → completed {"a": "two"}'],
+  },
+  {
+    name: 'an attempt completes against its failure',
+    slug: 'torn',
+    steps: single,
+    input: {},
+    prepare: claimAll('torn'),
+    contenders: [complete('a', 1), fail('a')],
+    ways: ['true | false → completed {"a": 1}', 'false | true → failed'],
+  },
+  {
+    name: 'a task is completed by hand against a failure that is repeated',
+    slug: 'by_hand',
+    steps: single,
+    input: {},
+    prepare: claimAll('by_hand'),
+    contenders: [`select to_jsonb(count(*)) from pgflow.complete_task($1, 'a', 0, '1')`, retryIn(0)],
+    ways: ['1 | false → completed {"a": 1}', '1 | true → completed {"a": 1}'],
+  },
+  {
+    name: 'the last two items of a map complete',
+    slug: 'last_items',
+    steps: [...map, `'b', array['a']`],
+    input: [1, 2],
+    prepare: claimAll('last_items'),
+    contenders: [complete('a', 'one', 0), complete('a', 'two', 1)],
+    ways: ['true | true → started ["one", "two"]'],
+    also: `(select ss.output::text from pgflow.step_states ss where ss.run_id = run.run_id and ss.step_slug = 'a')`,
+  },
+  {
+    name: 'the last item of a map completes against a failure that is repeated',
+    slug: 'item_again',
+    steps: map,
+    input: [1, 2],
+    prepare: claimAll('item_again'),
+    contenders: [complete('a', 1, 0), retryIn(0, 1)],
+    ways: ['true | true → started'],
+  },
+  {
+    name: 'the last item of a map completes against a failure that skips the map',
+    slug: 'item_skips',
+    steps: [`'a', step_type => 'map', when_exhausted => 'skip'`, `'b', array['a']`],
+    input: [1, 2],
+    prepare: claimAll('item_skips'),
+    contenders: [complete('a', 1, 0), fail('a', 1)],
+    ways: ['true | true → started', 'false | true → started'],
+  },
+  {
+    name: 'two deps of one step complete',
+    slug: 'two_deps',
+    steps: [`'a'`, `'b'`, `'c', array['a', 'b']`],
+    input: {},
+    prepare: claimAll('two_deps'),
+    contenders: [complete('a', 1), complete('b', 2)],
+    ways: ['true | true → started 1 tasks'],
+    also: `(select count(*) || ' tasks' from pgflow.step_tasks t where t.run_id = run.run_id and t.step_slug = 'c')`,
+  },
+  {
+    name: 'a step completes against the failure of another',
+    slug: 'failing',
+    steps: [`'a'`, `'b'`, `'c', array['a']`],
+    input: {},
+    prepare: claimAll('failing'),
+    contenders: [complete('a', 1), fail('b')],
+    ways: ['true | true → failed', 'false | true → failed'],
+  },
+]
+
+const ending: Race[] = [
+  {
+    name: 'a run is cancelled against its completion',
+    slug: 'cancelled',
+    steps: single,
+    input: {},
+    prepare: claimAll('cancelled'),
+    contenders: [cancel, complete('a', 1)],
+    ways: ['"cancelled" | false → cancelled', 'PT409 | true → completed {"a": 1}'],
+  },
+  {
+    name: 'a run is cancelled against its failure',
+    slug: 'cancel_fail',
+    steps: single,
+    input: {},
+    prepare: claimAll('cancel_fail'),
+    contenders: [cancel, fail('a')],
+    ways: ['"cancelled" | false → cancelled', 'PT409 | true → failed'],
+  },
+  {
+    name: 'a run is cancelled against the completion of a step that others wait for',
+    slug: 'cancel_chain',
+    steps: chain,
+    input: {},
+    prepare: claimAll('cancel_chain'),
+    contenders: [cancel, complete('a', 1)],
+    ways: ['"cancelled" | false → cancelled', '"cancelled" | true → cancelled'],
+  },
+  {
+    name: 'a run is cancelled against a claim',
+    slug: 'cancel_claim',
+    steps: single,
+    input: {},
+    prepare: hideAll('cancel_claim'),
+    arrange: expire('cancel_claim'),
+    contenders: [cancel, claimOne('cancel_claim')],
+    ways: ['"cancelled" | 0 → cancelled', '"cancelled" | 1 → cancelled'],
+  },
+  {
+    name: 'a failed run is retried against its cancelling',
+    slug: 'retry_cancel',
+    steps: chain,
+    input: {},
+    prepare: failAll('retry_cancel', 'a'),
+    contenders: [retry, cancel],
+    ways: ['"started" | PT409 → started', '"started" | "cancelled" → cancelled'],
+  },
+  {
+    name: 'a failed run is retried against another retry',
+    slug: 'retry_twice',
+    steps: chain,
+    input: {},
+    prepare: failAll('retry_twice', 'a'),
+    contenders: [retry, retry],
+    ways: ['"started" | PT409 → started', 'PT409 | "started" → started'],
+  },
+  {
+    name: 'a failed run is retried against a late result of another of its tasks',
+    slug: 'retry_late',
+    steps: [`'a'`, `'b'`],
+    input: {},
+    prepare: failAll('retry_late', 'a'),
+    contenders: [retry, complete('b', 1)],
+    ways: ['"started" | false → started'],
+  },
+  {
+    name: 'a failed run is retried against its pruning',
+    slug: 'retry_prune',
+    steps: chain,
+    input: {},
+    prepare: failAll('retry_prune', 'a'),
+    arrange: `
+      update pgflow.runs set started_at = now() - interval '2 days', failed_at = now() - interval '1 day'
+      where run_id = $1`,
+    contenders: [retry, `select to_jsonb(pgflow.prune_runs(interval '12 hours'))`],
+    ways: ['"started" | 0 → started', 'PT404 | 1 → gone'],
+  },
+]
+
+const starting: Race[] = [
+  {
+    name: 'four clients start with one key',
+    slug: 'one_key',
+    steps: single,
+    contenders: Array(4).fill(
+      `select to_jsonb(run_id) from pgflow.start_flow('one_key', '{}', idempotency_key => $2::text)`,
+    ),
+    words: sameAnswer,
+    ways: ['the same'],
+  },
+  {
+    name: 'two batches start with the same keys in opposite orders',
+    slug: 'keys',
+    steps: single,
+    contenders: ['n', '-n'].map(
+      (order) => `
+        select jsonb_agg(run_id order by idempotency_key)
+        from pgflow.start_flows('keys', '[1, 1, 1, 1]', (
+          select array_agg($2 || ' ' || n order by ${order}) from generate_series(1, 4) n
+        ))`,
+    ),
+    words: sameAnswer,
+    ways: ['the same'],
+  },
+  {
+    name: 'a step is added against the start of a run',
+    slug: 'add_step',
+    steps: single,
+    cost: 10,
+    arrange: `
+      select pgflow.create_flow('add_step_' || $2),
+             pgflow.add_step('add_step_' || $2, 'a')`,
+    contenders: [
+      `select to_jsonb(step_slug) from pgflow.add_step('add_step_' || $2, 'b', array['a'])`,
+      `with run as materialized (select * from pgflow.start_flow('add_step_' || $2, '{}'))
+       select to_jsonb(remaining_steps) from run`,
+    ],
+    ways: ['"b" | 2', 'PT409 | 1'],
+  },
+]
+
+const claiming: Race[] = [
+  {
+    name: 'four workers claim the items of a map',
+    slug: 'claimed',
+    steps: map,
+    input: [1, 2, 3, 4, 5, 6, 7, 8],
+    prepare: hideAll('claimed'),
+    arrange: expire('claimed'),
+    contenders: Array(4).fill(`select race.claim('claimed', 3)`),
+    words: (outcomes) => {
+      const tasks = outcomes.flatMap(({ answer }) => answer as { task_index: number; attempt: number }[])
+      return `${new Set(tasks.map((task) => task.task_index)).size} of ${tasks.length}`
+    },
+    ways: ['8 of 8 → started'],
+  },
+  {
+    name: 'a late completion against a new claim',
+    slug: 'late',
+    steps: single,
+    input: {},
+    prepare: claimAll('late'),
+    arrange: expire('late'),
+    contenders: [complete('a', 1), claimOne('late')],
+    ways: ['true | 0 → completed {"a": 1} 1 attempts', 'false | 1 → started 2 attempts'],
+    also: attempts,
+  },
+  {
+    name: 'a late completion against a claim that finds no attempt left',
+    slug: 'last_lease',
+    steps: [`'a', max_attempts => 1`],
+    input: {},
+    prepare: claimAll('last_lease'),
+    arrange: expire('last_lease'),
+    contenders: [complete('a', 1), claimOne('last_lease')],
+    ways: ['true | 0 → completed {"a": 1}', 'false | 0 → failed'],
+  },
+  {
+    name: 'a late failure against a new claim',
+    slug: 'late_failure',
+    steps: single,
+    input: {},
+    prepare: claimAll('late_failure'),
+    arrange: expire('late_failure'),
+    contenders: [retryIn(3600), claimOne('late_failure')],
+    // A failure waits for no message: where a claim holds it at the moment, that claim's lease takes the delay's place.
+    ways: [
+      'true | 0 → started hidden',
+      'true | 0 → started not hidden',
+      'true | 1 → started not hidden',
+      'false | 1 → started not hidden',
+    ],
+    also: isHidden('late_failure', '50 minutes'),
+  },
+  {
+    name: 'a lease is extended against a new claim',
+    slug: 'extended',
+    steps: single,
+    input: {},
+    prepare: claimAll('extended'),
+    arrange: expire('extended'),
+    contenders: [extend, claimOne('extended')],
+    ways: ['true | 0 → started hidden', 'true | 1 → started hidden', 'false | 1 → started hidden'],
+    also: isHidden('extended', '20 seconds'),
+  },
+  {
+    name: 'a lease is extended against a failure that is repeated later',
+    slug: 'extend_fail',
+    steps: single,
+    input: {},
+    prepare: claimAll('extend_fail'),
+    contenders: [extend, retryIn(3600)],
+    ways: ['true | true → started hidden', 'false | true → started hidden'],
+    also: isHidden('extend_fail', '50 minutes'),
+  },
+]
+
+const watching: Race[] = [
+  {
+    name: 'a watch begins against a completion',
+    slug: 'watched',
+    steps: chain,
+    input: {},
+    prepare: claimAll('watched'),
+    contenders: [
+      `select pgflow_public.get_run($1, watch => true) -> 'seq'`,
+      `select race.settle($1, 'a', 0, 1, '{"output": 1}')`,
+    ],
+    ways: ['2 | true → started 2 events told', '4 | true → started 0 events told'],
+    also: `(
+      select coalesce(sum(jsonb_array_length(m.payload -> 'events')), 0) || ' events told'
+      from realtime.messages m where m.topic = 'pgflow:run:' || run.run_id
+    )`,
+  },
+]
+
+export const races = [...settling, ...ending, ...starting, ...claiming, ...watching]
