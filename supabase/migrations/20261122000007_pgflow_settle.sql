@@ -141,7 +141,8 @@ begin
       coalesce(b.fatal, b.error),
       case next.change when 'skipped' then 'attempts_exhausted' end,
       s.when_exhausted = 'skip-cascade',
-      b.completed, null, b.retries, b.retry_at
+      -- A step that closes is not tried again, whatever else was in the batch.
+    b.completed, null, case next.change when 'working' then b.retries end, case next.change when 'working' then b.retry_at end
     )::pgflow.step_change)
     from (
       select s.run_id, s.flow_slug, s.step_slug,
