@@ -1,0 +1,206 @@
+/** The engine as a history sees it: one connection, and everything that the database shows of some runs. */
+import { randomUUID } from 'node:crypto'
+import type { RunSnapshot } from '@pgflow/sdk'
+import postgres, { type Sql } from 'postgres'
+import type { WireEvent } from '../../../sdk/src/client/store.ts'
+import type { Json } from './json.ts'
+import type { Ending, FlowDefinition } from './model.ts'
+
+/** A task of a run, by its names. */
+export interface TaskKey {
+  run_id: string
+  step_slug: string
+  task_index: number
+}
+
+export interface Result extends TaskKey {
+  attempt: number | null
+  ending: Ending
+}
+
+export interface ClaimedTask extends TaskKey {
+  attempt: number
+  input: Json
+  msg_id: number
+}
+
+/** A run as it stands: its rows, its whole log, and what a client reads. */
+export interface Observation {
+  run: { run_id: string; status: string; output: Json; error: string | null; remaining_steps: number }
+  steps: {
+    step_slug: string
+    status: string
+    output: Json
+    error: string | null
+    skip_reason: string | null
+    progress: Json
+    retries: number
+    initial_tasks: number | null
+    remaining_deps: number
+    remaining_tasks: number | null
+  }[]
+  tasks: {
+    step_slug: string
+    task_index: number
+    status: string
+    attempts_count: number
+    input: Json
+    output: Json
+    error_message: string | null
+    message_id: number
+  }[]
+  events: WireEvent[]
+  snapshot: RunSnapshot
+}
+
+const worker = randomUUID()
+const lease = 3600
+
+export class Database {
+  readonly sql: Sql
+
+  constructor(url: string, connections = 1) {
+    this.sql = postgres(url, { max: connections, onnotice: () => undefined })
+  }
+
+  end(): Promise<void> {
+    return this.sql.end()
+  }
+
+  /** Defines a flow under a new slug, in one round trip. */
+  async define(flow: FlowDefinition): Promise<string> {
+    const slug = `f_${randomUUID().replaceAll('-', '')}`
+    const steps = flow.map(({ map, runIf, runUnless, ...step }, n) => ({
+      ...step,
+      n,
+      map: map?.source,
+      path: map && map.path.length > 0 ? map.path.join('.') : undefined,
+      // A fragment may be JSON's null, which a column cannot tell from none.
+      runIf: runIf === undefined ? undefined : JSON.stringify(runIf),
+      runUnless: runUnless === undefined ? undefined : JSON.stringify(runUnless),
+    }))
+    await this.sql`
+      select pgflow.create_flow(${slug}, base_delay => 0),
+             pgflow.add_step(
+               ${slug}, s ->> 'slug', array(select jsonb_array_elements_text(s -> 'deps')),
+               max_attempts => (s ->> 'maxAttempts')::int, start_delay => (s ->> 'startDelay')::int,
+               step_type => case when s ? 'map' then 'map' else 'single' end,
+               map_source => s ->> 'map', map_path => s ->> 'path',
+               run_if => (s ->> 'runIf')::jsonb, run_unless => (s ->> 'runUnless')::jsonb,
+               when_unmet => s ->> 'whenUnmet', when_exhausted => s ->> 'whenExhausted'
+             )
+      from jsonb_array_elements(${json(steps)}::text::jsonb) s
+      order by (s ->> 'n')::int`
+    return slug
+  }
+
+  async start(flow: string, input: Json, options: { runId?: string; delay?: number } = {}): Promise<string> {
+    const [run] = await this.sql<{ run_id: string }[]>`
+      select run_id from pgflow.start_flow(
+        ${flow}, ${json(input)}::text::jsonb, run_id => ${options.runId ?? null}, delay => ${options.delay ?? 0}
+      )`
+    return run!.run_id
+  }
+
+  async startMany(flow: string, inputs: Json[], keys: string[], delay: number): Promise<string[]> {
+    const runs = await this.sql<{ run_id: string }[]>`
+      select run_id from pgflow.start_flows(
+        ${flow}, ${json(inputs)}::text::jsonb, idempotency_keys => ${keys}, delay => ${delay}
+      )`
+    return runs.map(({ run_id }) => run_id)
+  }
+
+  async claim(flow: string, quantity: number): Promise<ClaimedTask[]> {
+    const rows = await this.sql<{ task: ClaimedTask }[]>`
+      select to_jsonb(t) as task from pgflow.claim_tasks(array[${flow}], ${quantity}, ${worker}, ${lease}) t`
+    return rows.map(({ task }) => task)
+  }
+
+  async settle(results: Result[]): Promise<boolean[]> {
+    const rows = await this.sql<{ applied: boolean }[]>`
+      select applied from pgflow.settle_tasks(${json(results.map(wireResult))}::text::jsonb)`
+    return rows.map(({ applied }) => applied)
+  }
+
+  async settleAndClaim(
+    results: Result[],
+    flow: string,
+    quantity: number,
+  ): Promise<{ stale: (TaskKey & { attempt: number | null })[]; tasks: ClaimedTask[] }> {
+    const [answer] = await this.sql<{ stale: []; tasks: ClaimedTask[] }[]>`
+      select * from pgflow.settle_and_claim(
+        ${json(results.map(wireResult))}::text::jsonb, array[${flow}], ${quantity}, ${worker}, ${lease}
+      )`
+    return answer!
+  }
+
+  /** Settles a task as a person does; whether it was open. */
+  async settleByHand({ run_id, step_slug, task_index }: TaskKey, ending: Ending): Promise<boolean> {
+    const rows =
+      'output' in ending
+        ? await this.sql`
+            select from pgflow.complete_task(${run_id}, ${step_slug}, ${task_index}, ${json(ending.output)}::text::jsonb)`
+        : await this.sql`
+            select from pgflow.fail_task(${run_id}, ${step_slug}, ${task_index}, ${ending.error})`
+    return rows.length === 1
+  }
+
+  /** Lets delays and leases of messages run out. */
+  async elapse(flow: string, messages: number[]): Promise<void> {
+    await this.sql.unsafe(`update pgmq.q_${flow} set vt = clock_timestamp() where msg_id = any ($1)`, [
+      messages,
+    ])
+  }
+
+  async cancel(runId: string): Promise<void> {
+    await this.sql`select pgflow.cancel_run(${runId}, 'enough')`
+  }
+
+  async retry(runId: string): Promise<void> {
+    await this.sql`select pgflow.retry_run(${runId})`
+  }
+
+  async observe(runIds: string[]): Promise<Observation[]> {
+    const rows = await this.sql<{ seen: Observation }[]>`
+      select jsonb_build_object(
+        'run', to_jsonb(r),
+        'steps', (
+          select jsonb_agg(to_jsonb(ss) order by ss.step_slug) from pgflow.step_states ss where ss.run_id = r.run_id
+        ),
+        'tasks', (
+          select coalesce(jsonb_agg(to_jsonb(t) order by t.step_slug, t.task_index), '[]')
+          from pgflow.step_tasks t where t.run_id = r.run_id
+        ),
+        'events', (
+          select jsonb_agg(e.event order by e.seq) from pgflow.run_event_records e where e.run_id = r.run_id
+        ),
+        'snapshot', pgflow.snapshot(r.run_id)
+      ) as seen
+      from unnest(${runIds}::uuid[]) with ordinality as wanted (run_id, n)
+      join pgflow.runs r using (run_id)
+      order by wanted.n`
+    return rows.map(({ seen }) => seen)
+  }
+
+  /** What is in a flow's queue. */
+  async messages(flow: string): Promise<(TaskKey & { msg_id: number })[]> {
+    return await this.sql.unsafe(
+      `select msg_id::int, message ->> 'run_id' as run_id, message ->> 'step_slug' as step_slug,
+              (message ->> 'task_index')::int as task_index
+       from pgmq.q_${flow} order by msg_id`,
+    )
+  }
+}
+
+function wireResult({ ending, ...key }: Result): Json {
+  if ('output' in ending) return { ...key, output: ending.output }
+  const { error, retryDelay, permanent } = ending
+  return {
+    ...key,
+    error,
+    ...(retryDelay !== undefined && { retry_delay: retryDelay }),
+    ...(permanent !== undefined && { permanent }),
+  }
+}
+
+const json = (value: unknown): string => JSON.stringify(value)
