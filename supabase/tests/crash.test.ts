@@ -1,0 +1,134 @@
+import { setTimeout } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
+import postgres, { type Sql } from 'postgres'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { violations } from './testing/invariants.ts'
+import { createLoad, expectedEnd, persist, work } from './testing/load.ts'
+
+/** What is killed when; for another history: `CRASH_SEED=7 npx vitest run supabase/tests/crash.test.ts`. */
+const SEED = Number(process.env.CRASH_SEED ?? 1)
+const RUNS = 300
+const WORKERS = 6
+
+let stack: LocalSupabase
+let sql: Sql
+
+beforeAll(async () => {
+  stack = await startLocalSupabase({
+    migrations: [fileURLToPath(new URL('../migrations', import.meta.url))],
+    fsync: true,
+  })
+  sql = postgres(stack.dbUrl, { max: 2, onnotice: () => undefined })
+  await createLoad(sql, 'load')
+})
+
+afterAll(async () => {
+  await sql?.end()
+  await stack?.stop()
+})
+
+test(`runs outlive crashes of Postgres and lost connections (seed ${SEED})`, {
+  timeout: 180_000,
+}, async () => {
+  const applied: string[] = []
+  const ended = new AbortController()
+  const workers = Array.from({ length: WORKERS }, (_, n) =>
+    work({
+      name: `worker ${n}`,
+      dbUrl: stack.dbUrl,
+      flowSlug: 'load',
+      lease: 2,
+      onApplied: (key) => applied.push(key),
+      signal: ended.signal,
+    }),
+  )
+  try {
+    const all = [startRuns(), breakThings(() => applied.length)]
+    await Promise.race([Promise.all(all), ...workers])
+    await Promise.race([untilAllEnded(), ...workers])
+  } finally {
+    ended.abort()
+  }
+  await Promise.all(workers)
+
+  expect(applied).toHaveLength(new Set(applied).size)
+  expect(await endings()).toEqual(Array.from({ length: RUNS }, (_, n) => ({ n, ...expectedEnd(n) })))
+  expect(await tasksSettledTwice(applied)).toEqual([])
+  expect(await violations(sql, ['load'])).toEqual([])
+  expect(await eventsNotBroadcastOnce()).toEqual([])
+})
+
+/** Starts the runs while everything breaks, each of them once. */
+async function startRuns(): Promise<void> {
+  const size = 20
+  for (let first = 0; first < RUNS; first += size) {
+    const numbers = Array.from({ length: size }, (_, index) => first + index)
+    const inputs = sql.json(numbers.map((n) => ({ n })))
+    await persist(() => sql`select pgflow.start_flows('load', ${inputs}, ${numbers.map(String)})`)
+  }
+}
+
+/** Kills Postgres three times and a worker's connection many times, as the work goes on. */
+async function breakThings(settled: () => number): Promise<void> {
+  const random = numbersFrom(SEED)
+  for (const signal of ['SIGKILL', 'SIGQUIT', 'SIGKILL'] as const) {
+    for (let cuts = 0; cuts < 4; cuts++) {
+      await untilSettled(settled, settled() + random(60))
+      const victim = `worker ${random(WORKERS)}`
+      await persist(
+        () => sql`select pg_terminate_backend(pid) from pg_stat_activity where application_name = ${victim}`,
+      )
+    }
+    await untilSettled(settled, settled() + random(60))
+    await stack.postgres.kill(signal)
+    await stack.postgres.start()
+  }
+}
+
+async function untilSettled(settled: () => number, count: number): Promise<void> {
+  while (settled() < count) await setTimeout(1)
+}
+
+async function untilAllEnded(): Promise<void> {
+  const open = () => sql`select from pgflow.runs where status = 'started' limit 1`
+  while ((await persist(open)).length > 0) await setTimeout(50)
+}
+
+/** A small generator of numbers below a limit, the same for the same seed. */
+function numbersFrom(seed: number): (limit: number) => number {
+  let state = seed
+  return (limit) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return Math.floor((state / 2 ** 32) * limit)
+  }
+}
+
+async function endings() {
+  return [
+    ...(await sql`
+      select (input ->> 'n')::int as n, status, output from pgflow.runs where flow_slug = 'load' order by n`),
+  ]
+}
+
+/** Tasks of which more than one completion was applied, as the answers say. */
+async function tasksSettledTwice(applied: string[]): Promise<string[]> {
+  const completed = applied
+    .map((key) => key.split(' '))
+    .filter(([, step, , attempt]) => step !== 'again' || attempt !== '1')
+    .map(([run, step, index]) => `${run} ${step} ${index}`)
+  return completed.filter((task, n) => completed.indexOf(task) !== n)
+}
+
+async function eventsNotBroadcastOnce() {
+  return sql`
+    select run_id, e.seq, count(told.seq)
+    from pgflow.run_events e
+    left join (
+      select (m.payload ->> 'run_id')::uuid as run_id, (e.event ->> 'seq')::bigint as seq
+      from realtime.messages m cross join jsonb_array_elements(m.payload -> 'events') as e (event)
+    ) told using (run_id, seq)
+    group by run_id, e.seq
+    having count(told.seq) <> 1
+    limit 20`
+}

@@ -1,0 +1,111 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout } from 'node:timers/promises'
+import postgres, { type Sql } from 'postgres'
+
+/**
+ * A flow with a chain, a map, a retry and, for every seventh run, a failure; what its handlers answer depends on
+ * nothing but their input and attempt.
+ */
+export async function createLoad(sql: Sql, flowSlug: string): Promise<void> {
+  await sql`
+    select pgflow.create_flow(${flowSlug}, max_attempts => 1000, base_delay => 0, broadcast => 'always')`
+  await sql`select pgflow.add_step(${flowSlug}, 'numbers')`
+  await sql`select pgflow.add_step(${flowSlug}, 'squares', array['numbers'], step_type => 'map')`
+  await sql`select pgflow.add_step(${flowSlug}, 'again')`
+  await sql`select pgflow.add_step(${flowSlug}, 'sum', array['squares', 'again'])`
+}
+
+/** How the run with the input `{ n }` ends. */
+export function expectedEnd(n: number): { status: string; output: unknown } {
+  if (n % 7 === 0) return { status: 'failed', output: null }
+  return { status: 'completed', output: { sum: sum(numbersOf(n).map((number) => number ** 2)) } }
+}
+
+const numbersOf = (n: number) => Array.from({ length: 1 + (n % 5) }, (_, index) => n + index)
+const sum = (numbers: number[]) => numbers.reduce((total, number) => total + number, 0)
+
+interface Task {
+  run_id: string
+  step_slug: string
+  task_index: number
+  attempt: number
+  // biome-ignore lint/suspicious/noExplicitAny: each step knows what its input is
+  input: any
+}
+
+type Result = Omit<Task, 'input'> & {
+  output?: unknown
+  error?: string
+  retry_delay?: number
+  permanent?: true
+}
+
+function handle({ input, ...task }: Task): Result {
+  switch (task.step_slug) {
+    case 'numbers':
+      return { ...task, output: numbersOf(input.run.n) }
+    case 'squares':
+      return { ...task, output: input ** 2 }
+    case 'again':
+      if (task.attempt === 1) return { ...task, error: 'again', retry_delay: 0 }
+      return input.run.n % 7 === 0 ? { ...task, error: 'never', permanent: true } : { ...task, output: null }
+    default:
+      return { ...task, output: sum(input.squares) }
+  }
+}
+
+/** What postgres.js and the server say when a connection is lost, or cannot be made yet. */
+const LOST = new Set([
+  ...['CONNECTION_CLOSED', 'CONNECTION_ENDED', 'CONNECTION_DESTROYED', 'CONNECT_TIMEOUT'],
+  ...['ECONNREFUSED', 'ECONNRESET', 'EPIPE', '57P01', '57P02', '57P03'],
+])
+
+/** Asks until there is an answer, waiting longer each time; only a lost connection is asked again. */
+export async function persist<T>(ask: () => Promise<T>): Promise<T> {
+  for (let delay = 10; ; delay = Math.min(2 * delay, 500)) {
+    try {
+      return await ask()
+    } catch (error) {
+      if (!LOST.has((error as { code: string }).code)) throw error
+      await setTimeout(delay)
+    }
+  }
+}
+
+export interface Worker {
+  name: string
+  dbUrl: string
+  flowSlug: string
+  /** Seconds. */
+  lease: number
+  /** Hears of each result that an answer says was applied. */
+  onApplied?: (key: string) => void
+  /** Aborted when all runs have ended. */
+  signal: AbortSignal
+}
+
+/** Settles and claims until all is done. A settlement without an answer is sent again, as a settlement. */
+export async function work({ name, dbUrl, flowSlug, lease, onApplied, signal }: Worker): Promise<void> {
+  const sql = postgres(dbUrl, { max: 1, onnotice: () => undefined, connection: { application_name: name } })
+  const workerId = randomUUID()
+  let results: Result[] = []
+  try {
+    while (!signal.aborted) {
+      const [answer] = await persist(
+        () => sql<[{ stale: Result[]; tasks: Task[] }]>`
+          select * from pgflow.settle_and_claim(
+            ${sql.json(results as never)}, array[${flowSlug}], 10, ${workerId}, ${lease}::int
+          )`,
+      )
+      const stale = new Set(answer.stale.map(keyOf))
+      for (const key of results.map(keyOf)) if (!stale.has(key)) onApplied?.(key)
+      results = answer.tasks.map(handle)
+      if (results.length === 0) await setTimeout(20)
+    }
+  } finally {
+    await sql.end()
+  }
+}
+
+const keyOf = (task: Omit<Task, 'input'>) =>
+  `${task.run_id} ${task.step_slug} ${task.task_index} ${task.attempt}`
