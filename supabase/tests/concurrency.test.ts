@@ -1,9 +1,11 @@
+import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { contend, createRaces, type Outcome } from './testing/contend.ts'
 import { violations } from './testing/invariants.ts'
+import { createLoad, expectedEnd, work } from './testing/load.ts'
 import { type Race, races } from './testing/races.ts'
 
 /** Rounds in all; for a longer run: `CONCURRENCY_ROUNDS=100000 npx vitest run supabase/tests/concurrency.test.ts`. */
@@ -37,6 +39,110 @@ test.each(races)('$name', { timeout: TIMEOUT }, async (race) => {
   expect(race.ways).toEqual(expect.arrayContaining([...ends.keys()]))
   expect(await violations(sql, [race.slug])).toEqual([])
 })
+
+test('four workers settle and claim in mixed batches of shared runs', { timeout: TIMEOUT }, async () => {
+  const inputs = Array.from({ length: Math.ceil(ROUNDS / 50) }, (_, n) => ({ n }))
+  await createLoad(sql, 'mixed')
+  await sql`select pgflow.start_flows('mixed', ${sql.json(inputs)})`
+  const ended = new AbortController()
+  const applied: string[] = []
+  const workers = Array.from({ length: 4 }, (_, n) =>
+    work({
+      name: `worker ${n}`,
+      dbUrl: stack.dbUrl,
+      flowSlug: 'mixed',
+      lease: 100_000,
+      onApplied: (key) => applied.push(key),
+      signal: ended.signal,
+    }),
+  )
+  await Promise.race([untilAllEnded('mixed'), ...workers]).finally(() => ended.abort())
+  await Promise.all(workers)
+
+  const ends = await sql`
+    select (input ->> 'n')::int as n, status, output from pgflow.runs where flow_slug = 'mixed' order by n`
+  expect([...ends]).toEqual(inputs.map(({ n }) => ({ n, ...expectedEnd(n) })))
+  expect(new Set(applied).size).toBe(applied.length)
+  expect(await violations(sql, ['mixed'])).toEqual([])
+})
+
+describe('while somebody else holds', () => {
+  beforeAll(async () => {
+    await sql`select pgflow.create_flow('held')`
+    await sql`select pgflow.add_step('held', 'a')`
+  })
+
+  const claimHeld = async () => {
+    const [, claimed] = await sql.begin((tx) => [
+      tx`set local lock_timeout = '1s'`,
+      tx`select run_id, attempt from pgflow.claim_tasks(array['held'], 10, null)`,
+    ])
+    return [...claimed]
+  }
+  const startHeld = async () => {
+    const [run] = await sql<[{ run_id: string }]>`select run_id from pgflow.start_flow('held', '{}')`
+    return run.run_id
+  }
+  const expireHeld = (runId: string) => sql`select race.expire('held', ${runId})`
+
+  test('a task, a claim leaves it alone', async () => {
+    const runId = await startHeld()
+    await sql.begin(async (other) => {
+      await other`select from pgflow.step_tasks where run_id = ${runId} for no key update`
+      expect(await claimHeld()).toEqual([])
+    })
+    await expireHeld(runId)
+    expect(await claimHeld()).toEqual([expect.objectContaining({ run_id: runId, attempt: 1 })])
+  })
+
+  test('a run, a claim does not wait for it', async () => {
+    const runId = await startHeld()
+    await sql.begin(async (other) => {
+      await other`select from pgflow.runs where run_id = ${runId} for no key update`
+      expect(await claimHeld()).toEqual([expect.objectContaining({ run_id: runId, attempt: 1 })])
+    })
+  })
+
+  test('the run of a task without attempts left, a claim leaves both as they are', async () => {
+    const runId = await startHeld()
+    await sql`update pgflow.step_tasks set attempts_count = 3, status = 'started', started_at = now() where run_id = ${runId}`
+    await sql`update pgmq.q_held set read_ct = 3 where message ->> 'run_id' = ${runId}`
+    await sql.begin(async (other) => {
+      await other`select from pgflow.runs where run_id = ${runId} for no key update`
+      expect(await claimHeld()).toEqual([])
+    })
+    expect(await statusOf(runId)).toBe('started')
+    await expireHeld(runId)
+    expect(await claimHeld()).toEqual([])
+    expect(await statusOf(runId)).toBe('failed')
+  })
+
+  test('a message, a settlement and a cancel do not wait for it, and a claim archives it later', async () => {
+    const runIds = [await startHeld(), await startHeld()]
+    await sql.begin(async (other) => {
+      await other`select from pgmq.q_held where message ->> 'run_id' = any (${runIds}) for update`
+      await sql.begin((tx) => [
+        tx`set local lock_timeout = '1s'`,
+        tx`select pgflow.complete_task(${runIds[0]!}, 'a', 0, '1')`,
+        tx`select pgflow.cancel_run(${runIds[1]!})`,
+      ])
+    })
+    expect(await Promise.all(runIds.map(statusOf))).toEqual(['completed', 'cancelled'])
+    expect(await messagesOf(runIds)).toHaveLength(2)
+    expect(await violations(sql, ['held'])).toEqual([])
+    expect(await messagesOf(runIds)).toHaveLength(0)
+  })
+
+  const statusOf = async (runId: string) =>
+    (await sql`select status from pgflow.runs where run_id = ${runId}`)[0]?.status
+  const messagesOf = (runIds: string[]) =>
+    sql`select from pgmq.q_held where message ->> 'run_id' = any (${runIds})`
+})
+
+async function untilAllEnded(flowSlug: string): Promise<void> {
+  const open = () => sql`select from pgflow.runs where flow_slug = ${flowSlug} and status = 'started' limit 1`
+  while ((await open()).length > 0) await setImmediate()
+}
 
 async function prepare({ slug, steps, input, prepare }: Race, rounds: number): Promise<void> {
   await sql`select pgflow.create_flow(${slug})`

@@ -81,8 +81,24 @@ async function breakThings(settled: () => number): Promise<void> {
       )
     }
     await untilSettled(settled, settled() + random(60))
-    await stack.postgres.kill(signal)
+    await kill(signal)
     await stack.postgres.start()
+  }
+}
+
+/** SIGQUIT has the server kill its processes; SIGKILL takes it no further than itself. */
+async function kill(signal: 'SIGKILL' | 'SIGQUIT'): Promise<void> {
+  const processes = await persist(() => sql<{ pid: number }[]>`select pid from pg_stat_activity`)
+  const exited = stack.postgres.kill(signal)
+  if (signal === 'SIGKILL') for (const { pid } of processes) killIfAlive(pid)
+  await exited
+}
+
+function killIfAlive(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
 }
 
