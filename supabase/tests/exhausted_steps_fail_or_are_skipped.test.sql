@@ -1,5 +1,5 @@
 begin;
-select plan(25);
+select plan(28);
 set local pgflow.now = '2020-01-01 00:00+00';
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
@@ -122,6 +122,23 @@ select pgflow.settle_tasks(jsonb_build_array(
   pg_temp.result(7, 'each', 0, '{"output": 0}'), pg_temp.result(7, 'each', 1, '{"error": "boom"}')
 ));
 select is(pg_temp.states(7), 'each skipped, next started, over completed', 'a failure outdoes what completes beside it');
+
+-- One item is exhausted in the batch in which another one would be retried
+select pgflow.create_flow('retrying', base_delay => 0), pgflow.add_step('retrying', 'each', step_type => 'map', when_exhausted => 'skip');
+select pgflow.start_flow('retrying', '[0, 1]', run_id => pg_temp.run(9));
+select pgflow.claim_tasks(array['retrying'], 100, gen_random_uuid());
+select pgflow.settle_tasks(jsonb_build_array(
+  pg_temp.result(9, 'each', 0, '{"error": "retry"}'), pg_temp.result(9, 'each', 1, '{"error": "never", "permanent": true}')
+));
+select results_eq(
+  $$ select t.status, t.error_message, ss.status, ss.error from pgflow.step_tasks t join pgflow.step_states ss using (run_id, step_slug)
+     where run_id = pg_temp.run(9) order by t.task_index $$,
+  $$ values ('skipped', 'retry', 'skipped', 'never'), ('failed', 'never', 'skipped', 'never') $$, 'an item that waits for its retry is skipped'
+);
+select is_empty('select * from pgmq.q_retrying', 'so is its message');
+select is_empty(
+  $$ select * from pgflow.run_events where run_id = pg_temp.run(9) and type = 'step:retrying' $$, 'and nothing says that it is retried'
+);
 
 -- Exhausted in a run that fails in the same batch
 select pgflow.create_flow('both', max_attempts => 1), pgflow.add_step('both', 'soft', when_exhausted => 'skip-cascade');

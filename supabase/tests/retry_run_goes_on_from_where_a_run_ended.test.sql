@@ -1,5 +1,5 @@
 begin;
-select plan(41);
+select plan(43);
 set local pgflow.now = '2020-01-01 00:00+00';
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
@@ -195,6 +195,15 @@ select is(
 );
 select pgflow.complete_task(pg_temp.run(6), 'bad', 0, '1'), pgflow.complete_task(pg_temp.run(6), 'goes', 0, '2');
 select is((select output from pgflow.runs where run_id = pg_temp.run(6)), '{"goes": 2}', 'and the run ends');
+
+select pgflow.create_flow('unmet');
+select pgflow.add_step('unmet', 'bad', run_if => '{"run": 1}', when_unmet => 'fail');
+select pgflow.add_step('unmet', 'gone', run_if => '{"run": 1}'), pgflow.add_step('unmet', 'after', array['gone']);
+select pgflow.add_step('unmet', 'soft', run_if => '{"run": 1}', when_unmet => 'skip'), pgflow.add_step('unmet', 'goes', array['soft']);
+select pgflow.start_flow('unmet', '2', run_id => pg_temp.run(8));
+select is(pg_temp.states(8), 'bad failed, gone skipped, after cancelled, soft skipped, goes cancelled', 'conditions that are not met while the run fails');
+select pgflow.retry_run(pg_temp.run(8));
+select is(pg_temp.states(8), 'bad failed, gone skipped, after skipped, soft skipped, goes cancelled', 'a retry skips what depends on them');
 
 -- What cannot be retried
 select pgflow.start_flow('f', '1', run_id => pg_temp.run(7));
