@@ -38,8 +38,10 @@ language plpgsql
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set join_collapse_limit = 1
 set jit = off
 as $$
 declare
@@ -50,14 +52,14 @@ begin
   if wait then
     locked := array(
       select r.run_id from pgflow.runs r
-      where r.run_id in (select result.run_id from unnest(results) result) and r.status = 'started'
+      where r.run_id = any (array(select result.run_id from unnest(results) result)) and r.status = 'started'
       order by r.run_id
       for no key update
     );
   else
     locked := array(
       select r.run_id from pgflow.runs r
-      where r.run_id in (select result.run_id from unnest(results) result) and r.status = 'started'
+      where r.run_id = any (array(select result.run_id from unnest(results) result)) and r.status = 'started'
       for no key update skip locked
     );
   end if;

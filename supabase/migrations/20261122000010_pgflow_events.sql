@@ -10,8 +10,10 @@ language plpgsql
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set join_collapse_limit = 1
 set jit = off
 as $$
 begin
@@ -89,8 +91,10 @@ language plpgsql
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set join_collapse_limit = 1
 set jit = off
 as $$
 declare
@@ -98,7 +102,7 @@ declare
 begin
   -- The engine holds these locks already; hand-written SQL gets them here.
   perform from pgflow.runs r
-  where r.run_id in (select t.run_id from unnest(transitions) t)
+  where r.run_id = any (array(select t.run_id from unnest(transitions) t))
   order by r.run_id
   for no key update;
   now := pgflow.now();

@@ -38,18 +38,20 @@ security definer -- row level security closes realtime.messages to whoever cause
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set join_collapse_limit = 1
 set jit = off
 as $$
 declare
   audience uuid[];
 begin
   select array_agg(r.run_id) into audience
-  from pgflow.runs r
+  from (select distinct n.run_id from new_rows n) changed
+  join pgflow.runs r using (run_id)
   join pgflow.flows f using (flow_slug)
-  where r.run_id in (select n.run_id from new_rows n)
-    and case f.broadcast
+  where case f.broadcast
       when 'always' then true
       when 'watched' then exists (
         select from pgflow.run_watches w where w.run_id = r.run_id and w.watched_until > pgflow.now()
