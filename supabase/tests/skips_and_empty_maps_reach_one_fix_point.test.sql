@@ -1,5 +1,5 @@
 begin;
-select plan(15);
+select plan(17);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 create function pg_temp.states(n int) returns text
@@ -79,6 +79,20 @@ select pgflow.start_flow('wave', '2', run_id => pg_temp.run(4));
 select is(pg_temp.states(4), 'hard skipped, soft skipped, join skipped, twice skipped', 'a cascade outdoes a skip');
 select is(
   (select count(*) from pgflow.run_events where run_id = pg_temp.run(4) and type = 'step:skipped'), 4::bigint, 'each step once'
+);
+
+-- A cascade reaches steps in the wave in which their other dep ends.
+select pgflow.create_flow('meet');
+select pgflow.add_step('meet', 'gone', run_if => '{"run": 1}'), pgflow.add_step('meet', 'soft', run_if => '{"run": 1}', when_unmet => 'skip');
+select pgflow.add_step('meet', 'm', array['soft'], step_type => 'map');
+select pgflow.add_step('meet', 'd' || n, array['gone', 'm']) from generate_series(1, 5) n;
+select results_eq(
+  $$ select status, output, remaining_steps from pgflow.start_flow('meet', '2', run_id => pg_temp.run(7)) $$,
+  $$ values ('completed', '{}'::jsonb, 0) $$, 'a step that is skipped is not freed by a dep that ends at the same time'
+);
+select results_eq(
+  $$ select distinct status, remaining_deps from pgflow.step_states where run_id = pg_temp.run(7) and step_slug like 'd%' $$,
+  $$ values ('skipped', 2) $$, 'its deps are no longer counted'
 );
 
 -- Long chains
