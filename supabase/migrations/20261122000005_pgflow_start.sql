@@ -23,6 +23,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_material = off
 set join_collapse_limit = 1
 set jit = off
 as $$
@@ -52,13 +53,19 @@ begin
   select array_agg(run_id) into started from run;
   perform pgflow.start_steps(start_runs.flow_slug, started, now, start_runs.delay);
 
+  if cardinality(started) = cardinality(requested) then
+    return query
+      select run.* from unnest(requested) with ordinality r join pgflow.runs run using (run_id) order by r.ordinality;
+    return;
+  end if;
   return query
     select run.*
     from unnest(requested) with ordinality r
     cross join lateral (
-      select * from pgflow.runs own where own.run_id = r.run_id and own.run_id = any (started)
+      select own.* from pgflow.runs own where own.run_id = r.run_id and own.run_id = any (started)
       union all
-      select (pgflow.existing_run(start_runs.flow_slug, r.input, r.run_id, started_by, r.idempotency_key)).*
+      select existing.*
+      from pgflow.existing_run(start_runs.flow_slug, r.input, r.run_id, started_by, r.idempotency_key) existing
       where r.run_id <> all (coalesce(started, '{}'))
     ) run
     order by r.ordinality;

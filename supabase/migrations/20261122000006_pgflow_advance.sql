@@ -114,16 +114,15 @@ begin
       join pgflow.deps d on d.flow_slug = c.flow_slug and d.dep_slug = c.step_slug
       where not c.run_fails
         and (c.change = 'completed' or c.change = 'skipped' and not c.cascade)
-        and not exists (select from change o where (o.run_id, o.step_slug) = (c.run_id, d.step_slug))
       group by c.run_id, c.flow_slug, d.step_slug
     ),
-    next as (
-      select c.run_id, c.step_slug, c.change, c.output, c.error, c.skip_reason, c.tasks, c.items, c.retries, c.retry_at,
-             0 as deps
+    candidate as (
+      select 1 as rank, c.run_id, c.step_slug, c.change, c.output, c.error, c.skip_reason, c.tasks, c.items, c.retries,
+             c.retry_at, 0 as deps
       from change c
       where not c.run_fails or c.change in ('completed', 'failed', 'skipped')
       union all
-      select f.run_id, f.step_slug,
+      select 2, f.run_id, f.step_slug,
              case when s.is_plain and ss.remaining_deps = f.deps then 'started' else 'freed' end,
              null, null, null, 1, 1, 0, null, f.deps
       from freed f
@@ -131,14 +130,14 @@ begin
       join pgflow.steps s on s.flow_slug = f.flow_slug and s.step_slug = f.step_slug
       where ss.status = 'created'
       union all
-      select ss.run_id, ss.step_slug, 'cancelled', null, null, null, 0, 0, 0, null, 0
+      select 3, ss.run_id, ss.step_slug, 'cancelled', null, null, null, 0, 0, 0, null, 0
       from (select distinct c.run_id from change c where c.run_fails) failing
       join pgflow.step_states ss using (run_id)
       where ss.status in ('created', 'started')
-        and not exists (
-          select from change c
-          where (c.run_id, c.step_slug) = (ss.run_id, ss.step_slug) and c.change in ('completed', 'failed', 'skipped')
-        )
+    ),
+    -- A step that changes by itself is not also freed or cancelled.
+    next as (
+      select distinct on (c.run_id, c.step_slug) c.* from candidate c order by c.run_id, c.step_slug, c.rank
     ),
     updated as (
       update pgflow.step_states ss
@@ -213,12 +212,15 @@ begin
     with
       step as (
         select s.*, ss.run_id,
-               case when s.run_if is not null or s.run_unless is not null then i.input end as input,
-               case when s.step_type = 'map' then i.items end as items
+               case when s.run_if is not null or s.run_unless is not null then (
+                 select i.input from pgflow.step_inputs i where i.run_id = ss.run_id and i.step_slug = ss.step_slug
+               ) end as input,
+               case when s.step_type = 'map' then (
+                 select i.items from pgflow.step_inputs i where i.run_id = ss.run_id and i.step_slug = ss.step_slug
+               ) end as items
         from unnest(decide.ready) k
         join pgflow.step_states ss using (run_id, step_slug)
         join pgflow.steps s using (flow_slug, step_slug)
-        join pgflow.step_inputs i using (run_id, step_slug)
         where ss.status = 'created'
       ),
       judged as (
@@ -311,37 +313,36 @@ begin
       union all
       select s.*, e.n::int - 1, e.item
       from step s
-      join pgflow.step_inputs i using (run_id, step_slug)
-      cross join lateral jsonb_array_elements(i.items) with ordinality as e (item, n)
+      cross join lateral jsonb_array_elements(
+        (select i.items from pgflow.step_inputs i where i.run_id = s.run_id and i.step_slug = s.step_slug)
+      ) with ordinality as e (item, n)
       where s.step_type = 'map'
-        and not exists (
-          select from pgflow.step_tasks t
-          where (t.run_id, t.step_slug, t.task_index) = (s.run_id, s.step_slug, e.n::int - 1) and t.status = 'completed'
-        )
-    ),
-    numbered as (
-      select t.*, row_number() over (order by t.run_id, t.step_index, t.task_index) as n from task t
+        and (
+          select t.status from pgflow.step_tasks t
+          where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = e.n::int - 1
+        ) is distinct from 'completed'
     ),
     batch as (
-      select t.queue_name, t.delay,
-             array_agg(t.n order by t.n) as numbers,
+      select t.queue_name, t.delay, t.flow_slug,
+             array_agg(t.run_id order by t.run_id, t.step_index, t.task_index) as run_ids,
+             array_agg(t.step_slug order by t.run_id, t.step_index, t.task_index) as step_slugs,
+             array_agg(t.task_index order by t.run_id, t.step_index, t.task_index) as task_indexes,
+             array_agg(t.input order by t.run_id, t.step_index, t.task_index) as inputs,
              array_agg(
                jsonb_build_object(
                  'flow_slug', t.flow_slug, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', t.task_index
-               ) order by t.n
+               ) order by t.run_id, t.step_index, t.task_index
              ) as messages
-      from numbered t
-      group by t.queue_name, t.delay
-    ),
-    sent as (
-      select m.n, m.msg_id
-      from batch b
-      cross join lateral rows from (unnest(b.numbers), pgmq.send_batch(b.queue_name, b.messages, b.delay)) as m (n, msg_id)
+      from task t
+      group by t.queue_name, t.delay, t.flow_slug
     )
   insert into pgflow.step_tasks as old (run_id, step_slug, task_index, flow_slug, message_id, input, queued_at)
-  select t.run_id, t.step_slug, t.task_index, t.flow_slug, sent.msg_id, t.input, create_tasks.now
-  from numbered t
-  join sent using (n)
+  select t.run_id, t.step_slug, t.task_index, b.flow_slug, t.msg_id, t.input, create_tasks.now
+  from batch b
+  cross join lateral rows from (
+    unnest(b.run_ids), unnest(b.step_slugs), unnest(b.task_indexes), unnest(b.inputs),
+    pgmq.send_batch(b.queue_name, b.messages, b.delay)
+  ) as t (run_id, step_slug, task_index, input, msg_id)
   on conflict (run_id, step_slug, task_index) do update
   set status = 'queued',
       message_id = excluded.message_id,

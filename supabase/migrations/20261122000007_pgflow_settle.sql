@@ -41,6 +41,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_material = off
 set join_collapse_limit = 1
 set jit = off
 as $$

@@ -11,6 +11,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_material = off
 set join_collapse_limit = 1
 set jit = off
 as $$
@@ -50,6 +51,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_material = off
 set join_collapse_limit = 1
 set jit = off
 as $$

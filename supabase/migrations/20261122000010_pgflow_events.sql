@@ -13,6 +13,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_material = off
 set join_collapse_limit = 1
 set jit = off
 as $$
@@ -63,6 +64,7 @@ returns trigger
 language plpgsql
 security definer -- whoever changes a run writes its log
 set search_path = ''
+set enable_hashjoin = on
 as $$
 begin
   perform pgflow.append_run_events(array_agg(n.run_id), 'run:retried')
@@ -94,6 +96,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_material = off
 set join_collapse_limit = 1
 set jit = off
 as $$
@@ -168,6 +171,7 @@ returns trigger
 language plpgsql
 security definer -- whoever changes a step state writes its run's log
 set search_path = ''
+set enable_hashjoin = on
 as $$
 begin
   perform pgflow.append_step_events(array_agg(row(n.run_id, n.step_slug, kind.type)::pgflow.step_transition))

@@ -10,7 +10,7 @@ select is_empty(
   $$ select name from ours
      where proconfig is null or proconfig[1] <> 'search_path=""' or not proconfig[2:] <@ array[
        'plan_cache_mode=force_generic_plan', 'enable_seqscan=off', 'enable_bitmapscan=off',
-       'enable_hashjoin=off', 'enable_mergejoin=off', 'join_collapse_limit=1', 'jit=off'
+       'enable_hashjoin=off', 'enable_hashjoin=on', 'enable_mergejoin=off', 'enable_material=off', 'join_collapse_limit=1', 'jit=off'
      ] $$,
   'every function has an empty search_path, and no other setting but those of its plans'
 );
