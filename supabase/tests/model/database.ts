@@ -53,6 +53,9 @@ export interface Observation {
   snapshot: RunSnapshot
 }
 
+/** The one violation that may pass: a message is archived later if somebody held it. */
+export const orphan = 'message without an open task'
+
 const worker = randomUUID()
 const lease = 3600
 
@@ -114,6 +117,20 @@ export class Database {
     const rows = await this.sql<{ task: ClaimedTask }[]>`
       select to_jsonb(t) as task from pgflow.claim_tasks(array[${flow}], ${quantity}, ${worker}, ${lease}) t`
     return rows.map(({ task }) => task)
+  }
+
+  /** Claims as workers written in SQL do. */
+  async poll(flow: string, quantity: number): Promise<ClaimedTask[]> {
+    const rows = await this.sql<{ task: ClaimedTask }[]>`
+      select to_jsonb(t) as task from pgflow.poll_for_tasks(${flow}, ${lease}, ${quantity}, max_poll_seconds => 0) t`
+    return rows.map(({ task }) => task)
+  }
+
+  /** Whether the task is still this attempt's. */
+  async extend(task: TaskKey & { attempt: number | null }): Promise<boolean> {
+    const [answer] = await this.sql<{ active: boolean }[]>`
+      select active from pgflow.extend_leases(${json([task])}::text::jsonb, ${lease})`
+    return answer!.active
   }
 
   async settle(results: Result[]): Promise<boolean[]> {
@@ -180,6 +197,74 @@ export class Database {
       join pgflow.runs r using (run_id)
       order by wanted.n`
     return rows.map(({ seen }) => seen)
+  }
+
+  /** Lets the delays of a flow's tasks run out that nobody holds. */
+  async elapseQueued(flow: string): Promise<void> {
+    await this.sql.unsafe(
+      `with waiting as (
+         select t.message_id from pgflow.step_tasks t
+         where t.flow_slug = $1 and t.status = 'queued'
+         for no key update skip locked
+       )
+       update pgmq.q_${flow} q set vt = clock_timestamp() from waiting where q.msg_id = waiting.message_id`,
+      [flow],
+    )
+  }
+
+  async elapseAll(flow: string): Promise<void> {
+    await this.sql.unsafe(`update pgmq.q_${flow} set vt = clock_timestamp()`)
+  }
+
+  async openRuns(flow: string): Promise<number> {
+    const rows = await this.sql`select from pgflow.runs where flow_slug = ${flow} and status = 'started'`
+    return rows.length
+  }
+
+  /** What may never be, whatever has happened: open things under closed ones, lost messages, counters that are wrong. */
+  async violations(flow: string): Promise<{ what: string }[]> {
+    return await this.sql.unsafe(
+      `select * from (
+         select 'open step in a closed run' as what, ss.run_id, ss.step_slug
+         from pgflow.step_states ss join pgflow.runs r using (run_id)
+         where r.flow_slug = $1 and r.status <> 'started' and ss.status in ('created', 'started')
+         union all
+         select 'open task in a step that is not started', ss.run_id, ss.step_slug
+         from pgflow.step_tasks t join pgflow.step_states ss using (run_id, step_slug)
+         where t.flow_slug = $1 and t.status in ('queued', 'started') and ss.status <> 'started'
+         union all
+         select '${orphan}', null, m.message ->> 'step_slug'
+         from pgmq.q_${flow} m
+         where not exists (
+           select from pgflow.step_tasks t
+           where t.flow_slug = $1 and t.message_id = m.msg_id and t.status in ('queued', 'started')
+         )
+         union all
+         select 'open task without a message', t.run_id, t.step_slug
+         from pgflow.step_tasks t
+         where t.flow_slug = $1 and t.status in ('queued', 'started')
+           and not exists (select from pgmq.q_${flow} m where m.msg_id = t.message_id)
+         union all
+         select 'wrong remaining_steps', r.run_id, null
+         from pgflow.runs r
+         where r.flow_slug = $1 and r.remaining_steps <> (
+           select count(*) from pgflow.step_states ss
+           where ss.run_id = r.run_id and ss.status not in ('completed', 'skipped')
+         )
+         union all
+         select 'wrong remaining_tasks', ss.run_id, ss.step_slug
+         from pgflow.step_states ss
+         where ss.flow_slug = $1 and ss.status = 'started' and ss.remaining_tasks <> (
+           select count(*) from pgflow.step_tasks t
+           where t.run_id = ss.run_id and t.step_slug = ss.step_slug and t.status in ('queued', 'started')
+         )
+         union all
+         select 'gap in the log', e.run_id, null
+         from pgflow.run_events e join pgflow.runs r using (run_id)
+         where r.flow_slug = $1 group by e.run_id having max(e.seq) <> count(*)
+       ) violation`,
+      [flow],
+    )
   }
 
   /** What is in a flow's queue. */

@@ -38,10 +38,12 @@ export class Driver {
   async #finish(): Promise<void> {
     const waves = this.#queue.flow.length + 1
     for (let wave = 0; wave < waves && this.#isBusy; wave++) {
-      await this.#perform({ do: 'elapse', of: null })
+      await this.#perform({ do: 'elapse', task: undefined })
       await this.#perform({ do: 'claim', quantity: 10_000 })
       const claimed = this.#queue.tasks.filter(({ status }) => status === 'started')
-      await this.#settle(claimed.map((task) => ({ task, attempt: task.attempts, ending: { output: wave } })))
+      await this.#settle(
+        claimed.map((task) => ({ task, attempt: task.attempts, ending: { output: [wave] } })),
+      )
       await this.#compare()
     }
     expect(this.#isBusy).toBe(false)
@@ -58,6 +60,14 @@ export class Driver {
           this.#claim(operation.quantity),
         )
         break
+      case 'poll':
+        expect(await this.#database.poll(this.#flow, operation.quantity)).toEqual(
+          this.#claim(operation.quantity),
+        )
+        break
+      case 'extend':
+        await this.#extend(operation.task, operation.attempt)
+        break
       case 'settle':
         await this.#settle(this.#settlements(operation.picks))
         break
@@ -68,15 +78,15 @@ export class Driver {
         for (const settlement of this.#settlements([operation.pick])) await this.#settleByHand(settlement)
         break
       case 'elapse':
-        await this.#elapse(operation.of)
+        await this.#elapse(operation.task)
         break
       case 'cancel': {
-        const run = this.#run(operation.run)
+        const run = this.#run(operation.run, ['started'])
         await this.#agree(run.cancel('enough'), this.#database.cancel(this.#ids.get(run)!))
         break
       }
       case 'retry': {
-        const run = this.#run(operation.run)
+        const run = this.#run(operation.run, ['failed', 'cancelled'])
         await this.#agree(run.retry(), this.#database.retry(this.#ids.get(run)!))
         break
       }
@@ -132,9 +142,19 @@ export class Driver {
     expect([wasOpen]).toEqual(this.#queue.settle([{ task, attempt: null, ending: asItStands }]))
   }
 
-  async #elapse(of: number | null): Promise<void> {
+  async #extend(nth: number, which: Pick['attempt']): Promise<void> {
+    const claimed = this.#queue.tasks.filter(({ status }) => status === 'started')
+    const task = claimed[nth % claimed.length]
+    if (!task) return
+    const attempt = attemptOf(task, which)
+    const isHeld = attempt === task.attempts
+    expect(await this.#database.extend({ ...this.#key(task), attempt })).toBe(isHeld)
+    if (isHeld) task.visible = false
+  }
+
+  async #elapse(nth: number | undefined): Promise<void> {
     const open = this.#queue.tasks.filter(isOpen)
-    const tasks = of === null ? open : open.slice(of % (open.length + 1)).slice(0, 1)
+    const tasks = nth === undefined ? open : open.slice(nth % (open.length + 1)).slice(0, 1)
     for (const task of tasks) task.visible = true
     await this.#database.elapse(
       this.#flow,
@@ -168,18 +188,15 @@ export class Driver {
       const tasks = among === 'claimed' && claimed.length > 0 ? claimed : all
       const task = tasks[of % tasks.length]
       if (!task) return []
-      const attempts = {
-        current: task.attempts,
-        older: task.attempts - 1,
-        newer: task.attempts + 1,
-        none: null,
-      }
-      return [{ task, attempt: attempts[attempt], ending: ending as Settlement['ending'] }]
+      return [{ task, attempt: attemptOf(task, attempt), ending: ending as Settlement['ending'] }]
     })
   }
 
-  #run(n: number): Run {
-    return this.#queue.runs[n % this.#queue.runs.length]!
+  /** The nth of the runs, mostly of those with such a status. */
+  #run(n: number, statuses: Run['status'][] = []): Run {
+    const fitting = this.#queue.runs.filter(({ status }) => statuses.includes(status))
+    const runs = n === 0 || fitting.length === 0 ? this.#queue.runs : fitting
+    return runs[n % runs.length]!
   }
 
   #key({ run, step, index }: Task) {
@@ -195,10 +212,10 @@ export class Driver {
     const observations = await this.#adopt()
     for (const [n, run] of this.#queue.runs.entries()) {
       const seen = observations[n]!
-      expect(rowsOf(seen)).toEqual(look(run))
+      agree(rowsOf(seen), look(run))
       expect(seen.events.map(({ seq }) => seq)).toEqual(run.events.map((_, n) => n + 1))
       const before = this.#seen.get(seen.run.run_id)
-      if (before) expect(replay(before, seen)).toEqual(seen.snapshot)
+      if (before) agree(replay(before, seen), seen.snapshot)
       this.#seen.set(seen.run.run_id, seen)
     }
     expect(await this.#database.messages(this.#flow)).toEqual(
@@ -224,8 +241,17 @@ export class Driver {
   }
 }
 
+function attemptOf({ attempts }: Task, which: Pick['attempt']): number | null {
+  return { current: attempts, older: attempts - 1, newer: attempts + 1, none: null }[which]
+}
+
+/** What `toEqual` says, and quickly where there is nothing to say. */
+function agree<T>(seen: T, expected: T): void {
+  if (!isDeepStrictEqual(seen, expected)) expect(seen).toEqual(expected)
+}
+
 /** The earlier snapshot with what happened since. */
-function replay(before: Observation, { events }: Observation) {
+export function replay(before: Observation, { events }: Observation) {
   const since = events.filter(({ seq }) => seq > before.snapshot.seq)
   return since.reduce(applyEvent, before.snapshot)
 }

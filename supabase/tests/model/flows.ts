@@ -3,145 +3,179 @@ import fc from 'fast-check'
 import type { Json } from './json.ts'
 import type { FlowDefinition, Reaction, StepDefinition } from './model.ts'
 
+type Drawn<A> = A extends fc.Arbitrary<infer T> ? T : never
+
+/** One of several, each as often as its weight says; shrinks towards the first. */
+function weighted<T>(...choices: [weight: number, arbitrary: fc.Arbitrary<T>][]): fc.Arbitrary<T> {
+  return fc.oneof(...choices.map(([weight, arbitrary]) => ({ weight, arbitrary })))
+}
+
+/** Something once in so many times, else nothing. */
+function sometimes<T>(times: number, arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> {
+  return weighted<T | undefined>([times - 1, fc.constant(undefined)], [1, arbitrary])
+}
+
 const scalar = fc.constantFrom<Json>(null, false, true, 0, 1, -2.5, '', 'x', '123', 'null', '"quoted" \\ü')
+const sequence = (length: number): Json[] => Array.from({ length }, (_, n) => n)
 
-const array = fc.oneof(
-  { weight: 5, arbitrary: fc.array(scalar, { maxLength: 4 }) },
-  { weight: 2, arbitrary: fc.constantFrom<Json[]>([], [[]], [[1], { a: 1 }]) },
-  {
-    weight: 1,
-    arbitrary: fc.integer({ min: 20, max: 45 }).map((n) => Array.from({ length: n }, (_, i) => i)),
-  },
+const array = weighted<Json>(
+  [6, fc.array(scalar, { maxLength: 4 })],
+  [2, fc.constantFrom<Json[]>([], [[]], [[1], { a: 1 }])],
+  [1, fc.integer({ min: 20, max: 45 }).map(sequence)],
 )
-
-/** What runs are given and handlers return: mostly what maps and conditions can do something with. */
-const value = fc.oneof(
-  { weight: 3, arbitrary: array },
-  { weight: 3, arbitrary: scalar },
-  { weight: 2, arbitrary: array.map((items): Json => ({ items, a: { b: items } })) },
-  { weight: 1, arbitrary: scalar.map((a): Json => ({ items: [], a })) },
-  {
-    weight: 1,
-    arbitrary: fc.constantFrom<Json>({}, { items: null }, { a: { b: null } }, { items: { a: 1 } }),
-  },
-)
-
-const fragment = fc.constantFrom<Json>(
-  null,
-  false,
-  0,
-  '',
+const object = fc.record({ items: array, b: array }).map(({ items, b }): Json => ({ items, a: { b } }))
+const oddity = fc.constantFrom<Json>(
   {},
-  [],
-  [1],
-  { items: [] },
-  { items: [null] },
-  { a: {} },
+  { items: null },
+  { items: [], a: 1 },
+  { items: { a: 1 }, a: { b: {} } },
 )
 
+/** What runs are given: mostly what maps can do something with. */
+const input = weighted<Json>([12, object], [1, array], [1, scalar], [1, oddity])
+
+/** What handlers return. */
+const output = weighted<Json>([8, array], [2, scalar], [1, object], [1, oddity])
+
+const fragment = weighted<Json>(
+  [2, fc.constantFrom<Json>({}, [], { items: [] }, { a: {} })],
+  [1, fc.constantFrom<Json>(null, false, 0, '', [1], [null], { items: [null] })],
+)
 const condition = sometimes(4, fc.record({ of: fc.nat(5), fragment }))
 const reaction = fc.constantFrom<Reaction>('skip-cascade', 'skip', 'fail')
 
 const rawStep = fc.record({
   deps: fc.array(fc.nat(6), { maxLength: 3 }),
-  map: sometimes(
-    2,
-    fc.record({ source: fc.nat(3), path: fc.constantFrom<string[]>([], [], ['items'], ['a', 'b']) }),
-  ),
+  map: sometimes(2, fc.record({ source: fc.nat(3), path: sometimes(20, fc.constantFrom([], ['items'])) })),
   runIf: condition,
   runUnless: condition,
-  whenUnmet: fc.oneof({ weight: 3, arbitrary: fc.constantFrom<Reaction>('skip-cascade', 'skip') }, reaction),
+  whenUnmet: weighted<Reaction>([5, fc.constantFrom('skip-cascade', 'skip')], [1, reaction]),
   whenExhausted: reaction,
   maxAttempts: fc.integer({ min: 1, max: 3 }),
-  startDelay: fc.constantFrom(0, 0, 0, 0, 0, 0, 0, 3600),
+  startDelay: weighted([9, fc.constant(0)], [1, fc.constant(3600)]),
 })
 
 /** A DAG of one to eight steps; a step waits for some that come before it. */
-export const flow: fc.Arbitrary<FlowDefinition> = fc
+const flow: fc.Arbitrary<FlowDefinition> = fc
   .array(rawStep, { minLength: 1, maxLength: 8, size: 'max' })
   .map((steps) => steps.map(stepDefinition))
 
-function stepDefinition(
-  raw: typeof rawStep extends fc.Arbitrary<infer T> ? T : never,
-  n: number,
-): StepDefinition {
+function stepDefinition(raw: Drawn<typeof rawStep>, n: number): StepDefinition {
+  const { map, runIf, runUnless, ...options } = raw
   const deps = n === 0 ? [] : [...new Set(raw.deps.map((dep) => `s${dep % n}`))]
-  const names = ['run', ...deps]
+  const names = [...deps, 'run']
   const nameOf = (k: number) => names[k % names.length]!
   const fragmentOf = ({ of, fragment }: { of: number; fragment: Json }): Json =>
     of === 5 ? {} : { [nameOf(of)]: fragment }
   return {
+    ...options,
     slug: `s${n}`,
     deps,
-    ...(raw.map && { map: { source: nameOf(raw.map.source + deps.length), path: raw.map.path } }),
-    ...(raw.runIf && { runIf: fragmentOf(raw.runIf) }),
-    ...(raw.runUnless && { runUnless: fragmentOf(raw.runUnless) }),
-    whenUnmet: raw.whenUnmet,
-    whenExhausted: raw.whenExhausted,
-    maxAttempts: raw.maxAttempts,
-    startDelay: raw.startDelay,
+    ...(map && { map: sourceOf(nameOf(map.source), map.path) }),
+    ...(runIf && { runIf: fragmentOf(runIf) }),
+    ...(runUnless && { runUnless: fragmentOf(runUnless) }),
   }
 }
 
-/** How a task ends; `of` says which: the nth of those that are claimed, or of all that ever were. */
+/** Where a source mostly has an array, or somewhere else. */
+function sourceOf(source: string, path: readonly string[] | undefined) {
+  return { source, path: path ?? (source === 'run' ? ['a', 'b'] : []) }
+}
+
+const failure = fc.record(
+  {
+    error: fc.constantFrom('broken', 'lost', 'odd'),
+    retryDelay: fc.constantFrom(0, 3600),
+    permanent: weighted([3, fc.constant(false)], [1, fc.constant(true)]),
+  },
+  { requiredKeys: ['error'] },
+)
+const ending = weighted<{ output: Json } | Drawn<typeof failure>>([4, fc.record({ output })], [1, failure])
+
+/** How a task ends: the nth of those that are claimed, or of all that ever were. */
 const pick = fc.record({
   of: fc.nat(50),
-  among: fc.constantFrom<'claimed' | 'all'>('claimed', 'claimed', 'claimed', 'all'),
-  attempt: fc.constantFrom<'current' | 'older' | 'newer' | 'none'>(
-    ...Array.from({ length: 8 }, () => 'current' as const),
-    'older',
-    'newer',
-    'none',
+  among: weighted<'claimed' | 'all'>([5, fc.constant('claimed')], [1, fc.constant('all')]),
+  attempt: weighted<'current' | 'older' | 'newer' | 'none'>(
+    [12, fc.constant('current')],
+    [1, fc.constant('older')],
+    [1, fc.constant('newer')],
+    [1, fc.constant('none')],
   ),
-  ending: fc.oneof(
-    { weight: 8, arbitrary: fc.record({ output: value }) },
-    {
-      weight: 3,
-      arbitrary: fc.record(
-        {
-          error: fc.constantFrom('broken', 'lost', 'odd'),
-          retryDelay: fc.constantFrom(0, 3600),
-          permanent: fc.boolean(),
-        },
-        { requiredKeys: ['error'] },
-      ),
-    },
-  ),
+  ending,
 })
-export type Pick = typeof pick extends fc.Arbitrary<infer T> ? T : never
+export type Pick = Drawn<typeof pick>
 
-const picks = fc.array(pick, { minLength: 1, maxLength: 8 })
+const picks = fc.array(pick, { minLength: 1, maxLength: 10 })
 const quantity = fc.constantFrom<number>(1, 2, 5, 100)
+const delay = weighted([4, fc.constant(0)], [1, fc.constant(3600)])
 const run = fc.nat(9)
-const delay = fc.constantFrom(0, 0, 0, 3600)
+const task = fc.nat(50)
 
+const operations = {
+  claim: fc.record({ quantity }),
+  poll: fc.record({ quantity }),
+  settle: fc.record({ picks }),
+  settleAndClaim: fc.record({ picks, quantity }),
+  settleByHand: fc.record({ pick }),
+  extend: fc.record({ task, attempt: pick.map(({ attempt }) => attempt) }),
+  /** Ends the wait of one message, or of all. */
+  elapse: fc.record({ task: sometimes(2, task) }),
+  cancel: fc.record({ run }),
+  retry: fc.record({ run }),
+  start: fc.record({ input, delay }),
+  startMany: fc.record({ inputs: fc.array(input, { maxLength: 3 }), delay }),
+  startAgain: fc.record({ run, input: sometimes(2, input) }),
+}
+
+type Operations = { [Kind in keyof typeof operations]: { do: Kind } & Drawn<(typeof operations)[Kind]> }
 /** Something that happens to the runs of a flow. */
-const operation = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ do: fc.constant('claim'), quantity }) },
-  { weight: 6, arbitrary: fc.record({ do: fc.constant('settle'), picks }) },
-  { weight: 6, arbitrary: fc.record({ do: fc.constant('settleAndClaim'), picks, quantity }) },
-  { weight: 3, arbitrary: fc.record({ do: fc.constant('settleByHand'), pick }) },
-  { weight: 3, arbitrary: fc.record({ do: fc.constant('elapse'), of: fc.option(fc.nat(50)) }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('cancel'), run }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('retry'), run }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('start'), input: value, delay }) },
-  {
-    weight: 1,
-    arbitrary: fc.record({ do: fc.constant('startMany'), inputs: fc.array(value, { maxLength: 3 }), delay }),
-  },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('startAgain'), run, input: sometimes(2, value) }) },
-)
-export type Operation = typeof operation extends fc.Arbitrary<infer T> ? T : never
+export type Operation = Operations[keyof Operations]
 
-/** A flow, the inputs of the first runs of it, and what happens to them. */
+const weights: Record<keyof typeof operations, number> = {
+  claim: 4,
+  poll: 1,
+  settle: 5,
+  settleAndClaim: 8,
+  settleByHand: 2,
+  extend: 1,
+  elapse: 3,
+  cancel: 1,
+  retry: 3,
+  start: 1,
+  startMany: 1,
+  startAgain: 1,
+}
+
+const operation = weighted<Operation>(
+  ...Object.entries(operations).map(([kind, arbitrary]): [number, fc.Arbitrary<Operation>] => [
+    weights[kind as keyof typeof operations],
+    (arbitrary as fc.Arbitrary<object>).map((it) => ({ do: kind, ...it }) as Operation),
+  ]),
+)
+
+/** A flow, the inputs of its first runs, and what happens to them. */
 export const history = fc.record({
   flow,
-  inputs: fc.array(value, { minLength: 1, maxLength: 2 }),
+  inputs: fc.array(input, { minLength: 1, maxLength: 2 }),
   operations: fc.array(operation, { maxLength: 16, size: 'max' }),
 })
-export type History = typeof history extends fc.Arbitrary<infer T> ? T : never
+export type History = Drawn<typeof history>
 
-/** Something once in so many times, else nothing. */
-function sometimes<T>(times: number, arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> {
-  return fc.oneof({ weight: times - 1, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary })
-}
+/** A flow whose tasks all end as planned, while several workers and somebody who meddles are at it at once. */
+export const commotion = fc.record({
+  flow,
+  inputs: fc.array(input, { minLength: 1, maxLength: 4 }),
+  endings: fc.array(ending, { minLength: 1, maxLength: 12 }),
+  workers: fc.array(quantity, { minLength: 2, maxLength: 3 }),
+  meddling: weighted<{ do: 'cancel' | 'retry'; run: number }[]>(
+    [1, fc.constant([])],
+    [
+      1,
+      fc.array(fc.record({ do: fc.constantFrom<'cancel' | 'retry'>('cancel', 'retry'), run }), {
+        maxLength: 6,
+      }),
+    ],
+  ),
+})
+export type Commotion = Drawn<typeof commotion>

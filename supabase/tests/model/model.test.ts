@@ -2,16 +2,20 @@ import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, test } from 'vitest'
+import { stir } from './commotion.ts'
 import { Database } from './database.ts'
 import { Driver } from './driver.ts'
-import { history } from './flows.ts'
+import { commotion, history } from './flows.ts'
 
 /**
- * MODEL_RUNS=20000 for a longer run; MODEL_SEED=… and MODEL_PATH=… (as a failure prints them) to replay one.
+ * MODEL_RUNS=20000 drives more histories. A failure prints its seed and path, and what it shrank to; to see it again:
+ * MODEL_SEED=… MODEL_PATH=… npx vitest run supabase/tests/model -t "<name of the test>"
  */
 const { MODEL_RUNS = '1000', MODEL_SEED, MODEL_PATH } = process.env
-const connections = MODEL_PATH === undefined ? 4 : 1
-const seed = Number(MODEL_SEED ?? Date.now() % 2 ** 31)
+const runs = Number(MODEL_RUNS)
+const firstSeed = Number(MODEL_SEED ?? Date.now() % 2 ** 31)
+const seedsOf = (parts: number) => Array.from({ length: MODEL_PATH ? 1 : parts }, (_, n) => firstSeed + n)
+const hour = 3_600_000
 
 let stack: LocalSupabase
 const databases: Database[] = []
@@ -34,21 +38,32 @@ function connect(count = 1): Database {
   return database
 }
 
+function parameters<T>(seed: number, numRuns: number): fc.Parameters<T> {
+  return { seed, numRuns, ...(MODEL_PATH && { path: MODEL_PATH, endOnFailure: true }) }
+}
+
 describe('the engine does what the model says', () => {
-  test.concurrent.each(Array.from({ length: connections }, (_, n) => seed + n))(
-    'seed %i',
+  const seeds = seedsOf(4)
+  test.concurrent.each(seeds)(
+    'operation by operation, seed %i',
     async (seed) => {
       const database = connect()
-      await fc.assert(
-        fc.asyncProperty(history, (it) => Driver.drive(database, it)),
-        {
-          seed,
-          numRuns: Math.ceil(Number(MODEL_RUNS) / connections),
-          ...(MODEL_PATH !== undefined && { path: MODEL_PATH }),
-          verbose: 0,
-        },
-      )
+      const property = fc.asyncProperty(history, (it) => Driver.drive(database, it))
+      await fc.assert(property, parameters(seed, Math.ceil(runs / seeds.length)))
     },
-    3_600_000,
+    hour,
+  )
+})
+
+describe('runs end as the model says', () => {
+  const seeds = seedsOf(2)
+  test.concurrent.each(seeds)(
+    'whatever several workers do at once, seed %i',
+    async (seed) => {
+      const database = connect(4)
+      const property = fc.asyncProperty(commotion, (it) => stir(database, it))
+      await fc.assert(property, parameters(seed, Math.ceil(runs / 4 / seeds.length)))
+    },
+    hour,
   )
 })

@@ -1,0 +1,114 @@
+/** Several connections work on the same runs at once; what the order leaves open is not compared. */
+import { expect } from 'vitest'
+import { type ClaimedTask, type Database, type Observation, orphan, type Result } from './database.ts'
+import { replay } from './driver.ts'
+import type { Commotion } from './flows.ts'
+import type { Ending, Run } from './model.ts'
+import { Queue } from './queue.ts'
+
+/** Drives all runs to their end over the database's connections. */
+export async function stir(database: Database, commotion: Commotion): Promise<void> {
+  const { flow, inputs, workers, meddling } = commotion
+  const slug = await database.define(flow)
+  const ids = await Promise.all(inputs.map((input) => database.start(slug, input)))
+  const before = await database.observe(ids)
+  const applied = new Map<string, number>()
+  const late: Result[] = []
+
+  async function work(quantity: number): Promise<void> {
+    let results: Result[] = []
+    for (;;) {
+      const batch = [...results, ...late.splice(0)]
+      const { stale, tasks } = await database.settleAndClaim(batch, slug, quantity)
+      for (const result of batch) count(applied, keyOf(result), 1)
+      for (const result of stale) count(applied, keyOf(result), -1)
+      // Some are told twice, by whoever comes next.
+      late.push(...results.filter((_, n) => n % 3 === 0))
+      results = tasks.map((task) => resultOf(task, endingOf(commotion, ids.indexOf(task.run_id), task)))
+      if (results.length > 0 || late.length > 0) continue
+      if ((await database.openRuns(slug)) === 0) return
+      await database.elapseQueued(slug)
+    }
+  }
+  async function meddle(): Promise<void> {
+    for (const { do: act, run } of meddling) {
+      const runId = ids[run % ids.length]!
+      const done = act === 'cancel' ? database.cancel(runId) : database.retry(runId)
+      await done.catch((error: { code: string }) => expect(error.code).toBe('PT409'))
+      const violations = await database.violations(slug)
+      expect(violations.filter(({ what }) => what !== orphan)).toEqual([])
+    }
+  }
+  await Promise.all([meddle(), ...workers.map(work)])
+  // Whoever retried a run last may have come after the workers.
+  await work(100)
+  // A message that somebody was reading while its task was closed is archived by the next claim that sees it.
+  await database.elapseAll(slug)
+  expect(await database.claim(slug, 10_000)).toEqual([])
+
+  const after = await database.observe(ids)
+  expect(await database.violations(slug)).toEqual([])
+  expect([...applied].filter(([, times]) => times > 1)).toEqual([])
+  for (const [n, seen] of after.entries()) expect(replay(before[n]!, seen)).toEqual(seen.snapshot)
+  if (meddling.length === 0) expect(after.map(outcomeOf)).toEqual(expected(commotion).map(outcomeOfModel))
+}
+
+/** The runs as they end when one worker does everything. */
+function expected(commotion: Commotion): Run[] {
+  const queue = new Queue(commotion.flow)
+  for (const input of commotion.inputs) queue.start(input, 0)
+  while (queue.runs.some(({ status }) => status === 'started')) {
+    for (const task of queue.tasks) task.visible = task.status === 'queued'
+    const tasks = queue.claim(Number.POSITIVE_INFINITY)
+    queue.settle(
+      tasks.map((task) => {
+        const key = { step_slug: task.step.definition.slug, task_index: task.index, attempt: task.attempts }
+        return {
+          task,
+          attempt: task.attempts,
+          ending: endingOf(commotion, queue.runs.indexOf(task.run), key),
+        }
+      }),
+    )
+  }
+  return queue.runs
+}
+
+/** How an attempt ends depends on nothing but what it is. */
+function endingOf(
+  { endings }: Commotion,
+  run: number,
+  { step_slug, task_index, attempt }: Pick<ClaimedTask, 'step_slug' | 'task_index' | 'attempt'>,
+): Ending {
+  return endings[(run * 5 + Number(step_slug.slice(1)) * 3 + task_index + attempt * 7) % endings.length]!
+}
+
+function resultOf({ run_id, step_slug, task_index, attempt }: ClaimedTask, ending: Ending): Result {
+  return { run_id, step_slug, task_index, attempt, ending }
+}
+
+const keyOf = ({ run_id, step_slug, task_index, attempt }: Omit<Result, 'ending'>): string =>
+  [run_id, step_slug, task_index, attempt].join(' ')
+
+function count(counts: Map<string, number>, key: string, by: number): void {
+  counts.set(key, (counts.get(key) ?? 0) + by)
+}
+
+/** What is the same in every order: of a run that fails, only that it fails. */
+function outcomeOf({ run, steps }: Observation) {
+  if (run.status === 'failed') return { status: run.status }
+  return {
+    status: run.status,
+    output: run.output,
+    steps: steps.map(({ status, skip_reason, output }) => ({ status, skip_reason, output })),
+  }
+}
+
+function outcomeOfModel({ status, output, steps }: Run): ReturnType<typeof outcomeOf> {
+  if (status === 'failed') return { status }
+  return {
+    status,
+    output,
+    steps: steps.map(({ status, skipReason, output }) => ({ status, skip_reason: skipReason, output })),
+  }
+}
