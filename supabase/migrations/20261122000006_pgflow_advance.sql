@@ -422,7 +422,8 @@ begin
   end if;
   for closed in
     with
-      open as (
+      -- Materialized: a task that a claim changes meanwhile is looked at again by the update, which a union would prevent.
+      open as materialized (
         select t.run_id, t.step_slug, t.task_index, 'cancelled' as status
         from pgflow.step_tasks t
         where t.run_id = any (run_ids) and t.status in ('queued', 'started')
