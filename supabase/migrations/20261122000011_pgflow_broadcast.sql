@@ -75,10 +75,16 @@ begin
       from (
         select record.run_id, record.seq, record.event,
                (sum(size.bytes) over (partition by record.run_id order by record.seq) - size.bytes) / 150000 as part
-        from new_rows n
-        join pgflow.run_event_records record using (run_id, seq)
+        from (
+          select n.run_id, n.seq, (
+            select r.event from pgflow.run_event_records r where r.run_id = n.run_id and r.seq = n.seq
+          ) as event
+          from new_rows n
+          where n.run_id = any (audience)
+          offset 0 -- else the event is made anew wherever it is used
+        ) record
         cross join lateral (select octet_length(record.event::text)) as size (bytes)
-        where n.run_id = any (audience) and size.bytes < 48000
+        where size.bytes < 48000
       ) e
       group by e.run_id, e.part
     ) m
