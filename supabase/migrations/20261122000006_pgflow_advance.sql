@@ -3,10 +3,6 @@
 -- Whatever closes a step goes through `advance`, which works in waves until nothing changes: a wave closes and starts
 -- steps in one update (so it makes one message a run), and decides what becomes of those whose deps are closed now.
 -- Skips, empty maps and conditions so reach one fix-point together. Callers hold the runs' locks.
---
--- Plans: what the engine does is plpgsql, since Postgres keeps plans of plpgsql only. Its entry points (this chapter's
--- callers and the triggers) ask for index access and generic plans, whatever the statistics say: a plan that was kept
--- from when the tables were empty would read them whole for ever. jit is off because switched-off nodes look expensive.
 
 -- What a step works on: its combined input {"run": …, "<dep>": …} over completed deps, and a map's array of items.
 create view pgflow.step_inputs

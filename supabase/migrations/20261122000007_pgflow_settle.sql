@@ -36,14 +36,6 @@ create function pgflow.settle(results pgflow.task_result[], wait boolean default
 returns setof pgflow.settled_task
 language plpgsql
 set search_path = ''
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_material = off
-set join_collapse_limit = 1
-set jit = off
 as $$
 declare
   locked uuid[];

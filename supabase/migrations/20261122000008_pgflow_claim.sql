@@ -22,14 +22,6 @@ create function pgflow.claim_tasks(flow_slugs text[], quantity int, worker_id uu
 returns setof pgflow.step_task_record
 language plpgsql
 set search_path = ''
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_material = off
-set join_collapse_limit = 1
-set jit = off
 as $$
 declare
   messages pgflow.message[] := pgflow.read_messages(claim_tasks.flow_slugs, claim_tasks.quantity, claim_tasks.lease);
@@ -206,14 +198,6 @@ create function pgflow.extend_leases(tasks jsonb, lease int default 30)
 returns table (run_id uuid, step_slug text, task_index int, attempt int, active boolean)
 language plpgsql
 set search_path = ''
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_material = off
-set join_collapse_limit = 1
-set jit = off
 as $$
 #variable_conflict use_column
 declare

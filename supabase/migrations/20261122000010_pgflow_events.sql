@@ -8,14 +8,6 @@ create function pgflow.append_run_events(run_ids uuid[], started_type text)
 returns void
 language plpgsql
 set search_path = ''
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_material = off
-set join_collapse_limit = 1
-set jit = off
 as $$
 begin
   insert into pgflow.run_events (run_id, seq, type, at, data)
@@ -91,14 +83,6 @@ create function pgflow.append_step_events(transitions pgflow.step_transition[])
 returns void
 language plpgsql
 set search_path = ''
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_material = off
-set join_collapse_limit = 1
-set jit = off
 as $$
 declare
   now timestamptz;

@@ -1,5 +1,5 @@
 begin;
-select plan(12);
+select plan(13);
 
 create temp view ours as
 select p.oid, p.oid::regprocedure::text as name, n.nspname as schema, p.prosecdef, p.proconfig, p.proacl, p.proowner
@@ -13,6 +13,25 @@ select is_empty(
        'enable_hashjoin=off', 'enable_hashjoin=on', 'enable_mergejoin=off', 'enable_material=off', 'join_collapse_limit=1', 'jit=off'
      ] $$,
   'every function has an empty search_path, and no other setting but those of its plans'
+);
+
+select set_eq(
+  $$ select name from ours where proconfig @> array[
+       'plan_cache_mode=force_generic_plan', 'enable_seqscan=off', 'enable_bitmapscan=off', 'enable_hashjoin=off',
+       'enable_mergejoin=off', 'enable_material=off', 'join_collapse_limit=1', 'jit=off'
+     ] $$,
+  array[
+    'pgflow.append_run_events(uuid[],text)',
+    'pgflow.append_step_events(pgflow.step_transition[])',
+    'pgflow.cancel_run(uuid,text)',
+    'pgflow.claim_tasks(text[],integer,uuid,integer)',
+    'pgflow.extend_leases(jsonb,integer)',
+    'pgflow.retry_run(uuid)',
+    'pgflow.settle(pgflow.task_result[],boolean)',
+    'pgflow.start_runs(text,pgflow.run_request[],uuid,jsonb,integer)',
+    'pgflow.tg_run_events__after_insert()'
+  ],
+  'the entry points of the engine have all settings of their plans'
 );
 
 select is_empty(
