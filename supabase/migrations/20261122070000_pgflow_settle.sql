@@ -151,12 +151,13 @@ begin
       group by s.run_id, s.flow_slug, s.step_slug
     ) b
     join pgflow.steps s using (flow_slug, step_slug)
-    join pgflow.step_states ss using (run_id, step_slug)
     cross join lateral (
       select case
         when b.fatal is not null and s.when_exhausted = 'fail' then 'failed'
         when b.fatal is not null then 'skipped'
-        when b.completed = ss.remaining_tasks then 'completed'
+        when b.completed = (
+          select ss.remaining_tasks from pgflow.step_states ss where ss.run_id = b.run_id and ss.step_slug = b.step_slug
+        ) then 'completed'
         else 'working'
       end
     ) as next (change)
