@@ -2,7 +2,7 @@ import type { AnyFlow, InputOf } from '../flow/index.ts'
 import { toJson } from '../flow/json.ts'
 import { getRun, type StartArguments, startFlow } from './api.ts'
 import { InvalidInputError } from './errors.ts'
-import { liveAt } from './lives.ts'
+import { type Lives, livesOf } from './lives.ts'
 import { Run } from './run.ts'
 import type { SupabaseLike } from './supabase.ts'
 
@@ -23,9 +23,12 @@ export interface StartOptions {
  */
 export class PgflowClient {
   readonly #supabase: SupabaseLike
+  /** @internal */
+  readonly lives: Lives
 
   constructor(supabase: SupabaseLike) {
     this.#supabase = supabase
+    this.lives = livesOf(supabase)
   }
 
   /**
@@ -47,7 +50,7 @@ export class PgflowClient {
       ...(idempotencyKey !== undefined && { idempotency_key: idempotencyKey }),
       ...(metadata !== undefined && { metadata: checkJson(metadata, 'metadata') }),
     }
-    return new Run<F>(await liveAt(this.#supabase, await startFlow(this.#supabase, args)))
+    return new Run<F>(await this.lives.adopt(await startFlow(this.#supabase, args)))
   }
 
   /**
@@ -56,7 +59,7 @@ export class PgflowClient {
    * @throws NotFoundError if there is no such run, or it is not the caller's
    */
   async getRun<F extends AnyFlow = AnyFlow>(runId: string): Promise<Run<F>> {
-    return new Run<F>(await liveAt(this.#supabase, await getRun(this.#supabase, runId)))
+    return new Run<F>(await this.lives.adopt(await getRun(this.#supabase, runId)))
   }
 }
 

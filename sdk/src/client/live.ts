@@ -11,6 +11,8 @@ interface LiveEvents {
   /** The log is known; nothing has been applied yet. */
   loaded: () => void
   applied: (event: RunEvent) => void
+  /** The snapshot is another one. */
+  changed: () => void
   refused: (error: PgflowError) => void
 }
 
@@ -58,9 +60,14 @@ export class Live {
     return this.#store.loaded ? this.#store.standing : undefined
   }
 
+  /** Whether the run has ended, so that nothing more is to come. */
+  get closed(): boolean {
+    return this.#store.closed
+  }
+
   /** Takes a snapshot that somebody has fetched; settled when this run is as new, or cannot be for now. */
   async adopt(snapshot: RunSnapshot): Promise<void> {
-    if (!this.#running) this.#store.restart(snapshot)
+    if (!this.#running && this.#store.restart(snapshot)) this.events.emit('changed')
     if (this.snapshot.seq < snapshot.seq) await this.#read()
     // A run that was over may have been retried.
     if (this.#holders > 0) this.#start()
@@ -114,9 +121,11 @@ export class Live {
 
   /** Applies, then tells: what a listener sees of the run is never older than its event. */
   #deliver(): void {
+    const before = this.snapshot
     for (let event = this.#store.next(); event !== undefined; event = this.#store.next()) {
       this.events.emit('applied', event)
     }
+    if (this.snapshot !== before) this.events.emit('changed')
     if (this.#store.closed) this.#stop()
   }
 

@@ -1,37 +1,60 @@
+import { getRun } from './api.ts'
 import { Live } from './live.ts'
 import type { SupabaseLike } from './supabase.ts'
 import type { RunSnapshot } from './types.ts'
 
 /** The runs that somebody looks at through one supabase-js client: one `Live` for each, however many look. */
-class Lives {
+export class Lives {
   readonly #supabase: SupabaseLike
   readonly #lives = new Map<string, WeakRef<Live>>()
+  readonly #fetching = new Map<string, Promise<Live>>()
   readonly #forgotten = new FinalizationRegistry<string>((runId) => {
-    if (this.#lives.get(runId)?.deref() === undefined) this.#lives.delete(runId)
+    if (this.get(runId) === undefined) this.#lives.delete(runId)
   })
 
   constructor(supabase: SupabaseLike) {
     this.#supabase = supabase
   }
 
-  async at(snapshot: RunSnapshot): Promise<Live> {
-    const known = this.#lives.get(snapshot.run_id)?.deref()
-    if (known !== undefined) {
-      await known.adopt(snapshot)
-      return known
-    }
+  /** The run, if somebody has looked at it. */
+  get(runId: string): Live | undefined {
+    return this.#lives.get(runId)?.deref()
+  }
+
+  /** The run of a snapshot, which is taken if the run is not known yet. */
+  at(snapshot: RunSnapshot): Live {
+    const known = this.get(snapshot.run_id)
+    if (known !== undefined) return known
     const live = new Live(this.#supabase, snapshot)
     this.#lives.set(snapshot.run_id, new WeakRef(live))
     this.#forgotten.register(live, snapshot.run_id)
     return live
   }
+
+  /** The run of a snapshot, not older than it if that can be. */
+  async adopt(snapshot: RunSnapshot): Promise<Live> {
+    const live = this.at(snapshot)
+    await live.adopt(snapshot)
+    return live
+  }
+
+  /** The run, asked for once however many want it at the same time. */
+  fetch(runId: string): Promise<Live> {
+    const fetching =
+      this.#fetching.get(runId) ??
+      getRun(this.#supabase, runId)
+        .then((snapshot) => this.adopt(snapshot))
+        .finally(() => this.#fetching.delete(runId))
+    this.#fetching.set(runId, fetching)
+    return fetching
+  }
 }
 
 const clients = new WeakMap<SupabaseLike, Lives>()
 
-/** The live run of a snapshot, shared by all who use the same supabase-js client. */
-export function liveAt(supabase: SupabaseLike, snapshot: RunSnapshot): Promise<Live> {
+/** The live runs of a supabase-js client, shared by all who use it. */
+export function livesOf(supabase: SupabaseLike): Lives {
   const lives = clients.get(supabase) ?? new Lives(supabase)
   clients.set(supabase, lives)
-  return lives.at(snapshot)
+  return lives
 }

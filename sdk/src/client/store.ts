@@ -91,13 +91,14 @@ export class RunStore {
     return events.sort((a, b) => a.seq - b.seq)
   }
 
-  /** Takes a newer snapshot, before the first event has been applied. */
-  restart(snapshot: RunSnapshot): void {
-    if (this.#loaded || snapshot.seq <= this.#snapshot.seq) return
+  /** Takes a newer snapshot, before the first event has been applied, and says whether it did. */
+  restart(snapshot: RunSnapshot): boolean {
+    if (this.#loaded || snapshot.seq <= this.#snapshot.seq) return false
     this.#snapshot = snapshot
     for (const seq of this.#pending.keys()) {
       if (seq <= snapshot.seq) this.#pending.delete(seq)
     }
+    return true
   }
 
   /** Takes what was before the first snapshot out of a log from its beginning. */
