@@ -2,7 +2,8 @@
 --
 -- A message carries ids only. Its invisibility is the task's lease: a dead worker's messages reappear by themselves.
 -- Nobody waits for a message's lock (`skip locked` everywhere), so that messages take no part in the lock order. What is
--- skipped that way heals at the next claim, which archives a message whose task is closed.
+-- skipped that way heals: a task that is retried gets another message, and the next claim archives one that is not its
+-- task's, or whose task is closed.
 
 create type pgflow.step_key as (
   run_id uuid,
@@ -50,20 +51,28 @@ begin
 end
 $$;
 
--- Hides messages of one queue, each until its own time; those that somebody holds at the moment are left as they are.
+-- Hides messages of one queue, each until its own time, and answers with them; those that somebody holds at the moment
+-- are left as they are.
 create function pgflow.hide_messages(queue_name text, msg_ids bigint[], until timestamptz[])
-returns void
+returns bigint[]
 language plpgsql
 set search_path = ''
 as $$
+declare
+  hidden bigint[];
 begin
   execute format('
-    with hidden as (select * from unnest($1, $2) as h (msg_id, until)),
-         free as (select q.msg_id from pgmq.%1$I q join hidden using (msg_id) for update of q skip locked)
-    update pgmq.%1$I q
-    set vt = hidden.until
-    from hidden join free using (msg_id)
-    where q.msg_id = hidden.msg_id', 'q_' || queue_name) using msg_ids, until;
+    with wanted as (select * from unnest($1, $2) as w (msg_id, until)),
+         free as (select q.msg_id from pgmq.%1$I q join wanted using (msg_id) for update of q skip locked),
+         hidden as (
+           update pgmq.%1$I q
+           set vt = wanted.until
+           from wanted join free using (msg_id)
+           where q.msg_id = wanted.msg_id
+           returning q.msg_id
+         )
+    select coalesce(array_agg(msg_id), %2$L) from hidden', 'q_' || queue_name, '{}') into hidden using msg_ids, until;
+  return hidden;
 end
 $$;
 

@@ -165,7 +165,8 @@ begin
 end
 $$;
 
--- The messages of `settle`: archived, or hidden until the next attempt.
+-- The messages of `settle`: archived, or hidden until the next attempt. One that a claim holds at the moment cannot be
+-- hidden; its task gets another, so that no failure loses its delay.
 create function pgflow.release_messages(settled pgflow.settled_task[])
 returns void
 language plpgsql
@@ -173,22 +174,61 @@ set search_path = ''
 as $$
 declare
   released record;
+  hidden bigint[];
 begin
   for released in
-    select f.queue_name,
+    select f.queue_name, f.flow_slug,
            array_agg(s.message_id) filter (where s.outcome <> 'retrying') as done,
            array_agg(s.message_id order by s.message_id) filter (where s.outcome = 'retrying') as retrying,
            array_agg(s.retry_at order by s.message_id) filter (where s.outcome = 'retrying') as until
     from unnest(settled) s join pgflow.flows f using (flow_slug)
-    group by f.queue_name
+    group by f.queue_name, f.flow_slug
   loop
     if released.done is not null then
       perform pgflow.archive_messages(released.queue_name, released.done);
     end if;
     if released.retrying is not null then
-      perform pgflow.hide_messages(released.queue_name, released.retrying, released.until);
+      hidden := pgflow.hide_messages(released.queue_name, released.retrying, released.until);
+      if cardinality(hidden) < cardinality(released.retrying) then
+        perform pgflow.replace_messages(released.queue_name, array(
+          select s from unnest(settled) s
+          where s.flow_slug = released.flow_slug and s.outcome = 'retrying' and s.message_id <> all (hidden)
+        ));
+      end if;
     end if;
   end loop;
+end
+$$;
+
+-- Gives retried tasks another message, hidden until then, unless the batch has closed them after all. The old messages
+-- are archived when they are next claimed.
+create function pgflow.replace_messages(queue_name text, retried pgflow.settled_task[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  msg_ids bigint[];
+  until timestamptz[];
+begin
+  with
+    sent as materialized (
+      select r.*, pgmq.send(replace_messages.queue_name, jsonb_build_object(
+        'flow_slug', r.flow_slug, 'run_id', r.run_id, 'step_slug', r.step_slug, 'task_index', r.task_index
+      )) as msg_id
+      from unnest(retried) r
+      join pgflow.step_tasks t using (run_id, step_slug, task_index)
+      where t.status = 'queued'
+    ),
+    task as (
+      update pgflow.step_tasks t
+      set message_id = s.msg_id
+      from sent s
+      where (t.run_id, t.step_slug, t.task_index) = (s.run_id, s.step_slug, s.task_index)
+      returning s.msg_id, s.retry_at
+    )
+  select array_agg(t.msg_id), array_agg(t.retry_at) into msg_ids, until from task t;
+  perform pgflow.hide_messages(queue_name, msg_ids, until);
 end
 $$;
 

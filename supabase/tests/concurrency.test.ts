@@ -133,6 +133,27 @@ describe('while somebody else holds', () => {
     expect(await messagesOf(runIds)).toHaveLength(0)
   })
 
+  test('a message, a failure sends another, so that it is tried again when it asks to be', async () => {
+    const runId = await startHeld()
+    await claimHeld()
+    const failure = {
+      run_id: runId,
+      step_slug: 'a',
+      task_index: 0,
+      attempt: 1,
+      error: 'again',
+      retry_delay: 0,
+    }
+    await sql.begin(async (other) => {
+      await other`select from pgmq.q_held where message ->> 'run_id' = ${runId} for update`
+      await sql`select from pgflow.settle_tasks(${sql.json([failure])})`
+      expect(await claimHeld()).toEqual([{ run_id: runId, attempt: 2 }])
+    })
+    expect(await messagesOf([runId])).toHaveLength(2)
+    expect(await violations(sql, ['held'])).toEqual([])
+    expect(await messagesOf([runId])).toHaveLength(1)
+  })
+
   const statusOf = async (runId: string) =>
     (await sql`select status from pgflow.runs where run_id = ${runId}`)[0]?.status
   const messagesOf = (runIds: string[]) =>

@@ -101,6 +101,7 @@ select set_eq(
     'pgflow.read_messages(flow_slugs text[], quantity integer, lease integer)',
     'pgflow.register_worker(worker_id uuid, name text, flow_slugs text[])',
     'pgflow.release_messages(settled pgflow.settled_task[])',
+    'pgflow.replace_messages(queue_name text, retried pgflow.settled_task[])',
     'pgflow.retry_run(run_id uuid)',
     'pgflow.run_output(run_id uuid, flow_slug text)',
     'pgflow.settle(results pgflow.task_result[], wait boolean)',

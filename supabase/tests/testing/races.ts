@@ -53,7 +53,7 @@ const extend = `
 
 const isHidden = (slug: string, interval: string) => `(
   select case when q.vt > clock_timestamp() + interval '${interval}' then 'hidden' else 'not hidden' end
-  from pgmq.q_${slug} q where q.message ->> 'run_id' = run.run_id::text
+  from pgflow.step_tasks t join pgmq.q_${slug} q on q.msg_id = t.message_id where t.run_id = run.run_id
 )`
 const attempts = `(select t.attempts_count || ' attempts' from pgflow.step_tasks t where t.run_id = run.run_id)`
 
@@ -304,13 +304,7 @@ const claiming: Race[] = [
     prepare: claimAll('late_failure'),
     arrange: expire('late_failure'),
     contenders: [retryIn(3600), claimOne('late_failure')],
-    // A failure waits for no message: where a claim holds it at the moment, that claim's lease takes the delay's place.
-    ways: [
-      'true | 0 → started hidden',
-      'true | 0 → started not hidden',
-      'true | 1 → started not hidden',
-      'false | 1 → started not hidden',
-    ],
+    ways: ['true | 0 → started hidden', 'false | 1 → started not hidden'],
     also: isHidden('late_failure', '50 minutes'),
   },
   {
