@@ -1,0 +1,43 @@
+import { describe, expectTypeOf, it } from 'vitest'
+import type { Json, PgflowError, Run, RunSnapshot } from '../client/index.ts'
+import { Flow } from '../flow/index.ts'
+import { useRun, useStartFlow } from './index.ts'
+
+const Review = new Flow<{ path: string; since?: Date }>({ slug: 'review' })
+  .step('read', async ({ run }) => ({ text: run.path, at: new Date() }))
+  .step('report', ['read'], ({ read }) => read.text.length > 0)
+
+describe('useRun', () => {
+  it('knows the run by the type of its flow', () => {
+    const { run, error, step } = useRun<typeof Review>('id')
+    expectTypeOf(run).toEqualTypeOf<RunSnapshot<typeof Review> | null>()
+    expectTypeOf(run!.output).toEqualTypeOf<{ report: boolean } | null>()
+    expectTypeOf(step('read')!.output).toEqualTypeOf<{ text: string; at: string } | null>()
+    expectTypeOf(error).toEqualTypeOf<PgflowError | null>()
+    // @ts-expect-error: there is no such step
+    step('reed')
+  })
+
+  it('takes a run of the flow to begin with', () => {
+    useRun<typeof Review>(null, { initialRun: {} as RunSnapshot<typeof Review> })
+    useRun<typeof Review>('id', { initialRun: undefined })
+    // @ts-expect-error: a run of some other flow
+    useRun<typeof Review>('id', { initialRun: { output: { other: 1 } } })
+  })
+
+  it('takes any run, if it does not know the flow', () => {
+    const { run, step } = useRun('id')
+    expectTypeOf(run!.input).toEqualTypeOf<Json>()
+    step('any')
+  })
+})
+
+describe('useStartFlow', () => {
+  it('takes the input of the flow, and gives a run of it', () => {
+    const { start, run } = useStartFlow<typeof Review>('review')
+    expectTypeOf(start({ path: 'a' })).resolves.toEqualTypeOf<Run<typeof Review> | null>()
+    expectTypeOf(run).toEqualTypeOf<Run<typeof Review> | null>()
+    // @ts-expect-error: the flow takes a path
+    void start({ paths: 'a' })
+  })
+})
