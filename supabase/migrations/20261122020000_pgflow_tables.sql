@@ -161,6 +161,7 @@ create table pgflow.step_tasks (
   input jsonb,
   output jsonb,
   error_message text,
+  last_error jsonb,
   queued_at timestamptz not null,
   started_at timestamptz,
   completed_at timestamptz,
@@ -177,7 +178,7 @@ create table pgflow.step_tasks (
   constraint attempts_before_are_counted check (attempts_before between 0 and attempts_count)
 ) with (fillfactor = 80);
 comment on table pgflow.step_tasks is
-  'A unit of work. Its message in the flow''s queue carries ids only; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them were used up before the run was retried.';
+  'A unit of work. Its message in the flow''s queue carries ids only; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried or a worker gave them back. last_error has name, message and stack of what a handler threw last.';
 
 create table pgflow.run_events (
   run_id uuid not null references pgflow.runs on delete cascade,
@@ -209,6 +210,8 @@ create table pgflow.workers (
   flow_slugs text[] not null,
   started_at timestamptz not null,
   last_heartbeat_at timestamptz not null,
+  waiting_until timestamptz,
   stopped_at timestamptz
 );
-comment on table pgflow.workers is 'Processes that take tasks, for people to look at; leases do not depend on it.';
+comment on table pgflow.workers is
+  'Processes that take tasks, for people to look at; leases do not depend on it. Until waiting_until, a worker is notified of new tasks.';

@@ -73,6 +73,7 @@ begin
   end loop;
   if cardinality(started) > 0 then
     perform pgflow.create_tasks(started, now, delay);
+    perform pgflow.wake_workers(array(select s.run_id from unnest(started) s));
   end if;
   if exists (select from unnest(applied) a where a.change in ('completed', 'failed', 'skipped')) then
     perform pgflow.close_tasks(

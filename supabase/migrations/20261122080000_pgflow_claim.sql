@@ -1,4 +1,4 @@
--- Chapter 8: workers claim tasks and hold them.
+-- Chapter 8: tasks are claimed.
 --
 -- Claiming waits for nobody: it skips what is locked, messages, tasks and runs alike.
 
@@ -10,15 +10,24 @@ create type pgflow.step_task_record as (
   msg_id bigint,
   task_index int,
   attempt int,
-  timeout int
+  timeout int,
+  refs jsonb
 );
 comment on type pgflow.step_task_record is
-  'A claimed task: attempt is what its settlement must name, timeout is in seconds, input is {"run": …, "<dep>": …}.';
+  'A claimed task: attempt is what its settlement must name, timeout is in seconds, input is {"run": …, "<dep>": …} or a map''s item; refs has the version of each value that is left out of it, for fetch_value.';
 
 -- Claims up to `quantity` tasks of the flows. Each is hidden from others for `lease` seconds; a task that is not settled
 -- or extended by then can be claimed again, as its next attempt.
 --   select * from pgflow.claim_tasks(array['analyze_document'], 10, gen_random_uuid(), lease => 30);
-create function pgflow.claim_tasks(flow_slugs text[], quantity int, worker_id uuid, lease int default 30)
+-- With an `inline_limit`, values of more bytes are left out of the input and named in refs, and so is all that a map's
+-- task has beside its item.
+create function pgflow.claim_tasks(
+  flow_slugs text[],
+  quantity int,
+  worker_id uuid,
+  lease int default 30,
+  inline_limit int default null
+)
 returns setof pgflow.step_task_record
 language plpgsql
 set search_path = ''
@@ -30,14 +39,25 @@ begin
   if exists (select from unnest(messages) m where m.read_ct > 1) then
     perform pgflow.end_dead_tasks(messages);
   end if;
-  return query select * from pgflow.start_tasks(messages, claim_tasks.worker_id, pgflow.now());
+  return query
+    select * from pgflow.start_tasks(messages, claim_tasks.worker_id, pgflow.now(), claim_tasks.inline_limit);
 end
 $$;
 comment on function pgflow.claim_tasks is 'Claims tasks of flows for a worker, each under a lease of some seconds.';
 
+-- Names what a value is as of the time at which its step completed or its run started.
+create function pgflow.version_of(at timestamptz)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select extract(epoch from at)::text
+$$;
+
 -- Counts an attempt of each task whose message was read, and answers with what its handler needs. Rows come from the
 -- locked update, so that no task goes to two workers; a task that is being settled at the moment is left alone.
-create function pgflow.start_tasks(messages pgflow.message[], worker_id uuid, now timestamptz)
+create function pgflow.start_tasks(messages pgflow.message[], worker_id uuid, now timestamptz, inline_limit int)
 returns setof pgflow.step_task_record
 language plpgsql
 set search_path = ''
@@ -67,12 +87,32 @@ begin
         where (t.run_id, t.step_slug, t.task_index) = (o.run_id, o.step_slug, o.task_index)
         returning t.*, o.step_type, o.timeout
       )
-    select c.flow_slug, c.run_id, c.step_slug,
-           case c.step_type when 'map' then c.input else (
-             select i.input from pgflow.step_inputs i where i.run_id = c.run_id and i.step_slug = c.step_slug
-           ) end,
-           c.message_id, c.task_index, c.attempts_count, c.timeout
+    select c.flow_slug, c.run_id, c.step_slug, case c.step_type when 'map' then c.input else coalesce(v.input, '{}') end,
+           c.message_id, c.task_index, c.attempts_count, c.timeout, v.refs
     from claimed c
+    cross join lateral (
+      select jsonb_object_agg(value.name, value.value) filter (where not value.is_left_out) as input,
+             jsonb_object_agg(value.name, value.version) filter (where value.is_left_out) as refs
+      from (
+        select one.*, case
+            when start_tasks.inline_limit is null then false
+            -- The stored size is known without reading the value, but it may be compressed.
+            else c.step_type = 'map' or pg_column_size(one.value) > start_tasks.inline_limit
+              or octet_length(one.value::text) > start_tasks.inline_limit
+          end as is_left_out
+        from (
+          select 'run' as name, r.input as value, pgflow.version_of(r.started_at) as version
+          from pgflow.runs r
+          where r.run_id = c.run_id
+          union all
+          select d.dep_slug, dep.output, pgflow.version_of(dep.completed_at)
+          from pgflow.deps d
+          join pgflow.step_states dep on dep.run_id = c.run_id and dep.step_slug = d.dep_slug
+          where d.flow_slug = c.flow_slug and d.step_slug = c.step_slug and dep.status = 'completed'
+        ) one
+      ) value
+      where c.step_type <> 'map' or start_tasks.inline_limit is not null
+    ) v
     order by c.message_id;
 end
 $$;
@@ -124,35 +164,6 @@ begin
 end
 $$;
 
--- Settles a batch and claims the next, in one transaction and one round trip: what a busy worker does.
---   select * from pgflow.settle_and_claim('[…]', array['analyze_document'], 10, '…');
--- `stale` has the results that changed nothing, `tasks` the claimed tasks, as JSON arrays.
-create function pgflow.settle_and_claim(
-  results jsonb,
-  flow_slugs text[],
-  quantity int,
-  worker_id uuid,
-  lease int default 30,
-  out stale jsonb,
-  out tasks jsonb
-)
-language plpgsql
-set search_path = ''
-as $$
-begin
-  stale := (
-    select coalesce(jsonb_agg(to_jsonb(s) - 'applied'), '[]')
-    from pgflow.settle_tasks(results) s
-    where not s.applied
-  );
-  tasks := (
-    select coalesce(jsonb_agg(to_jsonb(t)), '[]')
-    from pgflow.claim_tasks(flow_slugs, quantity, worker_id, lease) t
-  );
-end
-$$;
-comment on function pgflow.settle_and_claim is 'Settles a batch of results and claims the next tasks, in one round trip.';
-
 -- Claims tasks of one queue, waiting for them up to max_poll_seconds. Each message is hidden for its step's timeout plus
 -- two seconds. For workers written in SQL or by hand; ours use claim_tasks, whose leases they extend.
 --   select * from pgflow.poll_for_tasks('analyze_document', vt => 30, qty => 10, max_poll_seconds => 0);
@@ -190,72 +201,3 @@ begin
 end
 $$;
 comment on function pgflow.poll_for_tasks is 'Claims tasks of one queue, waiting for them if there are none.';
-
--- Extends the leases of claimed tasks: each is hidden for `lease` seconds from now on.
---   select * from pgflow.extend_leases('[{"run_id": "…", "step_slug": "a", "task_index": 0, "attempt": 1}]');
--- A task that is no longer this attempt's answers active = false: its handler should stop.
-create function pgflow.extend_leases(tasks jsonb, lease int default 30)
-returns table (run_id uuid, step_slug text, task_index int, attempt int, active boolean)
-language plpgsql
-set search_path = ''
-as $$
-#variable_conflict use_column
-declare
-  held record;
-begin
-  if lease is null or lease < 0 then
-    raise exception using
-      errcode = 'PT400', message = 'lease is not a number of seconds', hint = 'Give lease in whole seconds; 0 ends it.';
-  end if;
-  for held in
-    with task as (
-      select t.flow_slug, t.message_id
-      from jsonb_to_recordset(tasks) as a (run_id uuid, step_slug text, task_index int, attempt int)
-      join pgflow.step_tasks t using (run_id, step_slug, task_index)
-      where t.status = 'started' and t.attempts_count = a.attempt
-      for share of t skip locked -- the message of a task that is being settled is not ours to hide
-    )
-    select f.queue_name, array_agg(t.message_id) as msg_ids,
-           array_agg(clock_timestamp() + make_interval(secs => lease)) as until
-    from task t join pgflow.flows f using (flow_slug)
-    group by f.queue_name
-  loop
-    perform pgflow.hide_messages(held.queue_name, held.msg_ids, held.until);
-  end loop;
-  return query
-    select a.run_id, a.step_slug, a.task_index, a.attempt, coalesce(t.status = 'started', false)
-    from jsonb_to_recordset(tasks) as a (run_id uuid, step_slug text, task_index int, attempt int)
-    left join pgflow.step_tasks t
-      on (t.run_id, t.step_slug, t.task_index, t.attempts_count) = (a.run_id, a.step_slug, a.task_index, a.attempt);
-end
-$$;
-comment on function pgflow.extend_leases is 'Extends leases by some seconds from now; tells which tasks are still the caller''s.';
-
--- The list of workers, for people to look at.
-create function pgflow.register_worker(worker_id uuid, name text, flow_slugs text[])
-returns void
-language sql
-set search_path = ''
-as $$
-  insert into pgflow.workers (worker_id, name, flow_slugs, started_at, last_heartbeat_at)
-  values (register_worker.worker_id, register_worker.name, register_worker.flow_slugs, pgflow.now(), pgflow.now())
-$$;
-comment on function pgflow.register_worker is 'Lists a worker that has started.';
-
-create function pgflow.heartbeat(worker_id uuid)
-returns void
-language sql
-set search_path = ''
-as $$
-  update pgflow.workers w set last_heartbeat_at = pgflow.now() where w.worker_id = heartbeat.worker_id
-$$;
-comment on function pgflow.heartbeat is 'Notes that a worker is alive.';
-
-create function pgflow.stop_worker(worker_id uuid)
-returns void
-language sql
-set search_path = ''
-as $$
-  update pgflow.workers w set stopped_at = pgflow.now() where w.worker_id = stop_worker.worker_id
-$$;
-comment on function pgflow.stop_worker is 'Notes that a worker has stopped.';

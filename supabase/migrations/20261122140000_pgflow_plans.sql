@@ -1,4 +1,4 @@
--- Chapter 14: plans.
+-- Chapter 15: plans.
 --
 -- What the engine does is plpgsql, since Postgres keeps plans of plpgsql only. A kept plan is made when a session first
 -- needs it; one from when the tables were empty would read them whole for ever. So the engine's entry points ask for
@@ -10,8 +10,9 @@ declare
   entry_point regprocedure;
 begin
   foreach entry_point in array array[
-    'pgflow.start_runs', 'pgflow.settle', 'pgflow.claim_tasks', 'pgflow.extend_leases', 'pgflow.cancel_run',
-    'pgflow.retry_run', 'pgflow.append_run_events', 'pgflow.append_step_events', 'pgflow.tg_run_events__after_insert'
+    'pgflow.start_runs', 'pgflow.settle', 'pgflow.claim_tasks', 'pgflow.keep_errors', 'pgflow.extend_leases',
+    'pgflow.hand_back', 'pgflow.report_progress', 'pgflow.fetch_value', 'pgflow.cancel_run', 'pgflow.retry_run',
+    'pgflow.append_run_events', 'pgflow.append_step_events', 'pgflow.tg_run_events__after_insert'
   ]::regproc[]::oid[]::regprocedure[] loop
     execute format('alter function %s set plan_cache_mode = force_generic_plan', entry_point);
     execute format('alter function %s set enable_seqscan = off', entry_point);

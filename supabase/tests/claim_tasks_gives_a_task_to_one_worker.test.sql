@@ -13,7 +13,7 @@ select pgflow.start_flow('f', '{"x": 1}', run_id => pg_temp.run());
 
 create temp table claimed as select * from pgflow.claim_tasks(array['f'], 10, pg_temp.worker(), lease => 100);
 select columns_are('claimed', array[
-  'flow_slug', 'run_id', 'step_slug', 'input', 'msg_id', 'task_index', 'attempt', 'timeout'
+  'flow_slug', 'run_id', 'step_slug', 'input', 'msg_id', 'task_index', 'attempt', 'timeout', 'refs'
 ]);
 select results_eq(
   $$ select c.flow_slug, c.run_id, c.step_slug, c.input, c.msg_id = t.message_id, c.task_index, c.attempt, c.timeout

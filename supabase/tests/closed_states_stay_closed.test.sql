@@ -1,5 +1,5 @@
 begin;
-select plan(29);
+select plan(32);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 
@@ -60,7 +60,10 @@ insert into calls values
   ('complete_task', $$select pgflow.complete_task((task ->> 'run_id')::uuid, task ->> 'step_slug', (task ->> 'task_index')::int, '"late"') from results$$),
   ('fail_task', $$select pgflow.fail_task((task ->> 'run_id')::uuid, task ->> 'step_slug', (task ->> 'task_index')::int, 'late') from results$$),
   ('settle_and_claim', $$select pgflow.settle_and_claim((select jsonb_agg(task || '{"output": "late"}') from results), '{f}', 1, null)$$),
+  ('settle_and_claim', $$select pgflow.settle_and_claim((select jsonb_agg(task || '{"error": "late", "thrown": {"name": "Late"}}') from results), '{f}', 1, null)$$),
   ('extend_leases', $$select pgflow.extend_leases((select jsonb_agg(task) from results))$$),
+  ('hand_back', $$select pgflow.hand_back((select jsonb_agg(task) from results))$$),
+  ('report_progress', $$select pgflow.report_progress((select jsonb_agg(task || '{"progress": {"value": 1}}') from results))$$),
   ('claim_tasks', $$select pgflow.claim_tasks('{f}', 1000, gen_random_uuid())$$),
   ('poll_for_tasks', $$select pgflow.poll_for_tasks('f', 30, 1000, max_poll_seconds => 0)$$),
   ('cancel_run', $$select pgflow.cancel_run(pg_temp.run(1), 'late')$$),

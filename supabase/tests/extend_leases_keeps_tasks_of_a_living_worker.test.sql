@@ -26,7 +26,7 @@ select row_number() over () as n, a.* from pgflow.extend_leases(tasks => jsonb_b
   pg_temp.task(1, 'b', 1), pg_temp.task(1, 'a', 1), pg_temp.task(3, 'only', 1),
   pg_temp.task(1, 'a', 2), pg_temp.task(2, 'a', 1), pg_temp.task(2, 'b', 1), pg_temp.task(9, 'a', 1), pg_temp.task(1, 'nope', 1)
 ), lease => 500) a;
-select columns_are('answer', array['n', 'run_id', 'step_slug', 'task_index', 'attempt', 'active']);
+select columns_are('answer', array['n', 'run_id', 'step_slug', 'task_index', 'attempt', 'active', 'status']);
 select results_eq(
   $$ select run_id, step_slug, task_index, attempt, active from answer order by run_id, step_slug, attempt $$,
   $$ values

@@ -12,7 +12,7 @@ select * from pgflow.poll_for_tasks(
   queue_name => 'f', vt => 1, qty => 10, max_poll_seconds => 0, poll_interval_ms => 10
 );
 select columns_are('polled', array[
-  'flow_slug', 'run_id', 'step_slug', 'input', 'msg_id', 'task_index', 'attempt', 'timeout'
+  'flow_slug', 'run_id', 'step_slug', 'input', 'msg_id', 'task_index', 'attempt', 'timeout', 'refs'
 ]);
 select results_eq(
   $$ select p.flow_slug, p.step_slug, p.input, p.attempt, p.timeout, p.msg_id = t.message_id

@@ -24,7 +24,7 @@ select results_eq(
 select is(
   (select tasks -> 0 from answers where n = 1) - 'msg_id',
   jsonb_build_object(
-    'flow_slug', 'f', 'run_id', pg_temp.run(1), 'step_slug', 'a', 'task_index', 0, 'attempt', 1, 'timeout', 60, 'input', '{"run": "in"}'::jsonb
+    'flow_slug', 'f', 'run_id', pg_temp.run(1), 'step_slug', 'a', 'task_index', 0, 'attempt', 1, 'timeout', 60, 'input', '{"run": "in"}'::jsonb, 'refs', null
   ),
   'a task has all that a handler needs'
 );
@@ -51,7 +51,7 @@ from unnest(array['f', 'g']) flow cross join generate_series(1, 3) n;
 select pg_temp.call('[]', 4);
 select is((select jsonb_array_length(tasks) from answers where n = 5), 4, 'quantity limits the claim');
 select pg_temp.call((
-  select jsonb_agg((t - array['input', 'timeout', 'msg_id', 'flow_slug']) || '{"output": true}') from answers, jsonb_array_elements(tasks) t where n = 5
+  select jsonb_agg((t - array['input', 'timeout', 'msg_id', 'flow_slug', 'refs']) || '{"output": true}') from answers, jsonb_array_elements(tasks) t where n = 5
 ), 0);
 select results_eq('select stale, tasks from answers where n = 6', $$ values ('[]'::jsonb, '[]'::jsonb) $$, 'quantity 0 settles only');
 select is((select count(*) from pgflow.step_tasks where status = 'completed'), 7::bigint, 'results of several flows in one batch');

@@ -119,6 +119,7 @@ export class Driver {
       msg_id: task.message,
       attempt: task.attempts,
       timeout: 60,
+      refs: null,
     }))
   }
 
