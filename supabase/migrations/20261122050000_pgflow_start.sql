@@ -57,7 +57,9 @@ begin
       select own.* from pgflow.runs own where own.run_id = r.run_id and own.run_id = any (started)
       union all
       select existing.*
-      from pgflow.existing_run(start_runs.flow_slug, r.input, r.run_id, started_by, r.idempotency_key) existing
+      from pgflow.existing_run(
+        start_runs.flow_slug, requested[r.ordinality], started_by, start_runs.metadata, start_runs.delay
+      ) existing
       where r.run_id <> all (coalesce(started, '{}'))
     ) run
     order by r.ordinality;
@@ -191,30 +193,40 @@ begin
 end
 $$;
 
--- The run that a start met instead of making one; an error where it is not the same start.
-create function pgflow.existing_run(flow_slug text, input jsonb, run_id uuid, owner_id uuid, idempotency_key text)
+-- The run that a start met instead of making one; an error where it is not the same start. One that was deleted since is
+-- started after all.
+create function pgflow.existing_run(
+  flow_slug text,
+  request pgflow.run_request,
+  owner_id uuid,
+  metadata jsonb,
+  delay int
+)
 returns pgflow.runs
 language plpgsql
-stable
 set search_path = ''
 as $$
 declare
   run pgflow.runs;
 begin
   select r.* into run from pgflow.runs r
-  where r.run_id = existing_run.run_id
+  where r.run_id = request.run_id
      or (r.flow_slug = existing_run.flow_slug
          and r.owner_id is not distinct from existing_run.owner_id
-         and r.idempotency_key = existing_run.idempotency_key)
-  order by r.run_id = existing_run.run_id desc nulls last
+         and r.idempotency_key = request.idempotency_key)
+  order by r.run_id = request.run_id desc nulls last
   limit 1;
+  if not found then
+    select r.* into run from pgflow.start_runs(flow_slug, array[request], owner_id, metadata, delay) r;
+    return run;
+  end if;
   if run.flow_slug is distinct from existing_run.flow_slug or run.owner_id is distinct from existing_run.owner_id then
     raise exception using
       errcode = 'PT409',
-      message = format('run_id %s is taken', existing_run.run_id),
+      message = format('run_id %s is taken', request.run_id),
       hint = 'Leave run_id out to get a new one.';
   end if;
-  if run.input <> existing_run.input then
+  if run.input <> request.input then
     raise exception using
       errcode = 'PT409',
       message = format('run %s of flow "%s" was started with another input', run.run_id, run.flow_slug),

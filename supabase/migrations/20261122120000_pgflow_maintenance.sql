@@ -34,6 +34,7 @@ comment on function pgflow.prune_runs is 'Deletes runs that ended longer ago tha
 -- Deletes what nobody needs any more: lapsed watches, workers not heard of for a day, archived messages older than
 -- keep_archive, and, if keep_runs is given, runs that ended longer ago. Answers how many of each. Cheap enough for every
 -- few minutes; with pg_cron: select cron.schedule('pgflow', '*/5 * * * *', 'select pgflow.maintain()');
+-- While somebody else is at it, there is nothing left to do.
 create function pgflow.maintain(keep_runs interval default null, keep_archive interval default '7 days')
 returns jsonb
 language plpgsql
@@ -43,23 +44,30 @@ declare
   now timestamptz := pgflow.now();
   queue text;
   deleted bigint;
-  watches bigint;
-  workers bigint;
+  runs bigint := 0;
   messages bigint := 0;
+  workers bigint := 0;
+  watches bigint := 0;
 begin
-  delete from pgflow.run_watches w where w.watched_until < now;
-  get diagnostics watches = row_count;
-  delete from pgflow.workers w where w.last_heartbeat_at < now - interval '1 day';
-  get diagnostics workers = row_count;
-  for queue in select f.queue_name from pgflow.flows f loop
-    execute format('delete from pgmq.%I where archived_at < $1', 'a_' || queue) using now - keep_archive;
-    get diagnostics deleted = row_count;
-    messages := messages + deleted;
-  end loop;
-  return jsonb_build_object(
-    'watches', watches, 'workers', workers, 'messages', messages,
-    'runs', case when keep_runs is null then 0 else pgflow.prune_runs(keep_runs) end
-  );
+  if pg_try_advisory_xact_lock(hashtextextended('pgflow.maintain', 0)) then
+    if keep_runs is not null then
+      runs := pgflow.prune_runs(keep_runs);
+    end if;
+    for queue in select f.queue_name from pgflow.flows f loop
+      execute format('delete from pgmq.%I where archived_at < $1', 'a_' || queue) using now - keep_archive;
+      get diagnostics deleted = row_count;
+      messages := messages + deleted;
+    end loop;
+    delete from pgflow.workers w where w.last_heartbeat_at < now - interval '1 day';
+    get diagnostics workers = row_count;
+    -- The last thing, and never waiting: a run whose watch is held cannot be watched again, nor deleted.
+    delete from pgflow.run_watches w
+    where w.run_id = any (
+      array(select lapsed.run_id from pgflow.run_watches lapsed where lapsed.watched_until < now for update skip locked)
+    );
+    get diagnostics watches = row_count;
+  end if;
+  return jsonb_build_object('runs', runs, 'messages', messages, 'workers', workers, 'watches', watches);
 end
 $$;
 comment on function pgflow.maintain is 'Deletes lapsed watches, lost workers, old archived messages and, if asked, old runs.';

@@ -85,7 +85,7 @@ select set_eq(
     'pgflow.current_user_id()',
     'pgflow.decide(ready pgflow.step_key[])',
     'pgflow.end_dead_tasks(messages pgflow.message[])',
-    'pgflow.existing_run(flow_slug text, input jsonb, run_id uuid, owner_id uuid, idempotency_key text)',
+    'pgflow.existing_run(flow_slug text, request pgflow.run_request, owner_id uuid, metadata jsonb, delay integer)',
     'pgflow.extend_leases(tasks jsonb, lease integer)',
     'pgflow.fail_task(run_id uuid, step_slug text, task_index integer, error_message text)',
     'pgflow.fetch_value(run_id uuid, name text, version text)',

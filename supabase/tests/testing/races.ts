@@ -55,6 +55,17 @@ const isHidden = (slug: string, interval: string) => `(
   select case when q.vt > clock_timestamp() + interval '${interval}' then 'hidden' else 'not hidden' end
   from pgflow.step_tasks t join pgmq.q_${slug} q on q.msg_id = t.message_id where t.run_id = run.run_id
 )`
+const end = `started_at = now() - interval '2 days', failed_at = now() - interval '1 day'`
+const prune = `select to_jsonb(pgflow.prune_runs(interval '12 hours'))`
+/** Runs that ended, each of them watched until a moment ago. */
+const endedAndWatched = (slug: string): Statement => `
+  with run as (
+    insert into pgflow.runs (flow_slug, status, input, error, remaining_steps, started_at, failed_at)
+    select '${slug}', 'failed', '{}', 'broken', 0, now() - n * interval '1 day', now() - interval '1 day'
+    from generate_series(2, 31) n
+    returning run_id
+  )
+  insert into pgflow.run_watches select run_id, now() - interval '1 minute' from run`
 const attempts = `(select t.attempts_count || ' attempts' from pgflow.step_tasks t where t.run_id = run.run_id)`
 
 const sameAnswer = (outcomes: Outcome[]) => {
@@ -210,10 +221,8 @@ const ending: Race[] = [
     steps: chain,
     input: {},
     prepare: failAll('retry_prune', 'a'),
-    arrange: `
-      update pgflow.runs set started_at = now() - interval '2 days', failed_at = now() - interval '1 day'
-      where run_id = $1`,
-    contenders: [retry, `select to_jsonb(pgflow.prune_runs(interval '12 hours'))`],
+    arrange: `update pgflow.runs set ${end} where run_id = $1`,
+    contenders: [retry, prune],
     ways: ['"started" | 0 → started', 'PT404 | 1 → gone'],
   },
 ]
@@ -242,6 +251,20 @@ const starting: Race[] = [
     ),
     words: sameAnswer,
     ways: ['the same'],
+  },
+  {
+    name: 'a run is started with a key against the pruning of the run that had it',
+    slug: 'key_prune',
+    steps: single,
+    input: {},
+    prepare: failAll('key_prune', 'a'),
+    arrange: `update pgflow.runs set idempotency_key = $2::text, ${end} where run_id = $1`,
+    contenders: [
+      `select to_jsonb(case run_id when $1 then 'old' else 'new' end)
+       from pgflow.start_flow('key_prune', '{}', idempotency_key => $2::text)`,
+      prune,
+    ],
+    ways: ['"old" | 1 → gone', '"new" | 1 → gone'],
   },
   {
     name: 'a step is added against the start of a run',
@@ -349,4 +372,29 @@ const watching: Race[] = [
   },
 ]
 
-export const races = [...settling, ...ending, ...starting, ...claiming, ...watching]
+const keeping: Race[] = [
+  {
+    name: 'watches are deleted against the pruning of their runs',
+    slug: 'watch_prune',
+    steps: single,
+    cost: 4,
+    arrange: endedAndWatched('watch_prune'),
+    contenders: [`select to_jsonb(pgflow.maintain() ->> 'runs')`, prune],
+    ways: ['"0" | 30'],
+  },
+  {
+    name: 'runs are maintained by two at once',
+    slug: 'maintained',
+    steps: single,
+    cost: 4,
+    arrange: endedAndWatched('maintained'),
+    contenders: Array(2).fill(`select pgflow.maintain(keep_runs => interval '12 hours') -> 'runs'`),
+    words: (outcomes) => {
+      const failed = outcomes.find(({ sqlstate }) => sqlstate)
+      return failed?.sqlstate ?? `${outcomes.reduce((sum, { answer }) => sum + Number(answer), 0)} runs`
+    },
+    ways: ['30 runs'],
+  },
+]
+
+export const races = [...settling, ...ending, ...starting, ...claiming, ...watching, ...keeping]
