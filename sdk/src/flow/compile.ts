@@ -1,4 +1,4 @@
-import type { AnyFlow, StepDefinition } from './flow.ts'
+import type { AnyFlow, FlowOptions, StepDefinition } from './definition.ts'
 import type { Json } from './json-types.ts'
 
 /** A flow as the database defines it: the arguments of `create_flow` and, per step, of `add_step`. */
@@ -14,15 +14,18 @@ type StepArguments = {
   readonly deps_slugs: readonly string[]
 }
 
-/** What makes two flows the same: their steps and deps, whatever the order, the options and the handlers. */
+/** What makes two flows the same: their steps, deps, maps and conditions, whatever their order, options and handlers. */
 export interface FlowShape {
   readonly [key: string]: Json
   readonly slug: string
-  readonly steps: readonly {
-    readonly slug: string
-    readonly type: 'single'
-    readonly deps: readonly string[]
-  }[]
+  readonly steps: readonly StepShape[]
+}
+
+type StepShape = {
+  readonly [key: string]: Json
+  readonly slug: string
+  readonly type: 'single' | 'map'
+  readonly deps: readonly string[]
 }
 
 /**
@@ -34,7 +37,7 @@ export interface FlowShape {
  * // select pgflow.add_step(flow_slug => 'greet', step_slug => 'text');
  */
 export function compile(flow: AnyFlow): string {
-  const { steps, ...flowArguments } = definitionOf(flow)
+  const { steps, alias, version, ...flowArguments } = definitionOf(flow)
   const calls = [
     call('create_flow', flowArguments),
     ...steps.map((step) => call('add_step', { flow_slug: flow.slug, ...step })),
@@ -44,31 +47,58 @@ export function compile(flow: AnyFlow): string {
 
 /** Everything that `compile` says, as one JSON value: a flow in the form that the database registers. */
 export function definitionOf(flow: AnyFlow): FlowDefinition {
-  const { maxAttempts, baseDelay, timeout, startRole, broadcast } = flow.options
+  const { maxAttempts, baseDelay, timeout, startRole, broadcast, version = 1 } = flow.options
   return {
     flow_slug: flow.slug,
+    ...(version > 1 && { alias: flow.alias, version }),
     ...given({ max_attempts: maxAttempts, base_delay: baseDelay, timeout, start_role: startRole, broadcast }),
-    steps: [...flow.steps.values()].map(stepArguments),
+    steps: [...flow.steps.values()].map((step) => stepArguments(step, flow.options)),
   }
 }
 
-function stepArguments({ slug, deps, options }: StepDefinition): StepArguments {
-  const { maxAttempts, baseDelay, timeout, startDelay } = options
+function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArguments {
+  const { maxAttempts, baseDelay, timeout, startDelay = flowOptions.startDelay } = step.options
   return {
-    step_slug: slug,
-    deps_slugs: deps,
+    step_slug: step.slug,
+    deps_slugs: step.deps,
     ...given({ max_attempts: maxAttempts, base_delay: baseDelay, timeout, start_delay: startDelay }),
+    ...behaviourOf(step),
   }
+}
+
+/** What a step is beside its deps: whether it is a map, and when it runs. What the database does by default is left out. */
+function behaviourOf({ type, items, options }: StepDefinition): Record<string, Json> {
+  const { runIf, runUnless, whenUnmet, whenExhausted } = options
+  return given({
+    step_type: type === 'single' ? undefined : type,
+    map_source: items?.source,
+    map_path: items?.path,
+    run_if: runIf,
+    run_unless: runUnless,
+    when_unmet: whenUnmet === 'skip-cascade' ? undefined : whenUnmet,
+    when_exhausted: whenExhausted === 'fail' ? undefined : whenExhausted,
+  })
 }
 
 /** The flow's shape in its canonical order, so that equal shapes are equal as text too. */
 export function shapeOf(flow: AnyFlow): FlowShape {
-  const steps = [...flow.steps.values()].map(({ slug, type, deps }) => ({
-    slug,
-    type,
-    deps: deps.toSorted(),
-  }))
+  const steps = [...flow.steps.values()].map(stepShape)
   return { slug: flow.slug, steps: steps.sort((one, other) => (one.slug < other.slug ? -1 : 1)) }
+}
+
+function stepShape(step: StepDefinition): StepShape {
+  const { step_type, ...behaviour } = behaviourOf(step)
+  return { slug: step.slug, type: step.type, deps: step.deps.toSorted(), ...sorted(behaviour) }
+}
+
+/** The same object with its keys in order, at each level. */
+function sorted<T extends Json>(value: T): T {
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return value.map(sorted) as Json as T // a value of the same type
+  const entries = Object.entries(value as Record<string, Json>).map(
+    ([key, inner]) => [key, sorted(inner)] as const,
+  )
+  return Object.fromEntries(entries.sort(([one], [other]) => (one < other ? -1 : 1))) as Json as T // here too
 }
 
 function given(options: Record<string, Json | undefined>): Record<string, Json> {
@@ -77,18 +107,17 @@ function given(options: Record<string, Json | undefined>): Record<string, Json> 
   )
 }
 
-type SqlValue = string | number | readonly string[]
-
 function call(name: string, named: Record<string, Json>): string {
-  // definitionOf gives nothing but strings, numbers and lists of slugs
-  const list = Object.entries(named as Record<string, SqlValue>)
+  const list = Object.entries(named)
     .filter(([, value]) => !Array.isArray(value) || value.length > 0)
     .map(([key, value]) => `${key} => ${sql(value)}`)
   return `select pgflow.${name}(${list.join(', ')});`
 }
 
-function sql(value: SqlValue): string {
-  if (typeof value === 'number') return String(value)
+/** Lists are of slugs, objects are conditions. */
+function sql(value: Json): string {
   if (typeof value === 'string') return `'${value.replaceAll("'", "''")}'`
-  return `array[${value.map(sql).join(', ')}]::text[]`
+  if (Array.isArray(value)) return `array[${value.map(sql).join(', ')}]::text[]`
+  if (typeof value === 'object') return `${sql(JSON.stringify(value))}::jsonb`
+  return String(value)
 }

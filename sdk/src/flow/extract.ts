@@ -1,4 +1,4 @@
-import type { AnyFlow } from './flow.ts'
+import type { AnyFlow } from './definition.ts'
 import type { Plain } from './json-types.ts'
 import type { Payload } from './types.ts'
 
@@ -25,21 +25,33 @@ export type StepOutputOf<
   Slug extends keyof F['~types']['steps'],
 > = F['~types']['steps'][Slug]['output']
 
-/** What the handler of one step gets: `run`, and the output of each of its deps. */
-export type StepInputOf<F extends AnyFlow, Slug extends keyof F['~types']['steps']> = Payload<
-  F['~types'],
-  F['~types']['steps'][Slug]['deps']
->
+/** What the handler of one step gets: `run` and the output of each of its deps, an item of a map, or what its schema makes of that. */
+export type StepInputOf<
+  F extends AnyFlow,
+  Slug extends keyof F['~types']['steps'],
+> = F['~types']['steps'][Slug]['given'] extends readonly [infer Given]
+  ? Given
+  : Payload<F['~types'], F['~types']['steps'][Slug]['deps']>
 
 /**
- * What a completed run gives: the output of each step on which no other depends, by its slug.
+ * What a completed run gives: the output of each step on which no other depends, by its slug; optional where the step
+ * may be skipped.
  *
  * @example
  * type Output = OutputOf<typeof Greet>
- * //   { mail: { id: number } }
+ * //   { mail?: { id: number } }
  */
-export type OutputOf<F extends AnyFlow> = Plain<{ [Slug in LeafOf<F>]: F['~types']['steps'][Slug]['output'] }>
+export type OutputOf<F extends AnyFlow> = Plain<
+  { [Slug in Exclude<LeafOf<F>, SkippableOf<F>>]: F['~types']['steps'][Slug]['output'] } & {
+    [Slug in Extract<LeafOf<F>, SkippableOf<F>>]?: F['~types']['steps'][Slug]['output']
+  }
+>
 
 type LeafOf<F extends AnyFlow> = string extends keyof F['~types']['steps']
   ? string
   : Exclude<keyof F['~types']['steps'], F['~types']['steps'][keyof F['~types']['steps']]['deps']>
+
+/** The steps that may be skipped. */
+type SkippableOf<F extends AnyFlow> = {
+  [Slug in keyof F['~types']['steps']]: [F['~types']['steps'][Slug]['skips']] extends [never] ? never : Slug
+}[keyof F['~types']['steps']]

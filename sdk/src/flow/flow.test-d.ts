@@ -13,8 +13,10 @@ import {
   type StepOutputOf,
   type StepsOf,
 } from './index.ts'
-import type { Mistake, OnlyJson, OutputFrom } from './json-types.ts'
-import type { KnownDep, NewSlug } from './types.ts'
+import type { OnlyJson, OutputFrom } from './json-types.ts'
+import type { Mistake } from './mistake.ts'
+import type { NewSlug } from './slug-types.ts'
+import type { KnownDep } from './types.ts'
 
 interface Heading {
   depth: number

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest'
-import { Flow, FlowDefinitionError, type FlowDefinitionErrorCode } from './index.ts'
+import { z } from 'zod'
+import { Flow, FlowDefinitionError, type FlowDefinitionErrorCode, versionedSlug } from './index.ts'
 
 // as a JavaScript user sees it: the wrong programs below do not compile otherwise
-const Untyped = Flow as unknown as new (options: unknown) => { step(...args: unknown[]): any }
+const Untyped = Flow as unknown as new (options: unknown) => any
 const start = () => new Untyped({ slug: 'flow' }).step('a', () => 1)
 
 function mistake(define: () => unknown): FlowDefinitionError {
@@ -49,18 +50,44 @@ describe('a flow', () => {
     expect(object.steps).toEqual(positional.steps)
   })
 
+  it('keeps its schemas, and those of its steps', () => {
+    const [a, b, c] = [z.object({ url: z.string() }), z.unknown(), z.number()]
+    const flow = new Flow({ slug: 'flow', input: a })
+      .step({ slug: 'one', input: b, output: c }, () => 1)
+      .step('two', ['one'], () => 1, { output: c })
+      .step('three', () => 1)
+    expect(flow.inputSchema).toBe(a)
+    expect(flow.steps.get('one')).toMatchObject({ inputSchema: b, outputSchema: c, options: {} })
+    expect(flow.steps.get('two')).toMatchObject({ outputSchema: c, options: {} })
+    expect(flow.steps.get('three')).not.toHaveProperty('inputSchema')
+    expect(new Flow({ slug: 'flow' })).not.toHaveProperty('inputSchema')
+  })
+
+  it('has a slug of its own for each version, and one alias', () => {
+    const second = new Flow({ slug: 'flow', version: 2 }).step('a', () => 1).step('b', () => 2)
+    expect(second).toMatchObject({ slug: 'flow_v2', alias: 'flow', options: { version: 2 } })
+    for (const first of [new Flow({ slug: 'flow', version: 1 }), new Flow({ slug: 'flow' })]) {
+      expect(first).toMatchObject({ slug: 'flow', alias: 'flow' })
+    }
+    expect(versionedSlug('flow', 12)).toBe('flow_v12')
+  })
+
   it('never changes', () => {
     const first = new Flow({ slug: 'flow' }).step('a', () => 1)
-    const options = { timeout: 5 }
+    const options = { timeout: 5, runIf: { run: { tags: ['x'] } } }
     const deps: 'a'[] = ['a']
     const one = first.step('b', deps, () => 2, options)
     const other = first.step('c', () => 3)
     options.timeout = 6
+    options.runIf.run.tags.pop()
     deps.pop()
     expect([...first.steps.keys()]).toEqual(['a'])
     expect([...one.steps.keys()]).toEqual(['a', 'b'])
     expect([...other.steps.keys()]).toEqual(['a', 'c'])
-    expect(one.steps.get('b')).toMatchObject({ deps: ['a'], options: { timeout: 5 } })
+    expect(one.steps.get('b')).toMatchObject({
+      deps: ['a'],
+      options: { timeout: 5, runIf: { run: { tags: ['x'] } } },
+    })
     for (const part of [
       one.options,
       one.steps.get('b'),
@@ -76,6 +103,41 @@ describe('a flow', () => {
       .step('toString', () => 1)
       .step('__proto__', ['toString'], () => 2)
     expect([...flow.steps.keys()]).toEqual(['toString', '__proto__'])
+  })
+})
+
+describe('a map', () => {
+  const flow = new Flow<{ urls: string[] }>({ slug: 'flow' })
+    .step('toc', () => ({ deep: { urls: ['a'] } }))
+    .step('list', () => [1])
+
+  it('goes over what items names, and waits for the step that has it', () => {
+    const maps = flow
+      .map({ slug: 'a', items: 'run.urls' }, (url) => url)
+      .map({ slug: 'b', items: 'toc.deep.urls', timeout: 5 }, (url) => url)
+      .map({ slug: 'c', items: 'list', dependsOn: ['toc', 'list'] }, (item) => item)
+      .map({ slug: 'd', items: 'list', dependsOn: ['toc'] }, (item) => item)
+    expect(maps.steps.get('a')).toMatchObject({
+      type: 'map',
+      deps: [],
+      items: { source: 'run', path: 'urls' },
+    })
+    expect(maps.steps.get('b')).toMatchObject({
+      deps: ['toc'],
+      items: { source: 'toc', path: 'deep.urls' },
+      options: { timeout: 5 },
+    })
+    expect(maps.steps.get('c')).toMatchObject({ deps: ['toc', 'list'], items: { source: 'list' } })
+    expect(maps.steps.get('d')).toMatchObject({ deps: ['toc', 'list'], items: { source: 'list' } })
+    expect(flow.steps.size).toBe(2)
+  })
+
+  it("goes over its only dep, or over the run's input", () => {
+    const overDep = flow.map({ slug: 'a', dependsOn: ['list'] }, (item) => item)
+    expect(overDep.steps.get('a')).toMatchObject({ deps: ['list'], items: { source: 'list' } })
+    const overRun = new Flow<string[]>({ slug: 'flow' }).map({ slug: 'a' }, (item) => item)
+    expect(overRun.steps.get('a')).toMatchObject({ deps: [], items: { source: 'run' } })
+    expect(overRun.steps.get('a')?.items).not.toHaveProperty('path')
   })
 })
 
@@ -141,11 +203,7 @@ describe('a wrong definition', () => {
       /no option 'startRole'/,
     ],
     ['invalid_option', () => start().step({ slug: 'b', toString: 1 }, () => 1), /no option 'toString'/],
-    [
-      'invalid_option',
-      () => new Untyped({ slug: 'f', startDelay: 1 }),
-      /flow 'f' has no option 'startDelay'/,
-    ],
+    ['invalid_option', () => new Untyped({ slug: 'f', runIf: {} }), /flow 'f' has no option 'runIf'/],
     [
       'invalid_option',
       () => new Untyped({ slug: 'f', startRole: 'admin' }),
@@ -155,6 +213,39 @@ describe('a wrong definition', () => {
       'invalid_option',
       () => new Untyped({ slug: 'f', broadcast: true }),
       /is true: .*watched, always, never/,
+    ],
+    ['invalid_option', () => new Untyped({ slug: 'f', version: 0 }), /version .* a whole number, 1 or more/],
+    ['invalid_option', () => new Untyped({ slug: 'f', input: {} }), /input of flow 'f' .* Standard Schema/],
+    [
+      'invalid_option',
+      () => start().step({ slug: 'b', output: 1 }, () => 1),
+      /output of step 'b' is 1: .*Schema/,
+    ],
+    [
+      'invalid_option',
+      () => start().step({ slug: 'b', runIf: [1] }, () => 1),
+      /runIf of step 'b' .* a part of \{ run: …/,
+    ],
+    ['invalid_option', () => start().step({ slug: 'b', runUnless: { a: 1n } }, () => 1), /of JSON values/],
+    [
+      'invalid_option',
+      () => start().step({ slug: 'b', whenUnmet: 'stop' }, () => 1),
+      /is 'stop': make it one of fail, skip, skip-cascade/,
+    ],
+    ['invalid_option', () => start().step({ slug: 'b', items: 'a' }, () => 1), /no option 'items'/],
+    ['unknown_dep', () => start().map({ slug: 'b', items: 'x.y' }, () => 1), /depends on 'x'/],
+    [
+      'invalid_option',
+      () => start().map({ slug: 'b', items: 'a..y' }, () => 1),
+      /items of step 'b' is 'a..y': make it a path/,
+    ],
+    [
+      'invalid_option',
+      () =>
+        start()
+          .step('b', () => 1)
+          .map({ slug: 'c', dependsOn: ['a', 'b'] }, () => 1),
+      /step 'c' has several deps: say with items/,
     ],
   ])('%s: %s', (code, define, message) => {
     expect(mistake(define)).toMatchObject({ code, message: expect.stringMatching(message) })

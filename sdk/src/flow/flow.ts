@@ -1,58 +1,24 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { FlowBuilder } from './builder.ts'
+import type { Possible } from './condition-types.ts'
 import type { Context } from './context.ts'
-import type { OnlyJson } from './json-types.ts'
-import type { FlowTypes, KnownDep, NewFlow, NewSlug, Payload, WithStep } from './types.ts'
-import { checkFlow, checkStep } from './validate.ts'
-
-/** Who may start a flow from a client. */
-export type StartRole = 'service_role' | 'authenticated' | 'anon'
-
-/** Whose events a flow broadcasts: of runs that somebody watches, of all runs, of none. */
-export type Broadcast = 'watched' | 'always' | 'never'
-
-/** How often, how long and how patiently a step is tried. */
-export interface RetryOptions {
-  /** How many times a task is tried at most. @default 3 */
-  readonly maxAttempts?: number
-  /** Seconds; a failed attempt is repeated after `baseDelay * 2 ** attempts`. @default 5 */
-  readonly baseDelay?: number
-  /** Seconds that one attempt may take. @default 60 */
-  readonly timeout?: number
-}
-
-export interface FlowOptions extends RetryOptions {
-  /** @default 'service_role' */
-  readonly startRole?: StartRole
-  /** @default 'watched' */
-  readonly broadcast?: Broadcast
-}
-
-/** What is not given here is as the flow has it. */
-export interface StepOptions extends RetryOptions {
-  /** Seconds between the moment the step is ready and its first attempt. @default 0 */
-  readonly startDelay?: number
-}
-
-/** A step as a worker runs it. */
-export interface StepDefinition {
-  readonly slug: string
-  readonly type: 'single'
-  readonly deps: readonly string[]
-  readonly options: StepOptions
-  readonly handler: StepHandler
-}
-
-/** A handler without the types of its flow: the worker calls it with what the database gave. */
-export type StepHandler = (payload: unknown, context: Context) => unknown
-
-/** Any flow, whatever its types: what the worker, the client and `compile` take. */
-export interface AnyFlow {
-  readonly slug: string
-  readonly options: FlowOptions
-  /** In the order of their definition, so that a step comes after its deps. */
-  readonly steps: ReadonlyMap<string, StepDefinition>
-  /** For the compiler only; it does not exist at run time. */
-  readonly '~types': FlowTypes
-}
+import type { AnyFlow, FlowOptions, Otherwise, StepTiming } from './definition.ts'
+import type { JsonOf, OnlyJson } from './json-types.ts'
+import type { ImpliedItems, ItemOf, KnownItems, SourceStep } from './map-types.ts'
+import type { NewSlug } from './slug-types.ts'
+import type {
+  FlowTypes,
+  Given,
+  KnownDep,
+  NewFlow,
+  Payload,
+  Returnable,
+  Skip,
+  SkipsOf,
+  Stored,
+  StoredPayload,
+  WithStep,
+} from './types.ts'
 
 /**
  * An immutable definition of a flow. Each method returns a new flow.
@@ -69,75 +35,177 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
    * Adds a step.
    *
    * @throws FlowDefinitionError for what the compiler could not see: a slug, dep or option that cannot work.
+   *
+   * @example
+   * .step({ slug: 'mail', dependsOn: ['text'], runIf: { run: { mail: true } } }, ({ text }) => send(text))
    */
-  step<const Slug extends string, Returned, const Dep extends string = never>(
+  step<
+    const Slug extends string,
+    Returned,
+    const Dep extends string = never,
+    const If = never,
+    const Unless = never,
+    const Unmet extends Otherwise = 'skip-cascade',
+    const Exhausted extends Otherwise = 'fail',
+    In extends StandardSchemaV1 = never,
+    Out extends StandardSchemaV1 = never,
+  >(
     step:
       | NewSlug<F, Slug>
-      | (StepOptions & {
-          readonly slug: NewSlug<F, Slug>
-          readonly dependsOn?: readonly KnownDep<F, Dep>[]
-        }),
-    handler: Handler<F, Dep, Returned>,
-  ): Flow<WithStep<F, Slug, Dep, Returned>>
-  step<const Slug extends string, const Dep extends string, Returned>(
+      | (Named<NewSlug<F, Slug>, KnownDep<F, Dep>> &
+          TypedOptions<
+            Possible<If, StoredPayload<F, Dep>>,
+            Possible<Unless, StoredPayload<F, Dep>>,
+            Unmet,
+            Exhausted,
+            In,
+            Out
+          >),
+    handler: Handler<F, Given<Payload<F, Dep>, In>, Returned, Out>,
+  ): WithSingle<F, Slug, Dep, SkipsOf<If, Unless, Unmet, Exhausted>, In, Stored<Returned, Out>>
+  step<
+    const Slug extends string,
+    const Dep extends string,
+    Returned,
+    const If = never,
+    const Unless = never,
+    const Unmet extends Otherwise = 'skip-cascade',
+    const Exhausted extends Otherwise = 'fail',
+    In extends StandardSchemaV1 = never,
+    Out extends StandardSchemaV1 = never,
+  >(
     slug: NewSlug<F, Slug>,
     dependsOn: readonly KnownDep<F, Dep>[],
-    handler: Handler<F, Dep, Returned>,
-    options?: StepOptions,
-  ): Flow<WithStep<F, Slug, Dep, Returned>>
+    handler: Handler<F, Given<Payload<F, Dep>, In>, Returned, Out>,
+    options?: TypedOptions<
+      Possible<If, StoredPayload<F, Dep>>,
+      Possible<Unless, StoredPayload<F, Dep>>,
+      Unmet,
+      Exhausted,
+      In,
+      Out
+    >,
+  ): WithSingle<F, Slug, Dep, SkipsOf<If, Unless, Unmet, Exhausted>, In, Stored<Returned, Out>>
+
+  /**
+   * Adds a step that runs once for each item of an array, and whose output is the array of its results, in their order.
+   * The array is what `items` names: `run`, a step, or a path inside it (`toc.urls`). Without it, it is the output of
+   * the only dep, or the run's input where there is none.
+   *
+   * @throws FlowDefinitionError for what the compiler could not see: a slug, dep or option that cannot work.
+   *
+   * @example
+   * .map({ slug: 'pages', items: 'toc.urls' }, (url, { signal }) => download(url, signal))
+   */
+  map<
+    const Slug extends string,
+    Returned,
+    const Dep extends string = never,
+    const Items extends string = never,
+    const If = never,
+    const Unless = never,
+    const Unmet extends Otherwise = 'skip-cascade',
+    const Exhausted extends Otherwise = 'fail',
+    In extends StandardSchemaV1 = never,
+    Out extends StandardSchemaV1 = never,
+  >(
+    step: Named<NewSlug<F, Slug>, KnownDep<F, Dep>> & {
+      readonly items?: KnownItems<F, Items>
+    } & ImpliedItems<F, Dep, Items> &
+      TypedOptions<
+        Possible<If, StoredPayload<F, Dep | SourceStep<Items>>>,
+        Possible<Unless, StoredPayload<F, Dep | SourceStep<Items>>>,
+        Unmet,
+        Exhausted,
+        In,
+        Out
+      >,
+    handler: Handler<F, Given<ItemOf<F, Dep, Items>, In>, Returned, Out>,
+  ): Flow<
+    WithStep<
+      F,
+      Slug,
+      {
+        deps: Dep | SourceStep<Items>
+        output: Stored<Returned, Out>[]
+        skips: SkipsOf<If, Unless, Unmet, Exhausted>
+        given: [Given<ItemOf<F, Dep, Items>, In>]
+      }
+    >
+  >
 }
 
-type Handler<F extends FlowTypes, Dep extends string, Returned> = (
-  payload: Payload<F, Dep>,
-  context: Context<F['resources']>,
-) => Returned & OnlyJson<Returned>
+type WithSingle<
+  F extends FlowTypes,
+  Slug extends string,
+  Dep extends string,
+  Skips extends Skip,
+  In extends StandardSchemaV1,
+  Output,
+> = Flow<
+  WithStep<
+    F,
+    Slug,
+    {
+      deps: Dep
+      output: Output
+      skips: Skips
+      given: [In] extends [never] ? null : [StandardSchemaV1.InferOutput<In>]
+    }
+  >
+>
+
+interface Named<Slug, Dep> {
+  readonly slug: Slug
+  /** The steps for which this one waits. @default [] */
+  readonly dependsOn?: readonly Dep[]
+}
+
+interface TypedOptions<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming {
+  /** A part of the step's input: it runs only if its input contains this. */
+  readonly runIf?: If
+  /** A part of the step's input: it does not run if its input contains this. */
+  readonly runUnless?: Unless
+  /**
+   * What becomes of a step that does not run: it is skipped with all that depends on it, it is skipped alone, so that
+   * its dependents run without its output, or the run fails.
+   * @default 'skip-cascade'
+   */
+  readonly whenUnmet?: Unmet
+  /** The same for a step whose last attempt failed. @default 'fail' */
+  readonly whenExhausted?: Exhausted
+  /** A Standard Schema of what the handler gets: the payload, or an item of a map. */
+  readonly input?: In
+  /** A Standard Schema of what the handler returns; of a map, for each item. */
+  readonly output?: Out
+}
+
+/** It is a condition as a whole, so that the compiler knows the schema when it looks at what the handler returns. */
+type Handler<F extends FlowTypes, Given, Returned, Out extends StandardSchemaV1> = [Out] extends [never]
+  ? (payload: Given, context: Context<F['resources']>) => Returned & OnlyJson<Returned>
+  : (payload: Given, context: Context<F['resources']>) => Returnable<Out>
 
 interface FlowConstructor {
   /**
-   * @typeParam Input what a run is started with
+   * @typeParam Input what a run is started with; inferred where the option `input` has a schema
    * @typeParam Resources what the handlers need from the worker, as `context.resources`
    * @throws FlowDefinitionError if the slug or an option cannot work
+   *
+   * @example
+   * new Flow<{ url: string }>({ slug: 'crawl' })
+   * new Flow({ slug: 'crawl', input: z.object({ url: z.url() }) })
    */
-  new <Input, Resources extends object = Record<never, never>>(
-    options: SluggedOptions,
-  ): Flow<NewFlow<Input, Resources>>
-}
-
-class FlowBuilder {
-  readonly slug: string
-  readonly options: FlowOptions
-  readonly steps: ReadonlyMap<string, StepDefinition>
-
-  constructor({ slug, ...options }: SluggedOptions, steps: AnyFlow['steps'] = new Map()) {
-    checkFlow(slug, options)
-    this.slug = slug
-    this.options = Object.freeze(options)
-    this.steps = steps
-  }
-
-  step(first: string | StepObject, second: unknown, third?: unknown, fourth?: unknown): FlowBuilder {
-    const step = stepFrom(first, second, third, fourth)
-    checkStep(step, this.steps)
-    const frozen = Object.freeze({
-      ...step,
-      deps: Object.freeze([...step.deps]),
-      options: Object.freeze(step.options),
-    })
-    return new FlowBuilder({ slug: this.slug, ...this.options }, new Map(this.steps).set(step.slug, frozen))
-  }
-}
-
-type SluggedOptions = FlowOptions & { readonly slug: string }
-
-type StepObject = StepOptions & { readonly slug: string; readonly dependsOn?: readonly string[] }
-
-/** Reads either form of the arguments of `step`; `checkStep` says whether they are what their types promise. */
-function stepFrom(first: string | StepObject, ...rest: unknown[]): StepDefinition {
-  const [step, handler] = Array.isArray(rest[0])
-    ? [{ ...(rest[2] as StepOptions), slug: first as string, dependsOn: rest[0] }, rest[1]]
-    : [typeof first === 'string' ? { slug: first } : first, rest[0]]
-  const { slug, dependsOn = [], ...options } = { ...step } as StepObject
-  return { slug, type: 'single', deps: dependsOn, options, handler: handler as StepHandler }
+  new <
+    Input,
+    Resources extends object = Record<never, never>,
+    Schema extends StandardSchemaV1 = StandardSchemaV1<Input, JsonOf<Input>>,
+  >(
+    options: FlowOptions & {
+      readonly slug: string
+      /** A Standard Schema of what a run is started with. Handlers get what it makes of that, as `run`. */
+      readonly input?: Schema
+    },
+  ): Flow<NewFlow<StandardSchemaV1.InferInput<Schema>, StandardSchemaV1.InferOutput<Schema>, Resources>>
 }
 
 /** Starts the definition of a flow. */

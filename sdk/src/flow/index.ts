@@ -1,20 +1,25 @@
 export { NonRetryableError, RetryAfterError } from '../worker/errors.ts'
+export { versionedSlug } from './builder.ts'
 export type { FlowDefinition, FlowShape } from './compile.ts'
 export { compile, definitionOf, shapeOf } from './compile.ts'
 export type { Context, Log } from './context.ts'
-export type { FlowDefinitionErrorCode } from './errors.ts'
-export { FlowDefinitionError, NotJsonError } from './errors.ts'
-export type { InputOf, OutputOf, ResourcesOf, StepInputOf, StepOutputOf, StepsOf } from './extract.ts'
 export type {
   AnyFlow,
   Broadcast,
+  Conditions,
   FlowOptions,
+  MapSource,
+  Otherwise,
   RetryOptions,
   StartRole,
   StepDefinition,
   StepHandler,
   StepOptions,
-} from './flow.ts'
+  StepTiming,
+} from './definition.ts'
+export type { FlowDefinitionErrorCode } from './errors.ts'
+export { FlowDefinitionError, NotJsonError } from './errors.ts'
+export type { InputOf, OutputOf, ResourcesOf, StepInputOf, StepOutputOf, StepsOf } from './extract.ts'
 export { Flow } from './flow.ts'
 export type { ErrorDescription } from './json.ts'
 export { describeError, toJson } from './json.ts'

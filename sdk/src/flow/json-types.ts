@@ -1,15 +1,12 @@
+import type { Mistake } from './mistake.ts'
+
 /** A value as JSON and Postgres `jsonb` know it. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json }
-
-/** The type of a program's mistake: its argument says in English what is wrong. No value has this type. */
-export interface Mistake<Message> {
-  readonly '~mistake': Message
-}
 
 /** The same object type, written out, so that an editor shows its properties and not its origin. */
 export type Plain<T> = { [K in keyof T]: T[K] } & unknown
 
-type IsAny<T> = 0 extends 1 & T ? true : false
+export type IsAny<T> = 0 extends 1 & T ? true : false
 
 type Primitive = string | number | boolean | null
 
@@ -77,15 +74,17 @@ type StoredAs<T> =
 export type OnlyJson<T> =
   IsAny<T> extends true
     ? T
-    : unknown extends T
+    : [T] extends [Json] // `Json` itself too, which is too deep to look into
       ? T
-      : T extends Primitive | undefined | Serializable
+      : unknown extends T
         ? T
-        : T extends PromiseLike<infer Value>
-          ? [Value] extends [OnlyJson<Value>]
-            ? T
-            : Mistake<OnlyJson<Value>>
-          : OnlyJsonInside<T>
+        : T extends Primitive | undefined | Serializable
+          ? T
+          : T extends PromiseLike<infer Value>
+            ? [Value] extends [OnlyJson<Value>]
+              ? T
+              : Mistake<OnlyJson<Value>>
+            : OnlyJsonInside<T>
 
 type OnlyJsonInside<T> = T extends Callable
   ? Mistake<'A function is not JSON: leave it out of the output'>

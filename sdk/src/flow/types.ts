@@ -1,21 +1,34 @@
-import type { JsonOf, Mistake, OutputFrom, Plain } from './json-types.ts'
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { JsonOf, OutputFrom, Plain } from './json-types.ts'
+import type { Mistake } from './mistake.ts'
 
 /** Everything that a flow's type knows, read by key. */
 export interface FlowTypes {
+  /** What a run is started with. */
   input: unknown
+  /** What handlers get of it, as `run`. */
+  run: unknown
   resources: object
   steps: { [slug: string]: StepTypes }
 }
 
 /** What a flow's type knows of one step. */
 export interface StepTypes {
+  /** The slugs of the steps for which it waits. */
   deps: string
   output: unknown
+  skips: Skip
+  /** What its handler gets, in a tuple; `null` where that is the payload of its deps. */
+  given: readonly [unknown] | null
 }
 
+/** How a step may be skipped: alone, or with all that depends on it. */
+export type Skip = 'skip' | 'skip-cascade'
+
 /** A flow before its first step. */
-export interface NewFlow<Input, Resources extends object> {
+export interface NewFlow<Input, Run, Resources extends object> {
   input: Input
+  run: Run
   resources: Resources
   steps: Record<never, never>
 }
@@ -24,22 +37,50 @@ export interface NewFlow<Input, Resources extends object> {
  * The types of flow `F` with one more step. `infer` makes the compiler evaluate `F` at each step, and an intersection
  * stays flat: layers of mapped types or of `F['steps']` would be too deep for it after fifty steps.
  */
-export type WithStep<F extends FlowTypes, Slug extends string, Dep extends string, Returned> = F extends {
+export type WithStep<F extends FlowTypes, Slug extends string, Step extends StepTypes> = F extends {
   input: infer Input
+  run: infer Run
   resources: infer Resources extends object
   steps: infer Steps extends FlowTypes['steps']
 }
   ? {
       input: Input
+      run: Run
       resources: Resources
-      steps: Steps & { [K in Slug]: { deps: Dep; output: OutputFrom<Returned> } }
+      steps: Steps & {
+        [K in Slug]: {
+          deps: Step['deps']
+          output: Step['output']
+          skips: Step['skips'] | Extract<Steps[Step['deps']]['skips'], 'skip-cascade'>
+          given: Step['given']
+        }
+      }
     }
   : never
 
-/** What the handler of a step with these deps gets: `run`, and each dep's output under its slug. */
-export type Payload<F extends FlowTypes, Dep extends string> = Plain<{
+/** What the handler of a step with these deps gets: `run`, and each dep's output under its slug, if it was not skipped. */
+export type Payload<F extends FlowTypes, Dep extends string> = Plain<
+  {
+    [K in 'run' | Exclude<Dep, AloneSkipped<F, Dep>>]: K extends 'run' ? F['run'] : F['steps'][K]['output']
+  } & { [K in AloneSkipped<F, Dep>]?: F['steps'][K]['output'] }
+>
+
+/** What the database has for a step with these deps: what conditions and maps look at. */
+export type StoredPayload<F extends FlowTypes, Dep extends string> = {
   [K in 'run' | Dep]: K extends 'run' ? JsonOf<F['input']> : F['steps'][K]['output']
-}>
+}
+
+/** Those of the deps without which their dependents may run. */
+type AloneSkipped<F extends FlowTypes, Dep extends string> = Dep extends keyof F['steps']
+  ? 'skip' extends F['steps'][Dep]['skips']
+    ? Dep
+    : never
+  : never
+
+/** How a step itself may be skipped, by its conditions and its options. */
+export type SkipsOf<If, Unless, Unmet, Exhausted> =
+  | ([If | Unless] extends [never] ? never : Extract<Unmet, Skip>)
+  | Extract<Exhausted, Skip>
 
 /** `Dep` if the flow has such a step, a mistake in English if not. */
 export type KnownDep<F extends FlowTypes, Dep extends string> = Dep extends keyof F['steps']
@@ -48,41 +89,17 @@ export type KnownDep<F extends FlowTypes, Dep extends string> = Dep extends keyo
     ? Dep
     : Mistake<`There is no step '${Dep}' before this one: define it first, or correct its name`>
 
-/** `Slug` if a step of the flow may have this name, a mistake in English if not. */
-export type NewSlug<F extends FlowTypes, Slug extends string> = string extends Slug
-  ? Slug
-  : string extends keyof F['steps']
-    ? ValidSlug<Slug>
-    : Slug extends keyof F['steps']
-      ? Mistake<`The flow already has a step '${Slug}': give this one another slug`>
-      : ValidSlug<Slug>
+/** What a handler gets: what the schema makes of the payload, or the payload. */
+export type Given<Payload, Schema extends StandardSchemaV1> = [Schema] extends [never]
+  ? Payload
+  : StandardSchemaV1.InferOutput<Schema>
 
-type ValidSlug<Slug extends string> = Slug extends 'run'
-  ? Mistake<"'run' is the name of the run's input: give the step another slug">
-  : Slug extends ''
-    ? Mistake<'A slug cannot be empty'>
-    : Slug extends `${Digit}${string}`
-      ? Mistake<`The slug '${Slug}' starts with a digit: start it with a letter or an underscore`>
-      : SlugProblem<Slug> extends infer Problem extends string
-        ? Mistake<Problem>
-        : Slug
+/** What a handler may return where its output has a schema. */
+export type Returnable<Schema extends StandardSchemaV1> =
+  | StandardSchemaV1.InferInput<Schema>
+  | PromiseLike<StandardSchemaV1.InferInput<Schema>>
 
-type Digit = '0' | '1' | '2' | '3' | '4' | '5' | '6' | '7' | '8' | '9'
-
-type SlugCharacter = Digit | Characters<'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_'>
-
-type Characters<Text extends string, Found = never> = Text extends `${infer First}${infer Rest}`
-  ? Characters<Rest, Found | First>
-  : Found
-
-type SlugProblem<
-  Slug extends string,
-  Rest extends string = Slug,
-  Length extends unknown[] = [],
-> = Rest extends `${infer First}${infer Others}`
-  ? First extends SlugCharacter
-    ? Length['length'] extends 128
-      ? 'A slug has at most 128 characters'
-      : SlugProblem<Slug, Others, [...Length, First]>
-    : `The slug '${Slug}' has a '${First}': use only letters, digits and underscores`
-  : null
+/** What is stored of what a handler returned: what the schema makes of it, as JSON. */
+export type Stored<Returned, Schema extends StandardSchemaV1> = [Schema] extends [never]
+  ? OutputFrom<Returned>
+  : OutputFrom<StandardSchemaV1.InferOutput<Schema>>

@@ -1,10 +1,13 @@
+import type { FlowOptions, MapSource, StepDefinition } from './definition.ts'
 import { FlowDefinitionError } from './errors.ts'
-import type { FlowOptions, StepDefinition } from './flow.ts'
+import { toJson } from './json.ts'
 
-/** Throws if a flow cannot have this slug or these options. */
-export function checkFlow(slug: string, options: FlowOptions): void {
+/** Throws if a flow cannot have this slug, these options or this schema. */
+export function checkFlow(slug: string, options: FlowOptions, input: unknown): void {
   checkSlug('flow', slug)
-  checkOptions(`flow '${slug}'`, options, flowOptions)
+  const subject = `flow '${slug}'`
+  checkOptions(subject, options, flowOptions)
+  checkSchema(subject, 'input', input)
 }
 
 /** Throws if this step cannot follow those that a flow already has. */
@@ -18,7 +21,10 @@ export function checkStep(step: StepDefinition, earlier: ReadonlyMap<string, Ste
     )
   }
   checkDeps(subject, step.deps, earlier)
+  if (step.type === 'map') checkItems(subject, step.items)
   checkOptions(subject, step.options, stepOptions)
+  checkSchema(subject, 'input', step.inputSchema)
+  checkSchema(subject, 'output', step.outputSchema)
   if (typeof step.handler !== 'function') {
     throw new FlowDefinitionError(
       'invalid_handler',
@@ -75,6 +81,32 @@ function checkDeps(
   }
 }
 
+function checkItems(subject: string, items: MapSource | undefined): void {
+  if (items === undefined) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The map ${subject} has several deps: say with items over which of them it goes.`,
+    )
+  }
+  if (items.path?.split('.').includes('')) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The option items of ${subject} is '${items.source}.${items.path}': make it a path like 'toc.urls'.`,
+    )
+  }
+}
+
+function checkSchema(subject: string, name: string, schema: unknown): void {
+  if (schema === undefined) return
+  const standard = (schema as { '~standard'?: { validate?: unknown } } | null)?.['~standard']
+  if (typeof standard?.validate !== 'function') {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The option ${name} of ${subject} is ${shown(schema)}: make it a Standard Schema, as zod, valibot and arktype have them.`,
+    )
+  }
+}
+
 type Check = readonly [isValid: (value: unknown) => boolean, wanted: string]
 
 const longest = 2_147_483_647
@@ -94,19 +126,34 @@ const oneOf = (...values: readonly string[]): Check => [
   `one of ${values.join(', ')}`,
 ]
 
-const retryOptions = {
+const fragment: Check = [
+  (value) => typeof value === 'object' && value !== null && !Array.isArray(value) && isJson(value),
+  'an object of JSON values, a part of { run: …, <dep>: … }',
+]
+
+const otherwise = oneOf('fail', 'skip', 'skip-cascade')
+
+const timing = {
   maxAttempts: wholeFrom(1, ''),
   baseDelay: seconds,
   timeout: wholeFrom(1, ' of seconds'),
+  startDelay: wholeFrom(0, ' of seconds'),
 }
 
 const flowOptions: Record<string, Check> = {
-  ...retryOptions,
+  ...timing,
+  version: wholeFrom(1, ''),
   startRole: oneOf('service_role', 'authenticated', 'anon'),
   broadcast: oneOf('watched', 'always', 'never'),
 }
 
-const stepOptions: Record<string, Check> = { ...retryOptions, startDelay: wholeFrom(0, ' of seconds') }
+const stepOptions: Record<string, Check> = {
+  ...timing,
+  runIf: fragment,
+  runUnless: fragment,
+  whenUnmet: otherwise,
+  whenExhausted: otherwise,
+}
 
 function checkOptions(subject: string, options: object, checks: Record<string, Check>): void {
   for (const [name, value] of Object.entries(options)) {
@@ -130,4 +177,13 @@ function checkOptions(subject: string, options: object, checks: Record<string, C
 function shown(value: unknown): string {
   if (typeof value === 'string') return `'${value.length > 140 ? `${value.slice(0, 140)}…` : value}'`
   return typeof value === 'object' && value !== null ? 'an object' : String(value)
+}
+
+function isJson(value: unknown): boolean {
+  try {
+    toJson(value)
+    return true
+  } catch {
+    return false
+  }
 }

@@ -1,5 +1,5 @@
 import type { Context, Log } from '../flow/context.ts'
-import type { AnyFlow, StepHandler } from '../flow/flow.ts'
+import type { AnyFlow, StepHandler } from '../flow/definition.ts'
 import { describeError, toJson } from '../flow/json.ts'
 import {
   LeaseLostError,

@@ -1,4 +1,4 @@
-import type { AnyFlow } from '../flow/flow.ts'
+import type { AnyFlow } from '../flow/definition.ts'
 import { Attempt, type Surroundings } from './attempt.ts'
 import { LeaseLostError, WorkerStoppedError } from './errors.ts'
 import { Settler } from './settler.ts'

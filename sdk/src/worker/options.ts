@@ -1,7 +1,7 @@
 import type { Sql } from 'postgres'
 import type { Log } from '../flow/context.ts'
+import type { AnyFlow } from '../flow/definition.ts'
 import type { ResourcesOf } from '../flow/extract.ts'
-import type { AnyFlow } from '../flow/flow.ts'
 import { WorkerStartError } from './errors.ts'
 
 /** Where a worker finds its tasks: a database URL, or connections of the user's that it does not close. */

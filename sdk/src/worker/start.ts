@@ -1,4 +1,4 @@
-import type { AnyFlow } from '../flow/flow.ts'
+import type { AnyFlow } from '../flow/definition.ts'
 import { Core } from './core.ts'
 import { WorkerStartError } from './errors.ts'
 import { explain, sqlState } from './faults.ts'

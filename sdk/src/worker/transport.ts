@@ -1,4 +1,4 @@
-import type { AnyFlow } from '../flow/flow.ts'
+import type { AnyFlow } from '../flow/definition.ts'
 
 /** One attempt at a task; the attempt is what a settlement is fenced by. */
 export interface TaskKey {

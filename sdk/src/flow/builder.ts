@@ -1,0 +1,113 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type {
+  AnyFlow,
+  FlowOptions,
+  MapSource,
+  StepDefinition,
+  StepHandler,
+  StepOptions,
+} from './definition.ts'
+import { toJson } from './json.ts'
+import { checkFlow, checkStep } from './validate.ts'
+
+interface FlowArguments extends FlowOptions {
+  readonly slug: string
+  readonly input?: StandardSchemaV1
+}
+
+interface StepArguments extends StepOptions {
+  readonly slug: string
+  readonly dependsOn?: readonly string[]
+  readonly items?: string
+  readonly input?: StandardSchemaV1
+  readonly output?: StandardSchemaV1
+}
+
+/** A flow as it is at run time: it checks what is given to it, whatever its types are. */
+export class FlowBuilder implements Omit<AnyFlow, '~types'> {
+  readonly slug: string
+  readonly alias: string
+  readonly options: FlowOptions
+  declare readonly inputSchema?: StandardSchemaV1
+  readonly steps: ReadonlyMap<string, StepDefinition>
+
+  constructor({ slug, input, ...options }: FlowArguments, steps: AnyFlow['steps'] = new Map()) {
+    checkFlow(slug, options, input)
+    this.slug = versionedSlug(slug, options.version)
+    this.alias = slug
+    this.options = Object.freeze(options)
+    if (input !== undefined) this.inputSchema = input
+    this.steps = steps
+  }
+
+  step(first: string | StepArguments, second: unknown, third?: unknown, fourth?: StepOptions): FlowBuilder {
+    const [step, handler] = Array.isArray(second)
+      ? [{ ...fourth, slug: first as string, dependsOn: second }, third]
+      : [typeof first === 'string' ? { slug: first } : first, second]
+    return this.#with('single', step, handler)
+  }
+
+  map(step: StepArguments, handler: unknown): FlowBuilder {
+    return this.#with('map', step, handler)
+  }
+
+  #with(type: StepDefinition['type'], step: StepArguments, handler: unknown): FlowBuilder {
+    const definition = definitionFrom(type, step, handler)
+    checkStep(definition, this.steps)
+    const { alias: slug, options, inputSchema: input } = this
+    const steps = new Map(this.steps).set(definition.slug, frozen(definition))
+    return new FlowBuilder({ slug, ...options, ...(input && { input }) }, steps)
+  }
+}
+
+/**
+ * The slug under which the database knows a version of a flow. The first one has the flow's own slug.
+ *
+ * @example
+ * versionedSlug('analyze', 2) // 'analyze_v2'
+ */
+export function versionedSlug(slug: string, version = 1): string {
+  return version === 1 ? slug : `${slug}_v${version}`
+}
+
+/** `checkStep` says whether these arguments are what their types promise. */
+function definitionFrom(type: StepDefinition['type'], step: StepArguments, handler: unknown): StepDefinition {
+  const { slug, dependsOn = [], input, output, ...others } = step
+  return {
+    slug,
+    type,
+    ...(type === 'map' ? mapFrom(dependsOn, others) : { deps: dependsOn, options: others }),
+    ...(input !== undefined && { inputSchema: input }),
+    ...(output !== undefined && { outputSchema: output }),
+    handler: handler as StepHandler,
+  }
+}
+
+/** A map waits for the step whose output it maps. */
+function mapFrom(
+  deps: readonly string[],
+  { items, ...options }: Pick<StepArguments, 'items'> & StepOptions,
+): Pick<StepDefinition, 'deps' | 'items' | 'options'> {
+  const from = sourceFrom(items, deps)
+  if (from === undefined) return { deps, options }
+  const isImplied = from.source !== 'run' && Array.isArray(deps) && !deps.includes(from.source)
+  return { deps: isImplied ? [...deps, from.source] : deps, items: from, options }
+}
+
+/** Where a map has its items: what `items` names, or the only dep, or the run's input. */
+function sourceFrom(items: string | undefined, deps: readonly string[]): MapSource | undefined {
+  if (items === undefined && deps.length > 1) return undefined
+  const [source = '', ...path] = String(items ?? deps[0] ?? 'run').split('.')
+  return path.length === 0 ? { source } : { source, path: path.join('.') }
+}
+
+/** What nobody can change any more: conditions are copied. */
+function frozen(step: StepDefinition): StepDefinition {
+  const { runIf, runUnless } = step.options
+  const options = {
+    ...step.options,
+    ...(runIf !== undefined && { runIf: JSON.parse(toJson(runIf)) }),
+    ...(runUnless !== undefined && { runUnless: JSON.parse(toJson(runUnless)) }),
+  }
+  return Object.freeze({ ...step, deps: Object.freeze([...step.deps]), options: Object.freeze(options) })
+}

@@ -1,0 +1,86 @@
+import type { IsAny, Json } from './json-types.ts'
+import type { Mistake } from './mistake.ts'
+
+/**
+ * `Fragment` where JSON of type `T` can contain it, in the sense of Postgres' `@>`; a `Mistake` in the place of
+ * everything that it never contains.
+ */
+export type Possible<Fragment, T> = [Fragment] extends [never]
+  ? never
+  : [Fragment] extends [Primitive | readonly unknown[]]
+    ? Mistake<'A condition is an object, a part of { run: …, <dep>: … }'>
+    : Contained<Fragment, T> extends true
+      ? Fragment
+      : Explained<Fragment, T>
+
+type Primitive = string | number | boolean | null
+
+/** `true` if one of the members of the union `T` can contain the fragment. */
+type Contained<Fragment, T> =
+  IsAny<Fragment> extends true
+    ? true
+    : IsAny<T> extends true
+      ? true
+      : Json extends T | Fragment
+        ? true
+        : true extends (T extends unknown ? ContainedIn<Fragment, T> : never)
+          ? true
+          : false
+
+type ContainedIn<Fragment, T> = Fragment extends Primitive
+  ? Fragment extends T
+    ? true
+    : T extends Fragment
+      ? true
+      : false
+  : Fragment extends readonly unknown[]
+    ? T extends readonly (infer Item)[]
+      ? Every<{ [K in keyof Fragment]: Contained<Fragment[K], Item> }[number]>
+      : false
+    : T extends readonly unknown[] | Primitive
+      ? false
+      : Every<
+          {
+            [K in keyof Fragment]: K extends keyof T ? Contained<Fragment[K], Defined<T[K]>> : false
+          }[keyof Fragment]
+        >
+
+type Every<Answer> = [Answer] extends [true] ? true : false
+
+type Defined<T> = Exclude<T, undefined>
+
+/** The fragment with a mistake in the place of what is impossible in it. */
+type Explained<Fragment, T, Path extends string = ''> = Fragment extends Primitive
+  ? Mistake<`'${Path}' is never ${Shown<Fragment>}`>
+  : Fragment extends readonly unknown[]
+    ? Mistake<`'${Path}' never contains this array`>
+    : Path extends '' // the step's input, whose keys are run and the deps
+      ? { [K in keyof Fragment]: ExplainedKey<Fragment[K], T, K & string, ''> }
+      : [Extract<T, object>] extends [readonly unknown[]]
+        ? Mistake<`'${Path}' is never an object`>
+        : ExplainedObject<
+            { [K in keyof Fragment]: ExplainedKey<Fragment[K], T, K & string, `${Path}.`> },
+            Fragment,
+            Path
+          >
+
+type ExplainedObject<Keys, Fragment, Path extends string> = Keys extends Fragment
+  ? Mistake<`'${Path}' never has all of this at once`>
+  : Keys
+
+type ExplainedKey<Value, T, Key extends string, Before extends string> =
+  ValueAt<T, Key> extends infer Found
+    ? [Found] extends [never]
+      ? Mistake<`The step's input never has '${Before}${Key}'`>
+      : Contained<Value, Found> extends true
+        ? Value
+        : Explained<Value, Found, `${Before}${Key}`>
+    : never
+
+type ValueAt<T, Key extends string> = T extends unknown
+  ? Key extends keyof T
+    ? Defined<T[Key]>
+    : never
+  : never
+
+type Shown<Value extends Primitive> = Value extends string ? `"${Value}"` : `${Value}`

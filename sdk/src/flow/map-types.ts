@@ -1,0 +1,108 @@
+import type { IsAny, Json, JsonOf } from './json-types.ts'
+import type { Mistake } from './mistake.ts'
+import type { FlowTypes } from './types.ts'
+
+/** The step whose output a map's `items` name; none for the run's input. */
+export type SourceStep<Items extends string> = Exclude<HeadOf<Items>, 'run'>
+
+/** `Items` if an array is there, a mistake in English if not. */
+export type KnownItems<F extends FlowTypes, Items extends string> = string extends Items
+  ? Items
+  : ArrayAt<F, Items> extends infer Found
+    ? Found extends Mistake<unknown>
+      ? Found
+      : Items
+    : never
+
+/** What is missing in the options of a map that does not name its items; nothing if its only dep, or the run's input, is an array. */
+export type ImpliedItems<F extends FlowTypes, Dep extends string, Items extends string> = [Items] extends [
+  never,
+]
+  ? IsUnion<Dep> extends true
+    ? { readonly items: Mistake<'This map has several deps: say with items over which of them it goes'> }
+    : ArrayAt<F, ImpliedSource<Dep>> extends infer Found extends Mistake<unknown>
+      ? { readonly items: Found }
+      : unknown
+  : unknown
+
+/** What the handler of a map gets: an item of its array. */
+export type ItemOf<F extends FlowTypes, Dep extends string, Items extends string> =
+  ArrayAt<F, [Items] extends [never] ? ImpliedSource<Dep> : Items> extends readonly (infer Item)[]
+    ? Item
+    : never
+
+type ImpliedSource<Dep extends string> = [Dep] extends [never] ? 'run' : Dep
+
+type HeadOf<Path extends string> = Path extends `${infer Head}.${string}` ? Head : Path
+
+/** The array at a path, or the mistake in it. */
+type ArrayAt<F extends FlowTypes, Path extends string> =
+  HeadOf<Path> extends infer Head extends string
+    ? Head extends 'run'
+      ? AsArray<At<JsonOf<F['input']>, Path>, Path>
+      : Head extends keyof F['steps']
+        ? AsArray<At<F['steps'][Head]['output'], Path>, Path>
+        : Mistake<`There is no step '${Head}' before this one: define it first, or correct its name`>
+    : never
+
+/** The value at the end of a path, of which the first part has been followed. */
+type At<T, Path extends string, Done extends string = HeadOf<Path>> = Path extends `${Done}.${infer Rest}`
+  ? Property<T, HeadOf<Rest>> extends infer Value
+    ? [Value] extends [Missing]
+      ? Mistake<`'${Done}' has no '${HeadOf<Rest>}'`>
+      : At<Value, Path, `${Done}.${HeadOf<Rest>}`>
+    : never
+  : T
+
+interface Missing {
+  readonly '~missing': true
+}
+
+/** A property of each member of a union; `undefined` where one of them has none. */
+type Property<T, Key extends string> =
+  IsAny<T> extends true
+    ? T
+    : Json extends T
+      ? Json
+      : [T extends unknown ? (Key extends keyof T ? true : never) : never] extends [never]
+        ? Missing
+        : T extends unknown
+          ? Key extends keyof T
+            ? T[Key]
+            : undefined
+          : never
+
+type AsArray<T, Path extends string> =
+  IsAny<T> extends true
+    ? T[]
+    : Json extends T
+      ? Json[]
+      : [T] extends [Mistake<unknown>]
+        ? T
+        : [T] extends [readonly unknown[]]
+          ? T
+          : Mistake<`'${Path}' ${NotArray<Exclude<T, readonly unknown[]>>}: a map needs an array`>
+
+type NotArray<T> = undefined extends T ? 'may be missing' : `is ${KindOf<T>}`
+
+type KindOf<T> = [T] extends [string]
+  ? 'a string'
+  : [T] extends [number]
+    ? 'a number'
+    : [T] extends [boolean]
+      ? 'a boolean'
+      : [T] extends [null]
+        ? 'null'
+        : null extends T
+          ? 'possibly null'
+          : [T] extends [object]
+            ? 'an object'
+            : 'not always an array'
+
+type IsUnion<T, Whole = T> = [T] extends [never]
+  ? false
+  : T extends unknown
+    ? [Whole] extends [T]
+      ? false
+      : true
+    : never

@@ -1,0 +1,96 @@
+import { type } from 'arktype'
+import * as v from 'valibot'
+import { describe, expectTypeOf, test } from 'vitest'
+import { z } from 'zod'
+import { Flow, type InputOf, type OutputOf, type ResourcesOf, type StepInputOf } from './index.ts'
+
+const Zod = new Flow({ slug: 'f', input: z.object({ url: z.string(), depth: z.number().default(1) }) })
+  .step({ slug: 'page', output: z.object({ text: z.string(), at: z.coerce.date() }) }, ({ run }) => {
+    expectTypeOf(run).toEqualTypeOf<{ url: string; depth: number }>()
+    return { text: run.url, at: '2000-01-01' }
+  })
+  .step('size', ['page'], ({ page }) => page.text.length, { output: z.number() })
+
+const Valibot = new Flow({
+  slug: 'f',
+  input: v.object({ url: v.string(), depth: v.optional(v.number(), 1) }),
+})
+  .step({ slug: 'page', output: v.object({ text: v.string(), tags: v.array(v.string()) }) }, ({ run }) => {
+    expectTypeOf(run).toEqualTypeOf<{ url: string; depth: number }>()
+    return { text: run.url, tags: [] }
+  })
+  .map({ slug: 'tags', items: 'page.tags', output: v.number() }, (tag) => tag.length)
+
+const Ark = new Flow({ slug: 'f', input: type({ url: 'string', depth: 'number = 1' }) }).step(
+  { slug: 'page', output: type({ text: 'string', 'note?': 'string' }) },
+  ({ run }) => {
+    expectTypeOf(run).toEqualTypeOf<{ url: string; depth: number }>()
+    return { text: run.url }
+  },
+)
+
+describe('a schema of the input', () => {
+  test('gives the type of what a run is started with', () => {
+    type Input = { url: string; depth?: number | undefined }
+    expectTypeOf<InputOf<typeof Zod>>().toEqualTypeOf<Input>()
+    expectTypeOf<InputOf<typeof Valibot>>().toEqualTypeOf<Input>()
+    expectTypeOf<InputOf<typeof Ark>>().toEqualTypeOf<{ url: string; depth?: number }>()
+  })
+
+  test('must be of the type that is given beside it', () => {
+    const flow = new Flow<{ url: string }, { key: string }>({ slug: 'f', input: z.object({ url: z.url() }) })
+    expectTypeOf<InputOf<typeof flow>>().toEqualTypeOf<{ url: string }>()
+    expectTypeOf<ResourcesOf<typeof flow>>().toEqualTypeOf<{ key: string }>()
+    // @ts-expect-error this schema makes something else
+    new Flow<{ url: string }>({ slug: 'f', input: z.object({ path: z.string() }) })
+    // @ts-expect-error this is no schema
+    new Flow({ slug: 'f', input: { url: 'string' } })
+  })
+})
+
+describe('a schema of an output', () => {
+  test('gives what dependents get, as JSON', () => {
+    expectTypeOf<OutputOf<typeof Zod>>().toEqualTypeOf<{ size: number }>()
+    expectTypeOf<StepInputOf<typeof Zod, 'size'>>().toEqualTypeOf<{
+      run: { url: string; depth: number }
+      page: { text: string; at: string }
+    }>()
+    expectTypeOf<OutputOf<typeof Valibot>>().toEqualTypeOf<{ tags: number[] }>()
+    expectTypeOf<OutputOf<typeof Ark>>().toEqualTypeOf<{ page: { text: string; note?: string } }>()
+  })
+
+  test('says what the handler may return', () => {
+    const flow = new Flow<string>({ slug: 'f' })
+    const output = z.object({ kind: z.enum(['a', 'b']) })
+    flow.step({ slug: 's', output }, async () => ({ kind: 'a' }))
+    flow.step('s', [], ({ run }) => ({ kind: run ? 'a' : 'b' }), { output })
+    // @ts-expect-error 'c' is none of the kinds
+    flow.step({ slug: 's', output }, () => ({ kind: 'c' }))
+    // @ts-expect-error a kind is missing
+    flow.step('s', [], async () => ({}), { output })
+    // @ts-expect-error 'c' is none of the kinds
+    flow.map({ slug: 's', items: 'a', output }, () => ({ kind: 'c' }))
+  })
+})
+
+describe('a schema of what a step gets', () => {
+  const flow = new Flow<unknown>({ slug: 'f' }).step('page', () => ({ text: 'a', links: ['b'] }))
+
+  test('gives what its handler gets', () => {
+    const input = z.object({ run: z.object({ at: z.coerce.date() }), page: z.object({ text: z.string() }) })
+    const next = flow.step({ slug: 's', dependsOn: ['page'], input }, (payload) => {
+      expectTypeOf(payload).toEqualTypeOf<{ run: { at: Date }; page: { text: string } }>()
+      return payload.run.at
+    })
+    expectTypeOf<StepInputOf<typeof next, 's'>>().toEqualTypeOf<z.infer<typeof input>>()
+    expectTypeOf<OutputOf<typeof next>>().toEqualTypeOf<{ s: string }>()
+  })
+
+  test('is of an item in a map', () => {
+    const next = flow.map({ slug: 's', items: 'page.links', input: z.string().transform(Number) }, (link) => {
+      expectTypeOf(link).toEqualTypeOf<number>()
+    })
+    expectTypeOf<StepInputOf<typeof next, 's'>>().toEqualTypeOf<number>()
+    expectTypeOf<OutputOf<typeof next>>().toEqualTypeOf<{ s: null[] }>()
+  })
+})
