@@ -1,43 +1,14 @@
-import { execFile } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
-import { dirname, join, relative } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import { complaintsAbout } from '../testing/typescript.ts'
 
 // What the compiler says, word by word: which error it reports of several is seen nowhere else.
 
-const root = fileURLToPath(new URL('../../../', import.meta.url))
-const flowModule = fileURLToPath(new URL('./index.ts', import.meta.url))
-const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc')
-
 /** The compiler's errors for a program, as `line: text`. */
 async function errorsOf(program: string): Promise<string[]> {
-  const folder = await mkdtemp(join(tmpdir(), 'flow-types-'))
-  try {
-    await writeFile(
-      join(folder, 'program.mts'),
-      `import { Flow, type OutputOf } from ${JSON.stringify(relative(folder, flowModule))}\n${program}`,
-    )
-    await writeFile(
-      join(folder, 'tsconfig.json'),
-      JSON.stringify({
-        extends: join(root, 'tsconfig.json'),
-        compilerOptions: { types: [], noErrorTruncation: true },
-        include: ['program.mts'],
-        exclude: [],
-      }),
-    )
-    const output = await new Promise<string>((resolve) => {
-      execFile(process.execPath, [tsc, '-p', folder, '--pretty', 'false'], (_, stdout) => resolve(stdout))
-    })
-    return [...output.matchAll(/program\.mts\((\d+),\d+\): error TS\d+: (.*)/g)].map(
-      ([, line, text]) => `${Number(line) - 1}: ${text}`,
-    )
-  } finally {
-    await rm(folder, { recursive: true })
-  }
+  const complaints = await complaintsAbout({
+    'program.ts': `import { Flow, type OutputOf } from '@pgflow/sdk/flow'\n${program}`,
+  })
+  return complaints.map(({ line, text }) => `${line - 1}: ${text}`)
 }
 
 describe('the compiler', () => {

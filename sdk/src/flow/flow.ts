@@ -13,10 +13,10 @@ import type {
   NewFlow,
   Payload,
   Returnable,
-  Skip,
   SkipsOf,
   Stored,
   StoredPayload,
+  Transformed,
   WithStep,
 } from './types.ts'
 
@@ -62,7 +62,9 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
             Out
           >),
     handler: Handler<F, Given<Payload<F, Dep>, In>, Returned, Out>,
-  ): WithSingle<F, Slug, Dep, SkipsOf<If, Unless, Unmet, Exhausted>, In, Stored<Returned, Out>>
+  ): Flow<
+    WithStep<F, Slug, Dep, Stored<Returned, Out>, SkipsOf<If, Unless, Unmet, Exhausted>, Transformed<In>>
+  >
   step<
     const Slug extends string,
     const Dep extends string,
@@ -85,7 +87,9 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       In,
       Out
     >,
-  ): WithSingle<F, Slug, Dep, SkipsOf<If, Unless, Unmet, Exhausted>, In, Stored<Returned, Out>>
+  ): Flow<
+    WithStep<F, Slug, Dep, Stored<Returned, Out>, SkipsOf<If, Unless, Unmet, Exhausted>, Transformed<In>>
+  >
 
   /**
    * Adds a step that runs once for each item of an array, and whose output is the array of its results, in their order.
@@ -125,35 +129,13 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     WithStep<
       F,
       Slug,
-      {
-        deps: Dep | SourceStep<Items>
-        output: Stored<Returned, Out>[]
-        skips: SkipsOf<If, Unless, Unmet, Exhausted>
-        given: [Given<ItemOf<F, Dep, Items>, In>]
-      }
+      Dep | SourceStep<Items>,
+      Stored<Returned, Out>[],
+      SkipsOf<If, Unless, Unmet, Exhausted>,
+      [Given<ItemOf<F, Dep, Items>, In>]
     >
   >
 }
-
-type WithSingle<
-  F extends FlowTypes,
-  Slug extends string,
-  Dep extends string,
-  Skips extends Skip,
-  In extends StandardSchemaV1,
-  Output,
-> = Flow<
-  WithStep<
-    F,
-    Slug,
-    {
-      deps: Dep
-      output: Output
-      skips: Skips
-      given: [In] extends [never] ? null : [StandardSchemaV1.InferOutput<In>]
-    }
-  >
->
 
 interface Named<Slug, Dep> {
   readonly slug: Slug

@@ -37,7 +37,14 @@ export interface NewFlow<Input, Run, Resources extends object> {
  * The types of flow `F` with one more step. `infer` makes the compiler evaluate `F` at each step, and an intersection
  * stays flat: layers of mapped types or of `F['steps']` would be too deep for it after fifty steps.
  */
-export type WithStep<F extends FlowTypes, Slug extends string, Step extends StepTypes> = F extends {
+export type WithStep<
+  F extends FlowTypes,
+  Slug extends string,
+  Dep extends string,
+  Output,
+  Skips extends Skip,
+  Given extends StepTypes['given'],
+> = F extends {
   input: infer Input
   run: infer Run
   resources: infer Resources extends object
@@ -49,10 +56,10 @@ export type WithStep<F extends FlowTypes, Slug extends string, Step extends Step
       resources: Resources
       steps: Steps & {
         [K in Slug]: {
-          deps: Step['deps']
-          output: Step['output']
-          skips: Step['skips'] | Extract<Steps[Step['deps']]['skips'], 'skip-cascade'>
-          given: Step['given']
+          deps: Dep
+          output: Output
+          skips: Skips | Extract<Steps[Dep]['skips'], 'skip-cascade'>
+          given: Given
         }
       }
     }
@@ -93,6 +100,11 @@ export type KnownDep<F extends FlowTypes, Dep extends string> = Dep extends keyo
 export type Given<Payload, Schema extends StandardSchemaV1> = [Schema] extends [never]
   ? Payload
   : StandardSchemaV1.InferOutput<Schema>
+
+/** What a schema makes of a payload, in a tuple; `null` without a schema. */
+export type Transformed<Schema extends StandardSchemaV1> = [Schema] extends [never]
+  ? null
+  : [StandardSchemaV1.InferOutput<Schema>]
 
 /** What a handler may return where its output has a schema. */
 export type Returnable<Schema extends StandardSchemaV1> =
