@@ -13,16 +13,41 @@ export interface Log {
  * .step('page', async ({ run }, { signal, resources }) => resources.fetch(run.url, { signal }))
  */
 export interface Context<Resources = object> {
-  /** Aborted when the step's timeout is over, the run was cancelled or the worker has to stop. */
+  /**
+   * Aborted when the result is of no use any more. Its reason is a `TimeoutError`, a `CancelledError` (the run was
+   * cancelled or failed), a `LeaseLostError` (another worker has the task) or a `WorkerStoppedError`.
+   */
   readonly signal: AbortSignal
-  /** 1 at the first try. */
+  /** 1 at the first try; one that a worker gave back when it stopped is counted here, but not against `maxAttempts`. */
   readonly attempt: number
   readonly runId: string
+  readonly flowSlug: string
   readonly stepSlug: string
   /** 0, except in the tasks of a map step. */
   readonly taskIndex: number
   readonly workerId: string
+  /** The worker's; its entries have the ids of the task. */
   readonly log: Log
+  /**
+   * Says how far the step is; clients see it as `step:progress`. The first report goes out at once, then the latest one
+   * once a second.
+   *
+   * @param value a number of any scale, such as a share of 1 or pages done
+   * @param data JSON of at most 16,384 characters
+   * @throws RangeError if the value is no finite number, or the data is too long
+   * @throws NotJsonError if the data cannot be stored
+   *
+   * @example
+   * for (const [index, page] of pages.entries()) {
+   *   progress((index + 1) / pages.length, { page: page.title })
+   * }
+   */
+  progress(value: number, data?: unknown): void
+  /**
+   * What the handler got. In a map step: what it would get if it were none, `run` and each dep's output. It is fetched
+   * at the first call, once for all tasks of a worker, and so it is shared and frozen.
+   */
+  payload(): Promise<unknown>
   /** What the user handed to the worker: connections, clients, settings. */
   readonly resources: Resources
 }

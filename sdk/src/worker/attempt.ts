@@ -1,16 +1,20 @@
 import type { Context, Log } from '../flow/context.ts'
-import type { AnyFlow, StepHandler } from '../flow/definition.ts'
+import type { AnyFlow, StepDefinition } from '../flow/definition.ts'
 import { describeError, toJson } from '../flow/json.ts'
 import {
+  CancelledError,
   LeaseLostError,
   NonRetryableError,
   RetryAfterError,
   TimeoutError,
   WorkerStoppedError,
 } from './errors.ts'
+import { explain } from './faults.ts'
+import { type Progress, reportOf } from './progress.ts'
 import { keyOf } from './tasks.ts'
 import { after } from './time.ts'
 import type { ClaimedTask, FailedResult, Result } from './transport.ts'
+import type { SharedValue, Values } from './values.ts'
 
 /** What every handler of a worker gets. */
 export interface Surroundings {
@@ -19,88 +23,175 @@ export interface Surroundings {
   readonly resources: object
 }
 
+/** What attempts need of their worker. */
+export interface Helpers extends Surroundings {
+  readonly values: Pick<Values, 'get'>
+  readonly progress: Pick<Progress, 'add' | 'drop'>
+}
+
+type AbortReason = TimeoutError | CancelledError | LeaseLostError | WorkerStoppedError
+
 /** A claimed task on its way to a result. */
 export class Attempt {
   readonly task: ClaimedTask
+  readonly #helpers: Helpers
   readonly #controller = new AbortController()
   #isOver = false
 
-  constructor(task: ClaimedTask) {
+  constructor(task: ClaimedTask, helpers: Helpers) {
     this.task = task
+    this.#helpers = helpers
+  }
+
+  get isRunning(): boolean {
+    return !this.#isOver && !this.#controller.signal.aborted
+  }
+
+  /** Whether its worker gives it back, since it stops. */
+  get isGivenBack(): boolean {
+    return this.#controller.signal.reason instanceof WorkerStoppedError
   }
 
   /** Ends the attempt, whatever its handler does; no effect once it is over. */
-  abort(reason: TimeoutError | LeaseLostError | WorkerStoppedError): void {
+  abort(reason: AbortReason): void {
     if (!this.#isOver) this.#controller.abort(reason)
   }
 
   /** Never rejects. Resolves with `undefined` when there is nothing to settle: the task is another's by now, or will be. */
-  async run(flow: AnyFlow | undefined, surroundings: Surroundings): Promise<Result | undefined> {
-    const { step_slug, timeout } = this.task
-    const step = flow?.steps.get(step_slug)
+  async run(flow: AnyFlow | undefined): Promise<Result | undefined> {
+    const step = flow?.steps.get(this.task.step_slug)
     if (step === undefined) return this.#unknown()
+    try {
+      const input = await this.#unlessAborted(() => this.#input(step))
+      return this.#completed(await this.#output(step, input))
+    } catch (error) {
+      const { aborted, reason } = this.#controller.signal
+      return this.#failed(aborted ? reason : error)
+    } finally {
+      this.#isOver = true
+      this.#helpers.progress.drop(this.task)
+    }
+  }
+
+  /** What the handler gets. A single step's large values are its own copies, as the small ones are. */
+  async #input(step: StepDefinition): Promise<unknown> {
+    const { input, refs } = this.task
+    if (isMap(step) || refs === null) return input
+    return { ...(input as object), ...(await this.#fetch((value) => value.copy())) }
+  }
+
+  /** The values that the claim left out. */
+  async #fetch(view: (value: SharedValue) => unknown): Promise<Record<string, unknown>> {
+    const { run_id, refs } = this.task
+    const names = Object.entries(refs ?? {}).map(async ([name, version]) => {
+      return [name, view(await this.#value({ run_id, name, version }))] as const
+    })
+    return Object.fromEntries(await Promise.all(names))
+  }
+
+  async #value(ref: Parameters<Values['get']>[0]): Promise<SharedValue> {
+    try {
+      return await this.#helpers.values.get(ref)
+    } catch (cause) {
+      throw new Error(`its input "${ref.name}" cannot be fetched: ${explain(cause)}`, { cause })
+    }
+  }
+
+  async #output(step: StepDefinition, input: unknown): Promise<unknown> {
+    const { timeout, step_slug } = this.task
     const cancel = after(timeout, () => {
       this.abort(new TimeoutError(`step "${step_slug}" timed out after ${timeout} s`))
     })
     try {
-      return this.#completed(await this.#output(step.handler, surroundings))
-    } catch (error) {
-      const { aborted, reason } = this.#controller.signal
-      return this.#failed(aborted ? reason : error, surroundings.log)
+      return await this.#unlessAborted(() => step.handler(input, this.#context(step, input)))
     } finally {
-      this.#isOver = true
       cancel()
     }
   }
 
-  #output(handler: StepHandler, surroundings: Surroundings): Promise<unknown> {
-    const { task } = this
+  #unlessAborted<Value>(work: () => Value | PromiseLike<Value>): Promise<Value> {
     const { signal } = this.#controller
-    signal.throwIfAborted()
-    const context: Context = {
-      ...surroundings,
-      signal,
+    return new Promise((resolve, reject) => {
+      signal.throwIfAborted()
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+      // Inside `then`, so that what is thrown at once is a rejection too.
+      Promise.resolve().then(work).then(resolve, reject)
+    })
+  }
+
+  #context(step: StepDefinition, input: unknown): Context {
+    const { task } = this
+    const { workerId, resources, log, progress } = this.#helpers
+    return {
+      workerId,
+      resources,
+      log: withData(log, keyOf(task)),
+      signal: this.#controller.signal,
       attempt: task.attempt,
       runId: task.run_id,
+      flowSlug: task.flow_slug,
       stepSlug: task.step_slug,
       taskIndex: task.task_index,
+      progress: (value, data) => {
+        const report = reportOf(task, value, data, isMap(step))
+        if (!this.#isOver) progress.add(report)
+      },
+      payload: async () => (isMap(step) ? this.#fetch((value) => value.frozen()) : input),
     }
-    return new Promise((resolve, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true })
-      // Inside `then`, so that what the handler throws at once is a rejection too.
-      Promise.resolve()
-        .then(() => handler(task.input, context))
-        .then(resolve, reject)
-    })
   }
 
   #completed(output: unknown): Result {
     try {
       return { ...keyOf(this.task), outputJson: toJson(output) }
     } catch (error) {
-      return this.#failure(`returned what cannot be stored: ${describeError(error).message}`)
+      return this.#failure('returned what cannot be stored', error)
     }
   }
 
-  #failed(thrown: unknown, log: Log): FailedResult | undefined {
-    if (thrown instanceof LeaseLostError || thrown instanceof WorkerStoppedError) return undefined
-    log.warn('A step failed', { ...keyOf(this.task), error: thrown })
+  #failed(thrown: unknown): FailedResult | undefined {
+    if (
+      thrown instanceof LeaseLostError ||
+      thrown instanceof CancelledError ||
+      thrown instanceof WorkerStoppedError
+    )
+      return undefined
+    this.#helpers.log.warn('A step failed', { ...keyOf(this.task), error: thrown })
     if (thrown instanceof TimeoutError) return { ...keyOf(this.task), error: thrown.message }
-    const { name, message } = describeError(thrown)
-    if (thrown instanceof RetryAfterError) {
-      return { ...this.#failure(`failed: ${message}`), retry_delay: thrown.seconds }
+    return {
+      ...this.#failure('failed', thrown),
+      ...(thrown instanceof RetryAfterError && { retry_delay: thrown.seconds }),
+      ...(thrown instanceof NonRetryableError && { permanent: true }),
     }
-    if (thrown instanceof NonRetryableError)
-      return { ...this.#failure(`failed: ${message}`), permanent: true }
-    return this.#failure(`failed: ${name === 'Error' ? message : `${name}: ${message}`}`)
   }
 
   #unknown(): FailedResult {
     const reason = `is not in the flow "${this.task.flow_slug}" as this worker knows it: deploy the worker with the flow that the database has`
-    return { ...this.#failure(reason), permanent: true }
+    return {
+      ...keyOf(this.task),
+      error: `step "${this.task.step_slug}" ${reason}`,
+      permanent: true,
+    }
   }
 
-  #failure(reason: string): FailedResult {
-    return { ...keyOf(this.task), error: `step "${this.task.step_slug}" ${reason}` }
+  #failure(what: string, error: unknown): FailedResult {
+    const thrown = describeError(error)
+    const { name, message } = thrown
+    const isPlain = ['Error', 'NotJsonError', 'RetryAfterError', 'NonRetryableError'].includes(name)
+    const reason = isPlain ? message : `${name}: ${message}`
+    return { ...keyOf(this.task), error: `step "${this.task.step_slug}" ${what}: ${reason}`, thrown }
+  }
+}
+
+function isMap(step: StepDefinition): boolean {
+  return step.type === 'map'
+}
+
+/** A log whose every entry has this data. */
+function withData(log: Log, data: object): Log {
+  return {
+    debug: (message, more) => log.debug(message, { ...data, ...more }),
+    info: (message, more) => log.info(message, { ...data, ...more }),
+    warn: (message, more) => log.warn(message, { ...data, ...more }),
+    error: (message, more) => log.error(message, { ...data, ...more }),
   }
 }

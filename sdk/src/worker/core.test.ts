@@ -2,8 +2,18 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { type AnyFlow, Flow } from '../flow/index.ts'
 import { Core, type CoreOptions } from './core.ts'
 import { LeaseLostError, WorkerStoppedError } from './errors.ts'
-import { idOf, keyOf } from './tasks.ts'
-import type { ClaimedTask, ClaimRequest, Lease, Result, Settlement, TaskKey, Transport } from './transport.ts'
+import { idOf } from './tasks.ts'
+import type {
+  ClaimedTask,
+  Lease,
+  ProgressReport,
+  Result,
+  TaskKey,
+  Transport,
+  ValueRef,
+  Work,
+  WorkRequest,
+} from './transport.ts'
 
 const flow_slug = 'flow'
 
@@ -13,10 +23,16 @@ class MemoryTransport implements Transport {
   readonly claims: { at: number; quantity: number }[] = []
   readonly batches: Result[][] = []
   readonly extended: TaskKey[][] = []
-  readonly inactive = new Set<string>()
-  heartbeats = 0
+  readonly requests: (WorkRequest & { at: number })[] = []
+  readonly settled: Result[] = []
+  readonly returned: TaskKey[] = []
+  readonly reports: ProgressReport[][] = []
+  /** The statuses of tasks that are no longer their attempts'. */
+  readonly closed = new Map<string, string | null>()
   /** Called before a call has an effect; what it throws or waits for happens to the call. */
-  before: Partial<Record<'claim' | 'settle' | 'extend', (results: readonly Result[]) => unknown>> = {}
+  before: Partial<
+    Record<'claim' | 'settle' | 'extend' | 'handBack', (results: readonly Result[]) => unknown>
+  > = {}
 
   addTasks(...steps: string[]): void {
     for (const step_slug of steps) {
@@ -28,31 +44,45 @@ class MemoryTransport implements Transport {
         attempt: 1,
         flow_slug,
         input: { run: null },
+        refs: null,
         timeout: 60,
       })
     }
   }
 
-  async claim({ quantity }: ClaimRequest): Promise<ClaimedTask[]> {
-    this.claims.push({ at: Date.now(), quantity })
-    await this.before.claim?.([])
-    return this.queue.splice(0, quantity)
+  async settleAndClaim(request: WorkRequest): Promise<Work> {
+    const { results, quantity } = request
+    this.requests.push({ at: Date.now(), ...request })
+    if (quantity > 0) this.claims.push({ at: Date.now(), quantity })
+    if (results.length > 0) {
+      this.batches.push([...results])
+      await this.before.settle?.(results)
+    }
+    if (quantity > 0) await this.before.claim?.([])
+    this.settled.push(...results)
+    return { stale: [], tasks: this.queue.splice(0, quantity) }
   }
 
-  async settle(results: readonly Result[]): Promise<Settlement[]> {
-    this.batches.push([...results])
-    await this.before.settle?.(results)
-    return results.map((result) => ({ ...keyOf(result), applied: true }))
-  }
-
-  async extend(tasks: readonly TaskKey[]): Promise<Lease[]> {
+  async heartbeat(_: string, tasks: readonly TaskKey[]): Promise<Lease[]> {
     this.extended.push([...tasks])
     await this.before.extend?.([])
-    return tasks.map((task) => ({ ...task, active: !this.inactive.has(idOf(task)) }))
+    return tasks.map((task) => {
+      const status = this.closed.get(idOf(task))
+      return { ...task, active: status === undefined, status: status === undefined ? 'started' : status }
+    })
   }
 
-  async heartbeat(): Promise<void> {
-    this.heartbeats++
+  async handBack(tasks: readonly TaskKey[]): Promise<void> {
+    this.returned.push(...tasks)
+    await this.before.handBack?.([])
+  }
+
+  async reportProgress(reports: readonly ProgressReport[]): Promise<void> {
+    this.reports.push([...reports])
+  }
+
+  async fetchValue(ref: ValueRef): Promise<string> {
+    return JSON.stringify(ref.name)
   }
 
   async defineFlow(): Promise<void> {}
@@ -94,6 +124,10 @@ describe('Core', () => {
       lease: 30,
       log,
       resources: {},
+      settleBatch: 100,
+      settleDelayMs: 10,
+      inlineLimit: 65_536,
+      cacheLimit: 1_000_000,
       ...options,
     })
     core.start()
@@ -154,16 +188,19 @@ describe('Core', () => {
     transport.addTasks('last')
     await vi.advanceTimersByTimeAsync(10_000)
     transport.addTasks('a')
+    const before = transport.claims.length
     core.wake()
     await vi.advanceTimersByTimeAsync(1)
+    expect(transport.claims.length).toBeGreaterThan(before)
+    await vi.advanceTimersByTimeAsync(10)
     expect(transport.outcomes).toEqual(['1'])
 
     await vi.advanceTimersByTimeAsync(10_000)
-    const before = transport.claims.length
+    const idle = transport.claims.length
     last.open(2)
     await vi.advanceTimersByTimeAsync(30)
     expect(transport.outcomes).toEqual(['1', '2'])
-    expect(transport.claims.length - before).toBeGreaterThanOrEqual(2)
+    expect(transport.claims.length - idle).toBeGreaterThanOrEqual(2)
   })
 
   it('settles in one call what is ready together, and what comes meanwhile in the next', async () => {
@@ -211,17 +248,10 @@ describe('Core', () => {
         throw databaseError('22P05', 'unsupported Unicode escape sequence')
       }
     }
-    const applied: Result[] = []
-    const settle = transport.settle.bind(transport)
-    transport.settle = async (results) => {
-      const settlements = await settle(results)
-      applied.push(...results)
-      return settlements
-    }
     transport.addTasks('good', 'good', 'bad', 'good', 'good')
     await vi.advanceTimersByTimeAsync(100)
-    expect(applied.filter((result) => 'outputJson' in result)).toHaveLength(4)
-    expect(applied.filter((result) => 'error' in result)).toEqual([
+    expect(transport.settled.filter((result) => 'outputJson' in result)).toHaveLength(4)
+    expect(transport.settled.filter((result) => 'error' in result)).toEqual([
       expect.objectContaining({
         step_slug: 'bad',
         error: 'step "bad" failed: the database refused its output: unsupported Unicode escape sequence',
@@ -267,7 +297,6 @@ describe('Core', () => {
     transport.addTasks('running', 'done')
     await vi.advanceTimersByTimeAsync(35_000)
     expect(transport.extended).toHaveLength(3)
-    expect(transport.heartbeats).toBe(3)
     for (const tasks of transport.extended) {
       expect(tasks.map(({ step_slug }) => step_slug)).toEqual(['running', 'done'])
     }
@@ -295,7 +324,7 @@ describe('Core', () => {
     })
     startCore(lost, { concurrency: 1 })
     transport.addTasks('lost')
-    transport.inactive.add(idOf(transport.queue[0]!))
+    transport.closed.set(idOf(transport.queue[0]!), null)
     await vi.advanceTimersByTimeAsync(10_100)
     expect(await seen.promise).toBeInstanceOf(LeaseLostError)
     expect(transport.batches).toEqual([])

@@ -71,7 +71,7 @@ describe('A worker that gets SIGTERM', () => {
     child.kill('SIGTERM')
     await child.said('stopping')
     child.kill('SIGINT')
-    expect(await child.ended).toBe(0)
+    expect(await child.ended).toBe(130)
     expect(await db.tasksOf(run_id)).toMatchObject([{ status: 'started', attempts_count: 1 }])
   })
 })

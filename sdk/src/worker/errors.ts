@@ -2,6 +2,7 @@ export type WorkerErrorCode =
   | 'non_retryable'
   | 'retry_after'
   | 'timeout'
+  | 'cancelled'
   | 'lease_lost'
   | 'worker_stopped'
   | 'worker_not_started'
@@ -50,13 +51,19 @@ export class TimeoutError extends WorkerError {
   override readonly code = 'timeout'
 }
 
-/** The reason of `context.signal` when the task is no longer this attempt's: the run was cancelled, or another worker has it. */
+/** The reason of `context.signal` when nobody needs the result any more: the run was cancelled or failed, or the step was skipped. */
+export class CancelledError extends WorkerError {
+  override readonly name = 'CancelledError'
+  override readonly code = 'cancelled'
+}
+
+/** The reason of `context.signal` when another attempt has the task: the database had not heard of this one for too long. */
 export class LeaseLostError extends WorkerError {
   override readonly name = 'LeaseLostError'
   override readonly code = 'lease_lost'
 }
 
-/** The reason of `context.signal` when the worker stops and its grace period is over. The task is run again. */
+/** The reason of `context.signal` when the worker stops and its grace period is over. The task is run again at once. */
 export class WorkerStoppedError extends WorkerError {
   override readonly name = 'WorkerStoppedError'
   override readonly code = 'worker_stopped'

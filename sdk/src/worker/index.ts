@@ -1,6 +1,7 @@
 export type { Context, Log } from '../flow/context.ts'
 export type { WorkerErrorCode } from './errors.ts'
 export {
+  CancelledError,
   LeaseLostError,
   NonRetryableError,
   RetryAfterError,

@@ -22,8 +22,19 @@ export interface WorkerSettings {
   readonly concurrency?: number
   /** Seconds after which the tasks of a worker that died are run by others; it is extended while they run. @default 30 */
   readonly lease?: number
-  /** How many connections the worker opens at most; without effect on `sql`. @default 2 */
+  /**
+   * How many connections the worker opens at most; without effect on `sql`. From two on, one of them hears of new tasks
+   * at once, where there is no transaction pooler between; with one, and over `sql`, the worker polls. @default 2
+   */
   readonly maxConnections?: number
+  /** How many results are settled in one call at most. @default 100 */
+  readonly settleBatch?: number
+  /** Milliseconds that a result waits for others while other tasks run. @default 10 */
+  readonly settleDelayMs?: number
+  /** Bytes; a larger run input or output is fetched once for all tasks of the worker that need it. @default 65536 */
+  readonly inlineLimit?: number
+  /** Bytes of such values that the worker keeps, about. @default 67108864 */
+  readonly cacheLimit?: number
   /** Seconds that running handlers get when the worker stops. @default 25 */
   readonly gracePeriod?: number
   /** The worker's name in the table `pgflow.workers`. @default 'worker' */
@@ -62,6 +73,17 @@ export type WorkerOptions<Flows extends readonly AnyFlow[]> = WorkerConnection &
 
 export const silent: Log = { debug() {}, info() {}, warn() {}, error() {} }
 
+/** The least that a whole number may be. */
+const leasts = {
+  concurrency: 1,
+  lease: 1,
+  maxConnections: 1,
+  settleBatch: 1,
+  settleDelayMs: 0,
+  inlineLimit: 0,
+  cacheLimit: 0,
+}
+
 /** @throws WorkerStartError saying which option cannot work */
 export function checkOptions({ flows, ...settings }: WorkerSettings & { flows: readonly AnyFlow[] }): void {
   if (flows.length === 0) throw new WorkerStartError('The worker has no flows: give it at least one')
@@ -70,10 +92,10 @@ export function checkOptions({ flows, ...settings }: WorkerSettings & { flows: r
   if (twice !== undefined) {
     throw new WorkerStartError(`The worker got two flows '${twice}': give it one, or another slug`)
   }
-  for (const name of ['concurrency', 'lease', 'maxConnections'] as const) {
-    const value = settings[name]
-    if (value !== undefined && !(Number.isInteger(value) && value >= 1)) {
-      throw new WorkerStartError(`${name} is ${value}: give it a whole number, 1 or more`)
+  for (const [name, least] of Object.entries(leasts)) {
+    const value = settings[name as keyof typeof leasts]
+    if (value !== undefined && !(Number.isInteger(value) && value >= least && value < 2 ** 31)) {
+      throw new WorkerStartError(`${name} is ${value}: give it a whole number, ${least} or more`)
     }
   }
   checkGracePeriod(settings.gracePeriod)

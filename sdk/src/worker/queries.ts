@@ -1,45 +1,62 @@
 import type { Sql } from 'postgres'
 import { resultsJson } from './tasks.ts'
-import type { ClaimedTask, ClaimRequest, Lease, Result, Settlement, TaskKey, WorkerRow } from './transport.ts'
+import type { Lease, ProgressReport, TaskKey, ValueRef, Work, WorkerRow, WorkRequest } from './transport.ts'
 
 /*
  * Rows come as one column of JSON text and values go as text: whatever types, prepared statements and transforms the
  * user's connection is set up with, nothing is renamed, parsed or encoded twice.
  */
 
-export async function claimTasks(
+export async function settleAndClaim(sql: Sql, request: WorkRequest): Promise<Work> {
+  const [work] = rowsFrom<Work>(
+    await sql`
+      select to_jsonb(w)::text
+      from pgflow.settle_and_claim(
+        results => ${resultsJson(request.results)}::text::jsonb,
+        flow_slugs => string_to_array(${request.flow_slugs.join()}, ','),
+        quantity => ${request.quantity}::int,
+        worker_id => ${request.worker_id}::uuid,
+        lease => ${request.lease}::int,
+        inline_limit => ${request.inline_limit}::int,
+        waiting => ${String(request.waiting)}::text::boolean
+      ) as w`.values(),
+  )
+  return work! // a function with OUT arguments answers with one row
+}
+
+export async function heartbeat(
   sql: Sql,
-  { flow_slugs, quantity, worker_id, lease }: ClaimRequest,
-): Promise<ClaimedTask[]> {
-  return rowsFrom(
-    await sql`
-      select to_jsonb(t)::text
-      from pgflow.claim_tasks(
-        flow_slugs => string_to_array(${flow_slugs.join()}, ','),
-        quantity => ${quantity}::int,
-        worker_id => ${worker_id}::uuid,
-        lease => ${lease}::int
-      ) as t`.values(),
-  )
-}
-
-export async function settleTasks(sql: Sql, results: readonly Result[]): Promise<Settlement[]> {
-  return rowsFrom(
-    await sql`
-      select to_jsonb(s)::text
-      from pgflow.settle_tasks(results => ${resultsJson(results)}::text::jsonb) as s`.values(),
-  )
-}
-
-export async function extendLeases(sql: Sql, tasks: readonly TaskKey[], lease: number): Promise<Lease[]> {
+  worker_id: string,
+  tasks: readonly TaskKey[],
+  lease: number,
+): Promise<Lease[]> {
   return rowsFrom(
     await sql`
       select to_jsonb(l)::text
-      from pgflow.extend_leases(
+      from pgflow.heartbeat(
+        worker_id => ${worker_id}::uuid,
         tasks => ${JSON.stringify(tasks)}::text::jsonb,
         lease => ${lease}::int
       ) as l`.values(),
   )
+}
+
+export async function handBack(sql: Sql, tasks: readonly TaskKey[]): Promise<void> {
+  await sql`select pgflow.hand_back(tasks => ${JSON.stringify(tasks)}::text::jsonb)`
+}
+
+export async function reportProgress(sql: Sql, reports: readonly ProgressReport[]): Promise<void> {
+  await sql`select pgflow.report_progress(reports => ${JSON.stringify(reports)}::text::jsonb)`
+}
+
+export async function fetchValue(sql: Sql, { run_id, name, version }: ValueRef): Promise<string> {
+  const rows = await sql`
+    select pgflow.fetch_value(
+      run_id => ${run_id}::uuid,
+      name => ${name}::text,
+      version => ${version}::text
+    )::text`.values()
+  return rows[0]![0] as string
 }
 
 export async function registerWorker(sql: Sql, { worker_id, name, flow_slugs }: WorkerRow): Promise<void> {
@@ -51,12 +68,19 @@ export async function registerWorker(sql: Sql, { worker_id, name, flow_slugs }: 
     )`
 }
 
-export async function heartbeat(sql: Sql, worker_id: string): Promise<void> {
-  await sql`select pgflow.heartbeat(worker_id => ${worker_id}::uuid)`
-}
-
 export async function stopWorker(sql: Sql, worker_id: string): Promise<void> {
   await sql`select pgflow.stop_worker(worker_id => ${worker_id}::uuid)`
+}
+
+/** Names the flows that have new tasks. */
+export const channel = 'pgflow_tasks'
+
+export async function listen(sql: Sql): Promise<void> {
+  await sql`listen pgflow_tasks`.simple()
+}
+
+export async function notify(sql: Sql, payload: string): Promise<void> {
+  await sql`select pg_notify(${channel}, ${payload})`
 }
 
 /** Runs statements that have no parameters, all or none. */

@@ -1,13 +1,19 @@
 import type { Log } from '../flow/context.ts'
 import { explain, isTransient } from './faults.ts'
 import { keyOf, sizeOf } from './tasks.ts'
-import type { FailedResult, Result, TaskKey, Transport } from './transport.ts'
+import type { FailedResult, Result, TaskKey } from './transport.ts'
 
-const mostResults = 100
 const mostCharacters = 8_000_000
 
 export interface SettlerOptions {
-  readonly transport: Pick<Transport, 'settle'>
+  /** Results in one batch at most. */
+  readonly settleBatch: number
+  /** Milliseconds that a result waits for others at most. */
+  readonly settleDelayMs: number
+  /** A quarter of the slots is not kept waiting. */
+  readonly concurrency: number
+  /** Settles a batch and nothing else; answers with those that came too late. */
+  readonly settle: (results: readonly Result[]) => Promise<readonly TaskKey[]>
   readonly log: Log
   /** The attempt needs no lease any more: it is settled, stale or given up. */
   readonly onDone: (task: TaskKey) => void
@@ -19,61 +25,69 @@ export class Settler {
   readonly #results = new Set<Result>()
   /** Those that stand for a result which the database refused. */
   readonly #substitutes = new WeakSet<Result>()
+  /** When the oldest result came, in milliseconds. */
+  #since = 0
 
   constructor(options: SettlerOptions) {
     this.#options = options
   }
 
+  get size(): number {
+    return this.#results.size
+  }
+
   add(result: Result): void {
+    if (this.#results.size === 0) this.#since = performance.now()
     this.#results.add(result)
   }
 
-  /**
-   * Settles what there is, and what comes meanwhile, in small batches.
-   *
-   * @returns how many results the database took
-   * @throws what a call threw that may succeed later; its results are kept
-   */
-  async flush(): Promise<number> {
-    let taken = 0
-    while (this.#results.size > 0) taken += await this.#settle(this.#nextBatch())
-    return taken
+  /** Seconds until there is a batch to settle, if no result comes before. @param mayCome whether one may */
+  dueIn(mayCome: boolean): number {
+    const { settleBatch, settleDelayMs, concurrency } = this.#options
+    if (this.#results.size === 0) return Number.POSITIVE_INFINITY
+    if (!mayCome || this.#results.size >= Math.min(settleBatch, concurrency / 4)) return 0
+    return Math.max(0, this.#since + settleDelayMs - performance.now()) / 1000
   }
 
-  #nextBatch(): Result[] {
+  nextBatch(): Result[] {
     const batch: Result[] = []
     let characters = 0
     for (const result of this.#results) {
       characters += sizeOf(result)
-      if (batch.length > 0 && (batch.length === mostResults || characters > mostCharacters)) break
+      if (batch.length === this.#options.settleBatch || (batch.length > 0 && characters > mostCharacters))
+        break
       batch.push(result)
     }
     return batch
   }
 
-  async #settle(batch: readonly Result[]): Promise<number> {
-    try {
-      const settlements = await this.#options.transport.settle(batch)
-      for (const { applied, ...task } of settlements) {
-        if (!applied) this.#options.log.info('A result came too late and was ignored', task)
-      }
-    } catch (error) {
-      if (isTransient(error)) throw error
-      return this.#isolate(batch, error)
-    }
+  settled(batch: readonly Result[], stale: readonly TaskKey[]): void {
+    for (const task of stale) this.#options.log.info('A result came too late and was ignored', task)
     for (const result of batch) this.#done(result)
-    return batch.length
   }
 
-  /** Finds the result which the database refuses, so that the others are settled. */
-  async #isolate(batch: readonly Result[], error: unknown): Promise<number> {
+  /**
+   * Settles a batch, or all of it but the result which the database refuses: that one becomes a failed attempt.
+   *
+   * @throws what a call threw that may succeed later; its results are kept
+   */
+  async settle(batch: readonly Result[]): Promise<void> {
     const [first] = batch
-    if (batch.length === 1 && first !== undefined) return this.#refused(first, error)
-    const middle = batch.length >> 1
-    return (await this.#settle(batch.slice(0, middle))) + (await this.#settle(batch.slice(middle)))
+    try {
+      this.settled(batch, await this.#options.settle(batch))
+    } catch (error) {
+      if (first === undefined || isTransient(error)) throw error
+      if (batch.length === 1) {
+        this.#refused(first, error)
+        return
+      }
+      const middle = batch.length >> 1
+      await this.settle(batch.slice(0, middle))
+      await this.settle(batch.slice(middle))
+    }
   }
 
-  async #refused(result: Result, error: unknown): Promise<number> {
+  #refused(result: Result, error: unknown): void {
     const data = { ...keyOf(result), error }
     if (this.#substitutes.has(result)) {
       this.#options.log.error(
@@ -81,14 +95,13 @@ export class Settler {
         data,
       )
       this.#done(result)
-      return 0
+      return
     }
     this.#options.log.warn('The database refused a result; it is settled as a failed attempt', data)
     const substitute = substituteFor(result, error)
     this.#substitutes.add(substitute)
     this.#results.delete(result)
     this.#results.add(substitute)
-    return 0
   }
 
   #done(result: Result): void {

@@ -20,7 +20,8 @@ export interface Worker {
   readonly workerId: string
   /**
    * Claims no more tasks, lets the running ones finish and settles them, then closes the worker's connections. What
-   * still runs after the grace period is aborted, and run again by another worker when its lease is over.
+   * still runs after the grace period is aborted and handed back: another worker runs it at once, and the attempt does
+   * not count.
    * It never rejects, and may be called again: with a shorter grace period it ends sooner.
    *
    * @example
@@ -68,7 +69,11 @@ function createCore(
   workerId: string,
 ): Core {
   const { flows, concurrency = 10, lease = 30, log = silent, resources = {} } = options
-  return new Core({ transport, flows, workerId, concurrency, lease, log, resources })
+  const { settleBatch = 100, settleDelayMs = 10, inlineLimit = 65_536, cacheLimit = 67_108_864 } = options
+  return new Core({
+    ...{ transport, flows, workerId, concurrency, lease, log, resources },
+    ...{ settleBatch, settleDelayMs, inlineLimit, cacheLimit },
+  })
 }
 
 async function introduce(transport: Transport, flows: readonly AnyFlow[], worker: WorkerRow): Promise<void> {

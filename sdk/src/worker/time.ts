@@ -47,8 +47,8 @@ export class Bell {
     this.#end?.()
   }
 
-  /** Resolves at the next ring, or after these seconds. */
-  async wait(seconds: number): Promise<void> {
+  /** Resolves at the next ring, or after these seconds; says whether it rang. */
+  async wait(seconds: number): Promise<boolean> {
     if (!this.#rung) {
       await new Promise<void>((resolve) => {
         const cancel = after(seconds, resolve)
@@ -58,7 +58,9 @@ export class Bell {
         }
       })
     }
+    const rung = this.#rung
     this.#end = undefined
     this.#rung = false
+    return rung
   }
 }

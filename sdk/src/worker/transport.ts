@@ -1,4 +1,5 @@
 import type { AnyFlow } from '../flow/definition.ts'
+import type { ErrorDescription } from '../flow/json.ts'
 
 /** One attempt at a task; the attempt is what a settlement is fenced by. */
 export interface TaskKey {
@@ -10,10 +11,20 @@ export interface TaskKey {
 
 export interface ClaimedTask extends TaskKey {
   readonly flow_slug: string
-  /** `{ run, <dep>: … }` */
+  /** `{ run, <dep>: … }` without the values that `refs` names, or a map's item. */
   readonly input: unknown
+  /** The version of each value that the claim left out, by its name: large ones, and all that a map's task has beside its item. */
+  readonly refs: { readonly [name: string]: string } | null
   /** Seconds. */
   readonly timeout: number
+}
+
+/** A value that a claim left out. It never changes. */
+export interface ValueRef {
+  readonly run_id: string
+  /** `run`, or the slug of the step whose output it is. */
+  readonly name: string
+  readonly version: string
 }
 
 export interface CompletedResult extends TaskKey {
@@ -23,6 +34,8 @@ export interface CompletedResult extends TaskKey {
 
 export interface FailedResult extends TaskKey {
   readonly error: string
+  /** What the handler threw. */
+  readonly thrown?: ErrorDescription
   /** Seconds. */
   readonly retry_delay?: number
   readonly permanent?: boolean
@@ -30,14 +43,36 @@ export interface FailedResult extends TaskKey {
 
 export type Result = CompletedResult | FailedResult
 
-/** `applied` is false for a stale result: nothing changed. */
-export interface Settlement extends TaskKey {
-  readonly applied: boolean
+export interface WorkRequest {
+  readonly results: readonly Result[]
+  readonly flow_slugs: readonly string[]
+  /** How many tasks to claim at most; 0 to settle only. */
+  readonly quantity: number
+  readonly worker_id: string
+  /** Seconds. */
+  readonly lease: number
+  /** Bytes; larger values are left out of the inputs. */
+  readonly inline_limit: number
+  /** If no task is claimed, `listen` has to tell when there are some. */
+  readonly waiting: boolean
+}
+
+export interface Work {
+  /** The results that came too late: they changed nothing. */
+  readonly stale: readonly TaskKey[]
+  readonly tasks: readonly ClaimedTask[]
 }
 
 /** `active` is false when the task is no longer this attempt's. */
 export interface Lease extends TaskKey {
   readonly active: boolean
+  /** Of the task; null when another attempt has it. */
+  readonly status: string | null
+}
+
+/** How far a handler is. */
+export interface ProgressReport extends TaskKey {
+  readonly progress: { readonly value: number; readonly data?: unknown; readonly task_index?: number }
 }
 
 export interface WorkerRow {
@@ -46,26 +81,31 @@ export interface WorkerRow {
   readonly flow_slugs: readonly string[]
 }
 
-export interface ClaimRequest {
-  readonly flow_slugs: readonly string[]
-  readonly quantity: number
-  readonly worker_id: string
-  /** Seconds. */
-  readonly lease: number
-}
-
 /**
  * How a worker talks to its database. Each call is one transaction, and none needs a session.
- * What a call throws is judged by its `code` (see `isTransient`).
+ *
+ * A call that fails rejects. Whether it is repeated is judged by the error's `code`, a SQLSTATE where the database
+ * answered (see `isTransient`); so a transport over HTTP gives its errors the `code` of the response's body.
  */
 export interface Transport {
   defineFlow(flow: AnyFlow): Promise<void>
   registerWorker(worker: WorkerRow): Promise<void>
-  claim(request: ClaimRequest): Promise<ClaimedTask[]>
-  settle(results: readonly Result[]): Promise<Settlement[]>
-  /** @param lease seconds */
-  extend(tasks: readonly TaskKey[], lease: number): Promise<Lease[]>
-  heartbeat(workerId: string): Promise<void>
+  /** `pgflow.settle_and_claim`. All or nothing: if it rejects, no result is settled. */
+  settleAndClaim(request: WorkRequest): Promise<Work>
+  /** `pgflow.heartbeat`: the worker is alive, and its tasks' leases last for `lease` seconds from now. */
+  heartbeat(workerId: string, tasks: readonly TaskKey[], lease: number): Promise<Lease[]>
+  /** `pgflow.hand_back`: others may claim the tasks at once, and the attempt does not count. */
+  handBack(tasks: readonly TaskKey[]): Promise<void>
+  /** `pgflow.report_progress`. */
+  reportProgress(reports: readonly ProgressReport[]): Promise<void>
+  /** `pgflow.fetch_value`, as JSON text. */
+  fetchValue(ref: ValueRef): Promise<string>
   stopWorker(workerId: string): Promise<void>
+  /**
+   * Calls back whenever there may be new tasks of a flow, or of any, until the transport is closed.
+   *
+   * @returns whether the connection can do that; without, the worker polls
+   */
+  listen?(onTasks: (flow_slug: string | undefined) => void): Promise<boolean>
   close(): Promise<void>
 }

@@ -3,7 +3,7 @@ import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { type AnyFlow, type Context, Flow } from '../flow/index.ts'
 import {
-  LeaseLostError,
+  CancelledError,
   NonRetryableError,
   RetryAfterError,
   startWorker,
@@ -64,11 +64,14 @@ describe('A worker', () => {
         signal: expect.any(AbortSignal),
         attempt: 1,
         runId: run_id,
+        flowSlug: slug,
         stepSlug: 'only',
         taskIndex: 0,
         workerId: worker.workerId,
         log: expect.anything(),
         resources,
+        progress: expect.any(Function),
+        payload: expect.any(Function),
       },
     ])
   })
@@ -312,7 +315,7 @@ describe('A handler that fails', () => {
     const run = await db.runEnded(run_id)
     expect(run).toMatchObject({ status: 'failed', error: expect.stringContaining('by hand') })
     await worker.stop()
-    expect(reasons).toEqual([expect.any(LeaseLostError)])
+    expect(reasons).toEqual([expect.any(CancelledError)])
     expect(await db.runEnded(run_id)).toEqual(run)
   })
 })
