@@ -28,7 +28,7 @@ interface Contender {
 }
 
 async function ours(stack: LocalSupabase, watched: boolean): Promise<Contender> {
-  const sql = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
+  const sql = postgres(stack.dbUrl, { max: 2, onnotice: () => undefined })
   const flow = watched ? 'watched_chain' : 'chain'
   await sql`select pgflow.create_flow(${flow}, broadcast => ${watched ? 'always' : 'never'})`
   for (const [step, deps] of [
@@ -45,26 +45,29 @@ async function ours(stack: LocalSupabase, watched: boolean): Promise<Contender> 
       select count(*) from pgflow.start_flows(${flow}, (select jsonb_agg(g) from generate_series(1, ${runs}::int) g))`,
     async drain() {
       const worker = crypto.randomUUID()
-      let results: object[] = []
-      do {
-        const [answer] = await sql`
+      const loop = async () => {
+        let results: object[] = []
+        do {
+          const [answer] = await sql`
           select tasks from pgflow.settle_and_claim(${sql.json(results as never)}, ${[flow]}, ${batch}, ${worker}::uuid)`
-        results = answer?.tasks.map(
-          ({ run_id, step_slug, task_index, attempt, input }: Record<string, unknown>) => ({
-            run_id,
-            step_slug,
-            task_index,
-            attempt,
-            output: (input as { run: unknown }).run,
-          }),
-        )
-      } while (results.length > 0)
+          results = answer?.tasks.map(
+            ({ run_id, step_slug, task_index, attempt, input }: Record<string, unknown>) => ({
+              run_id,
+              step_slug,
+              task_index,
+              attempt,
+              output: (input as { run: unknown }).run,
+            }),
+          )
+        } while (results.length > 0)
+      }
+      await Promise.all([loop(), loop()])
     },
   }
 }
 
 async function theirs(stack: LocalSupabase): Promise<Contender> {
-  const sql = postgres(stack.dbUrl, { max: 10, onnotice: () => undefined })
+  const sql = postgres(stack.dbUrl, { max: 4, onnotice: () => undefined })
   const worker = crypto.randomUUID()
   await sql`insert into pgflow.workers (worker_id, queue_name, function_name) values (${worker}, 'chain', 'bench')`
   await sql`select pgflow.create_flow('chain')`

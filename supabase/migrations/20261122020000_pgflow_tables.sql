@@ -68,6 +68,18 @@ create table pgflow.steps (
 comment on table pgflow.steps is
   'A node of a flow''s DAG; an option that is null is the flow''s. A plain step starts as soon as its deps are closed.';
 
+-- The options of steps, where they have none of their own their flow's; delays and times in seconds.
+create view pgflow.step_options
+with (security_invoker = true)
+as
+select s.flow_slug, s.step_slug,
+       coalesce(s.opt_max_attempts, f.opt_max_attempts) as max_attempts,
+       coalesce(s.opt_base_delay, f.opt_base_delay) as base_delay,
+       coalesce(s.opt_timeout, f.opt_timeout) as timeout
+from pgflow.steps s
+join pgflow.flows f using (flow_slug);
+comment on view pgflow.step_options is 'The options that hold for steps: their own, else their flow''s.';
+
 create table pgflow.deps (
   flow_slug text not null,
   dep_slug text not null,

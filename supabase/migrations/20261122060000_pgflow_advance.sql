@@ -18,15 +18,18 @@ select ss.run_id, ss.step_slug,
          ),
          '{}'
        ) as input,
-       case s.map_source
-         when 'run' then r.input
-         else (
-           select source.output from pgflow.step_states source
-           where source.run_id = ss.run_id and source.step_slug = s.map_source and source.status = 'completed'
-         )
-       end #> coalesce(string_to_array(s.map_path, '.'), '{}') as items
+       (
+         select case s.map_source
+           when 'run' then r.input
+           else (
+             select source.output from pgflow.step_states source
+             where source.run_id = ss.run_id and source.step_slug = s.map_source and source.status = 'completed'
+           )
+         end #> coalesce(string_to_array(s.map_path, '.'), '{}')
+         from pgflow.steps s
+         where s.flow_slug = ss.flow_slug and s.step_slug = ss.step_slug
+       ) as items
 from pgflow.step_states ss
-join pgflow.steps s using (flow_slug, step_slug)
 join pgflow.runs r using (run_id);
 comment on view pgflow.step_inputs is 'The inputs of steps as their deps stand, and the items of maps.';
 
@@ -69,7 +72,8 @@ begin
     select c.started, c.ready into started_now, ready from pgflow.change_steps(wave, now) c;
     started := started || started_now;
     applied := applied || wave;
-    wave := pgflow.decide(ready) || pgflow.cascade_skips(wave);
+    wave := case when ready is not null then pgflow.decide(ready) end
+      || case when exists (select from unnest(wave) w where w.cascade) then pgflow.cascade_skips(wave) end;
   end loop;
   if cardinality(started) > 0 then
     perform pgflow.create_tasks(started, now, delay);

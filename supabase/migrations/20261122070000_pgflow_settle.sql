@@ -23,11 +23,13 @@ create type pgflow.settled_task as (
   flow_slug text,
   message_id bigint,
   outcome text,
+  is_item boolean,
   output jsonb,
   error text,
   retry_at timestamptz
 );
-comment on type pgflow.settled_task is 'What became of a task; n is the place of its result in the batch.';
+comment on type pgflow.settled_task is
+  'What became of a task, which is a map''s item or a single step; n is the place of its result in the batch.';
 
 -- Settles a batch: tasks, their steps and all that follows, their runs. Answers with the tasks that it settled; a result
 -- that names an older attempt, or whose task or run is closed, changes nothing. Without `wait`, runs that somebody else
@@ -80,18 +82,25 @@ begin
         select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.output, r.error,
                case
                  when r.error is null then 'completed'
-                 when r.permanent or t.attempts_count - t.attempts_before >= coalesce(s.opt_max_attempts, f.opt_max_attempts) then 'failed'
+                 when r.permanent or t.attempts_count - t.attempts_before >= (
+                   select o.max_attempts from pgflow.step_options o
+                   where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
+                 ) then 'failed'
                  else 'retrying'
-               end as outcome, s.step_type,
-               now + make_interval(secs => greatest(0, least(31536000, coalesce(
-                 r.retry_delay,
-                 pgflow.calculate_retry_delay(coalesce(s.opt_base_delay, f.opt_base_delay), t.attempts_count - t.attempts_before)
-               )))::float8) as retry_at
+               end as outcome,
+               case when r.error is not null then
+                 now + make_interval(secs => greatest(0, least(31536000, coalesce(
+                   r.retry_delay,
+                   (
+                     select pgflow.calculate_retry_delay(o.base_delay, t.attempts_count - t.attempts_before)
+                     from pgflow.step_options o
+                     where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
+                   )
+                 )))::float8)
+               end as retry_at
         from unnest(settle_tasks_of_runs.results) with ordinality r
         join pgflow.step_tasks t
           on (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
-        join pgflow.flows f on f.flow_slug = t.flow_slug
-        join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
         where r.run_id = any (settle_tasks_of_runs.run_ids) and case
           when r.attempt is null then t.status in ('queued', 'started')
           else t.status = 'started' and t.attempts_count = r.attempt
@@ -106,14 +115,14 @@ begin
       )
     update pgflow.step_tasks t
     set status = case d.outcome when 'retrying' then 'queued' else d.outcome end,
-        output = case when d.step_type = 'map' and d.outcome = 'completed' then coalesce(d.output, 'null') end,
+        output = case when t.input is not null and d.outcome = 'completed' then coalesce(d.output, 'null') end,
         error_message = d.error,
         completed_at = case d.outcome when 'completed' then now end,
         failed_at = case d.outcome when 'failed' then now end
     from decided d
     where (t.run_id, t.step_slug, t.task_index) = (d.run_id, d.step_slug, d.task_index)
     returning d.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, d.outcome,
-              coalesce(d.output, 'null'), d.error, d.retry_at;
+              t.input is not null, coalesce(d.output, 'null'), d.error, d.retry_at;
 end
 $$;
 
@@ -130,17 +139,18 @@ begin
       b.run_id, b.flow_slug, b.step_slug, next.change,
       case
         when next.change <> 'completed' then null
-        when s.step_type = 'map' then pgflow.map_output(b.run_id, b.step_slug)
+        when b.is_map then pgflow.map_output(b.run_id, b.step_slug)
         else b.output
       end,
       coalesce(b.fatal, b.error),
       case next.change when 'skipped' then 'attempts_exhausted' end,
-      s.when_exhausted = 'skip-cascade',
+      next.when_exhausted = 'skip-cascade',
       -- A step that closes is not tried again, whatever else was in the batch.
-    b.completed, null, case next.change when 'working' then b.retries end, case next.change when 'working' then b.retry_at end
+      b.completed, null, case next.change when 'working' then b.retries end, case next.change when 'working' then b.retry_at end
     )::pgflow.step_change)
     from (
       select s.run_id, s.flow_slug, s.step_slug,
+             bool_or(s.is_item) as is_map,
              count(*) filter (where s.outcome = 'completed')::int as completed,
              count(*) filter (where s.outcome = 'retrying')::int as retries,
              (array_agg(s.output) filter (where s.outcome = 'completed'))[1] as output,
@@ -150,17 +160,22 @@ begin
       from unnest(changes_of.settled) s
       group by s.run_id, s.flow_slug, s.step_slug
     ) b
-    join pgflow.steps s using (flow_slug, step_slug)
     cross join lateral (
-      select case
-        when b.fatal is not null and s.when_exhausted = 'fail' then 'failed'
+      select case when b.fatal is not null then (
+        select s.when_exhausted from pgflow.steps s where s.flow_slug = b.flow_slug and s.step_slug = b.step_slug
+      ) end
+    ) as option (when_exhausted)
+    cross join lateral (
+      select option.when_exhausted, case
+        when option.when_exhausted = 'fail' then 'failed'
         when b.fatal is not null then 'skipped'
+        when not b.is_map and b.completed = 1 then 'completed'
         when b.completed = (
           select ss.remaining_tasks from pgflow.step_states ss where ss.run_id = b.run_id and ss.step_slug = b.step_slug
         ) then 'completed'
         else 'working'
       end
-    ) as next (change)
+    ) as next (when_exhausted, change)
   );
 end
 $$;

@@ -66,14 +66,16 @@ begin
   return query
     with
       open as (
-        select t.run_id, t.step_slug, t.task_index, s.step_type, coalesce(s.opt_timeout, f.opt_timeout) as timeout
+        select t.run_id, t.step_slug, t.task_index, o.timeout
         from unnest(start_tasks.messages) m
         join pgflow.step_tasks t using (run_id, step_slug, task_index)
-        join pgflow.flows f on f.flow_slug = t.flow_slug
-        join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+        cross join lateral (
+          select o.max_attempts, o.timeout from pgflow.step_options o
+          where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
+        ) o
         where t.message_id = m.msg_id
           and t.status in ('queued', 'started')
-          and t.attempts_count - t.attempts_before < coalesce(s.opt_max_attempts, f.opt_max_attempts)
+          and t.attempts_count - t.attempts_before < o.max_attempts
         order by t.run_id, t.step_slug, t.task_index
         for no key update of t skip locked
       ),
@@ -85,33 +87,33 @@ begin
             last_worker_id = start_tasks.worker_id
         from open o
         where (t.run_id, t.step_slug, t.task_index) = (o.run_id, o.step_slug, o.task_index)
-        returning t.*, o.step_type, o.timeout
+        returning t.*, o.timeout
       )
-    select c.flow_slug, c.run_id, c.step_slug, case c.step_type when 'map' then c.input else coalesce(v.input, '{}') end,
+    select c.flow_slug, c.run_id, c.step_slug, coalesce(c.input, v.input, '{}'),
            c.message_id, c.task_index, c.attempts_count, c.timeout, v.refs
     from claimed c
     cross join lateral (
       select jsonb_object_agg(value.name, value.value) filter (where not value.is_left_out) as input,
-             jsonb_object_agg(value.name, value.version) filter (where value.is_left_out) as refs
+             jsonb_object_agg(value.name, pgflow.version_of(value.at)) filter (where value.is_left_out) as refs
       from (
         select one.*, case
             when start_tasks.inline_limit is null then false
             -- The stored size is known without reading the value, but it may be compressed.
-            else c.step_type = 'map' or pg_column_size(one.value) > start_tasks.inline_limit
+            else c.input is not null or pg_column_size(one.value) > start_tasks.inline_limit
               or octet_length(one.value::text) > start_tasks.inline_limit
           end as is_left_out
         from (
-          select 'run' as name, r.input as value, pgflow.version_of(r.started_at) as version
+          select 'run' as name, r.input as value, r.started_at as at
           from pgflow.runs r
           where r.run_id = c.run_id
           union all
-          select d.dep_slug, dep.output, pgflow.version_of(dep.completed_at)
+          select d.dep_slug, dep.output, dep.completed_at
           from pgflow.deps d
           join pgflow.step_states dep on dep.run_id = c.run_id and dep.step_slug = d.dep_slug
           where d.flow_slug = c.flow_slug and d.step_slug = c.step_slug and dep.status = 'completed'
         ) one
       ) value
-      where c.step_type <> 'map' or start_tasks.inline_limit is not null
+      where c.input is null or start_tasks.inline_limit is not null
     ) v
     order by c.message_id;
 end
@@ -139,11 +141,10 @@ begin
   into expired
   from unnest(messages) m
   join pgflow.step_tasks t using (run_id, step_slug, task_index)
-  join pgflow.flows f on f.flow_slug = t.flow_slug
-  join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+  join pgflow.step_options o on o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
   where t.message_id = m.msg_id
     and t.status in ('queued', 'started')
-    and t.attempts_count - t.attempts_before >= coalesce(s.opt_max_attempts, f.opt_max_attempts);
+    and t.attempts_count - t.attempts_before >= o.max_attempts;
   if expired is not null then
     perform pgflow.settle(expired, wait => false);
   end if;

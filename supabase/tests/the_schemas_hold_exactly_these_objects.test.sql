@@ -23,7 +23,7 @@ select set_eq(
      where n.nspname in ('pgflow', 'pgflow_public') and c.relkind not in ('r', 'i', 'c') $$,
   array[
     'pgflow.run_event_records',
-    'pgflow.step_inputs'
+    'pgflow.step_inputs', 'pgflow.step_options'
   ],
   'views, and no sequence or other relation'
 );
