@@ -1,33 +1,36 @@
 /**
- * The plan of every hot statement with many finished runs in the tables, beside the same with none: each must use an
- * index condition on every table that grows, and read no more for it than a taller tree costs.
+ * Every statement that the engine runs, with many finished runs in the tables and with none: each must reach what it
+ * needs through an index condition, and look at no more pages for it than a taller tree costs. Ends with an error where
+ * one does not.
  *
  *   npm run bench plans            FINISHED=1000000
  */
 import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
-import postgres, { type Sql } from 'postgres'
+import postgres from 'postgres'
 import { table } from './measure.ts'
-import { type Plan, statementsOf } from './plans/explain.ts'
+import { exercise, prepare } from './plans/exercise.ts'
+import { type Explained, type Statement, statementsOf } from './plans/explain.ts'
 import { fill } from './plans/fill.ts'
-import { exercise } from './plans/exercise.ts'
 
-const finished = Number(process.env.FINISHED ?? 1_000_000)
+const { FINISHED = '1000000' } = process.env
+/** How many more pages a call may look at: trees of a million rows are two levels taller. */
+const MOST_GROWTH = 2
+
 const migrations = fileURLToPath(new URL('../supabase/migrations', import.meta.url))
-
 await using stack = await startLocalSupabase({ migrations: [migrations], fsync: false })
 
-/** What all calls do, in a session of its own: plans are made anew, with the tables as they are. */
-async function explain(): Promise<Map<string, ReturnType<typeof statementsOf> extends Map<string, infer S> ? S : never>> {
-  const plans: Plan[] = []
-  const sql: Sql = postgres(stack.adminDbUrl, {
+/** What one session does after its first calls, which read catalogs too. */
+async function explain(): Promise<Map<string, Statement>> {
+  const explained: Explained[] = []
+  const sql = postgres(stack.adminDbUrl, {
     max: 1,
-    onnotice: ({ message }) => {
-      const json = /plan:\s*(\{[\s\S]*\})/.exec(message ?? '')?.[1]
-      if (json) plans.push(JSON.parse(json))
+    onnotice({ message }) {
+      const plan = /plan:\s*(\{[\s\S]*\})/.exec(message ?? '')?.[1]
+      if (plan) explained.push(JSON.parse(plan))
     },
   })
-  await exercise(sql) // the first calls of a session read catalogs, too
+  await exercise(sql)
   await sql.unsafe(`
     load 'auto_explain';
     set auto_explain.log_min_duration = 0;
@@ -39,5 +42,45 @@ async function explain(): Promise<Map<string, ReturnType<typeof statementsOf> ex
     set auto_explain.log_nested_statements = on`)
   await exercise(sql)
   await sql.end()
-  return statementsOf(plans)
+  return statementsOf(explained)
 }
+
+const admin = postgres(stack.adminDbUrl, { max: 1, onnotice: () => undefined })
+const owner = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
+await prepare(owner)
+await owner.end()
+const before = await explain()
+await fill(admin, Number(FINISHED))
+const after = await explain()
+await admin.end()
+
+const pagesPerRow = ({ pages, rows, calls }: Statement) => pages / Math.max(rows, calls)
+const found = [...after].map(([text, now]) => {
+  const then = before.get(text)
+  const growth = then ? pagesPerRow(now) / pagesPerRow(then) : 1
+  return { text, now, then, growth, isBad: now.scans.size > 0 || growth > MOST_GROWTH }
+})
+const shown = found.filter(({ now, isBad }) => isBad || now.pages > 20)
+table(
+  [
+    'statement',
+    'calls',
+    'pages a row, none',
+    `pages a row, ${FINISHED} finished`,
+    'growth',
+    'scans without an index',
+  ],
+  shown
+    .sort((a, b) => b.growth - a.growth)
+    .map(({ text, now, then, growth }) => [
+      text.replaceAll('|', '\\|').slice(0, 90),
+      String(now.calls),
+      then ? pagesPerRow(then).toFixed(1) : '',
+      pagesPerRow(now).toFixed(1),
+      growth.toFixed(2),
+      [...now.scans].join(', ') || 'none',
+    ]),
+)
+const bad = found.filter(({ isBad }) => isBad)
+console.log(`\n${found.length} statements, ${bad.length} that grow or scan a table.`)
+process.exitCode = bad.length > 0 ? 1 : 0
