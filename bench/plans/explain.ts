@@ -31,6 +31,8 @@ export interface Statement {
 const GROWING = /^(runs|step_states|step_tasks|run_events|run_watches|messages_\d.*|[qa]_.*)$/
 
 const FEW_PAGES = 8
+/** Holds what is open only; pgmq reads it in its order. */
+const QUEUE = /^q_/
 
 /** Groups by the statement's text. */
 export function statementsOf(explained: readonly Explained[]): Map<string, Statement> {
@@ -48,7 +50,11 @@ export function statementsOf(explained: readonly Explained[]): Map<string, State
       statement.rows += node['Actual Rows'] * loops
       const pages = node['Shared Hit Blocks'] + node['Shared Read Blocks']
       const isIndexed = node['Index Cond'] !== undefined || node['Recheck Cond'] !== undefined
-      if (!isIndexed && pages > FEW_PAGES * Math.max(1, node['Actual Rows'] * loops)) {
+      if (
+        !isIndexed &&
+        !QUEUE.test(relation) &&
+        pages > FEW_PAGES * Math.max(1, node['Actual Rows'] * loops)
+      ) {
         statement.scans.add(`${node['Node Type']} on ${relation}`)
       }
     }
