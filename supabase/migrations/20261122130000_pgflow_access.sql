@@ -76,12 +76,36 @@ as $$
   where r.run_id = snapshot.run_id
 $$;
 
+-- Raises PT403 where the flow is not for the caller's role to start.
+create function pgflow.assert_may_start(flow_slug text)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  required text := (select f.start_role from pgflow.flows f where f.flow_slug = assert_may_start.flow_slug);
+begin
+  if required <> 'anon' and not pgflow.caller_is_service() and not pg_has_role(pgflow.caller_role(), required, 'member') then
+    raise exception using
+      errcode = 'PT403',
+      message = format('the role %s may not start flow "%s"', pgflow.caller_role(), assert_may_start.flow_slug),
+      detail = format('its start_role is %s', required),
+      hint = case required
+        when 'authenticated' then 'Sign in first.'
+        else 'Start it on the server with a secret key, or define the flow with start_role authenticated.'
+      end;
+  end if;
+end
+$$;
+
 create function pgflow.client_start_flow(
   flow_slug text,
   input jsonb,
   idempotency_key text,
   metadata jsonb,
-  watch boolean
+  watch boolean,
+  delay int
 )
 returns jsonb
 language plpgsql
@@ -89,27 +113,49 @@ security definer -- clients have no rights on the tables; the flow's start_role 
 set search_path = ''
 as $$
 declare
-  required text := (select f.start_role from pgflow.flows f where f.flow_slug = client_start_flow.flow_slug);
   run pgflow.runs;
 begin
-  if required <> 'anon' and not pgflow.caller_is_service() and not pg_has_role(pgflow.caller_role(), required, 'member') then
-    raise exception using
-      errcode = 'PT403',
-      message = format('the role %s may not start flow "%s"', pgflow.caller_role(), client_start_flow.flow_slug),
-      detail = format('its start_role is %s', required),
-      hint = case required
-        when 'authenticated' then 'Sign in first.'
-        else 'Start it on the server with a secret key, or define the flow with start_role authenticated.'
-      end;
-  end if;
+  perform pgflow.assert_may_start(client_start_flow.flow_slug);
   select r.* into run from pgflow.start_flow(
     client_start_flow.flow_slug, client_start_flow.input,
-    idempotency_key => client_start_flow.idempotency_key, metadata => client_start_flow.metadata
+    idempotency_key => client_start_flow.idempotency_key, metadata => client_start_flow.metadata,
+    delay => client_start_flow.delay
   ) r;
   if client_start_flow.watch then
     perform pgflow.watch_run(run.run_id);
   end if;
   return pgflow.snapshot(run.run_id);
+end
+$$;
+
+create function pgflow.client_start_flows(
+  flow_slug text,
+  inputs jsonb,
+  idempotency_keys text[],
+  metadata jsonb,
+  delay int
+)
+returns jsonb
+language plpgsql
+security definer -- clients have no rights on the tables; the flow's start_role decides
+set search_path = ''
+as $$
+declare
+  run_ids uuid[];
+begin
+  perform pgflow.assert_may_start(client_start_flows.flow_slug);
+  run_ids := array(
+    select r.run_id
+    from pgflow.start_flows(
+      client_start_flows.flow_slug, client_start_flows.inputs, client_start_flows.idempotency_keys,
+      metadata => client_start_flows.metadata, delay => client_start_flows.delay
+    ) with ordinality r
+    order by r.ordinality
+  );
+  return (
+    select coalesce(jsonb_agg(pgflow.snapshot(r.run_id) order by r.n), '[]')
+    from unnest(run_ids) with ordinality r (run_id, n)
+  );
 end
 $$;
 
@@ -187,51 +233,67 @@ create function pgflow.client_list_runs(
   quantity int
 )
 returns jsonb
-language sql
+language plpgsql
 stable
 security definer -- clients have no rights on the tables; can_access_run decides
 set search_path = ''
+set plan_cache_mode = force_custom_plan -- which index serves depends on what is asked for
 as $$
-  select coalesce(jsonb_agg(to_jsonb(listed) - 'remaining_steps' order by listed.started_at desc, listed.run_id desc), '[]')
-  from (
-    select r.*
-    from pgflow.runs r
-    where (client_list_runs.flow_slug is null or r.flow_slug = client_list_runs.flow_slug)
-      and (client_list_runs.status is null or r.status = client_list_runs.status)
-      and (client_list_runs.metadata is null or r.metadata @> client_list_runs.metadata)
-      and case
-        when pgflow.caller_is_service()
-        then client_list_runs.owner_id is null or r.owner_id = client_list_runs.owner_id
-        else r.owner_id = coalesce(client_list_runs.owner_id, pgflow.current_user_id())
-             and pgflow.can_access_run(r.run_id, r.owner_id)
-      end
-      and (client_list_runs.before is null or (r.started_at, r.run_id) < (
-        select b.started_at, b.run_id from pgflow.runs b where b.run_id = client_list_runs.before
-      ))
-    order by r.started_at desc, r.run_id desc
-    limit least(greatest(client_list_runs.quantity, 0), 1000)
-  ) listed
+declare
+  is_service boolean := pgflow.caller_is_service();
+  listed_owner uuid := client_list_runs.owner_id;
+  last_seen timestamptz;
+begin
+  if not is_service then
+    listed_owner := coalesce(listed_owner, pgflow.current_user_id());
+    if listed_owner is null then
+      return '[]';
+    end if;
+  end if;
+  if client_list_runs.before is not null then
+    perform pgflow.assert_can_access_run(client_list_runs.before);
+    last_seen := (select r.started_at from pgflow.runs r where r.run_id = client_list_runs.before);
+  end if;
+  return (
+    select coalesce(
+      jsonb_agg(to_jsonb(listed) - 'remaining_steps' order by listed.started_at desc, listed.run_id desc), '[]'
+    )
+    from (
+      select r.*
+      from pgflow.runs r
+      where (listed_owner is null or r.owner_id = listed_owner)
+        and (client_list_runs.flow_slug is null or r.flow_slug = client_list_runs.flow_slug)
+        and (client_list_runs.status is null or r.status = client_list_runs.status)
+        and (client_list_runs.metadata is null or r.metadata @> client_list_runs.metadata)
+        and (last_seen is null or (r.started_at, r.run_id) < (last_seen, client_list_runs.before))
+        and (is_service or pgflow.can_access_run(r.run_id, r.owner_id))
+      order by r.started_at desc, r.run_id desc
+      limit least(greatest(client_list_runs.quantity, 0), 1000)
+    ) listed
+  );
+end
 $$;
 
 -- The exposed API.
 
--- Starts a run of a flow and answers with its snapshot.
+-- Starts a run of a flow and answers with its snapshot. `delay` is in seconds.
 --   supabase.schema('pgflow_public').rpc('start_flow', { flow_slug: 'analyze_document', input: { path: 'README.md' } })
 create function pgflow_public.start_flow(
   flow_slug text,
   input jsonb,
   idempotency_key text default null,
   metadata jsonb default null,
-  watch boolean default false
+  watch boolean default false,
+  delay int default 0
 )
 returns jsonb
 language sql
 set search_path = ''
 as $$
   -- PostgREST passes the JSON value null as SQL's.
-  select pgflow.client_start_flow(flow_slug, coalesce(input, 'null'), idempotency_key, metadata, watch)
+  select pgflow.client_start_flow(flow_slug, coalesce(input, 'null'), idempotency_key, metadata, watch, delay)
 $$;
-comment on function pgflow_public.start_flow(text, jsonb, text, jsonb, boolean) is
+comment on function pgflow_public.start_flow(text, jsonb, text, jsonb, boolean, int) is
   'Starts a run of a flow and answers with its snapshot. watch: broadcast its events for five minutes.';
 
 -- The same without an input is an error that says so.
@@ -239,15 +301,34 @@ create function pgflow_public.start_flow(
   flow_slug text,
   idempotency_key text default null,
   metadata jsonb default null,
-  watch boolean default false
+  watch boolean default false,
+  delay int default 0
 )
 returns jsonb
 language sql
 set search_path = ''
 as $$
-  select pgflow.client_start_flow(flow_slug, null, idempotency_key, metadata, watch)
+  select pgflow.client_start_flow(flow_slug, null, idempotency_key, metadata, watch, delay)
 $$;
-comment on function pgflow_public.start_flow(text, text, jsonb, boolean) is 'Says that the input is missing.';
+comment on function pgflow_public.start_flow(text, text, jsonb, boolean, int) is 'Says that the input is missing.';
+
+-- Starts a run for each of many inputs, all or none, and answers with their snapshots, in the order of the inputs.
+--   supabase.schema('pgflow_public').rpc('start_flows', { flow_slug: 'resize_image', inputs: [{ path: 'a.png' }] })
+create function pgflow_public.start_flows(
+  flow_slug text,
+  inputs jsonb,
+  idempotency_keys text[] default null,
+  metadata jsonb default null,
+  delay int default 0
+)
+returns jsonb
+language sql
+set search_path = ''
+as $$
+  select pgflow.client_start_flows(flow_slug, inputs, idempotency_keys, metadata, delay)
+$$;
+comment on function pgflow_public.start_flows is
+  'Starts a run of a flow for each of many inputs and answers with their snapshots.';
 
 -- The snapshot of a run: its row, its step states, and `seq`, the number of the last event in it.
 --   supabase.schema('pgflow_public').rpc('get_run', { run_id })
@@ -295,7 +376,8 @@ $$;
 comment on function pgflow_public.retry_run is 'Lets a failed or cancelled run go on, and answers with its snapshot.';
 
 -- Runs without their steps, the newest first, at most 1,000: the signed-in user's own, or of an owner whose runs they can
--- access; all of them for the service role. `before` is the run_id of the last one seen.
+-- access; all of them for the service role. `before` is the run_id of the last one seen; it
+-- must still be there.
 --   supabase.schema('pgflow_public').rpc('list_runs', { flow_slug: 'analyze_document', status: 'failed' })
 create function pgflow_public.list_runs(
   flow_slug text default null,
@@ -379,14 +461,16 @@ revoke all on all functions in schema pgflow, pgflow_public from public, anon, a
 grant usage on schema pgflow_public, pgflow to anon, authenticated, service_role;
 
 grant execute on function
-  pgflow_public.start_flow(text, jsonb, text, jsonb, boolean),
-  pgflow_public.start_flow(text, text, jsonb, boolean),
+  pgflow_public.start_flow(text, jsonb, text, jsonb, boolean, int),
+  pgflow_public.start_flow(text, text, jsonb, boolean, int),
+  pgflow_public.start_flows(text, jsonb, text[], jsonb, int),
   pgflow_public.get_run(uuid, boolean),
   pgflow_public.get_run_events(uuid, bigint, boolean),
   pgflow_public.list_runs(text, text, jsonb, uuid, uuid, int),
   pgflow_public.cancel_run(uuid, text),
   pgflow_public.retry_run(uuid),
-  pgflow.client_start_flow(text, jsonb, text, jsonb, boolean),
+  pgflow.client_start_flow(text, jsonb, text, jsonb, boolean, int),
+  pgflow.client_start_flows(text, jsonb, text[], jsonb, int),
   pgflow.client_get_run(uuid, boolean),
   pgflow.client_get_run_events(uuid, bigint, boolean),
   pgflow.client_list_runs(text, text, jsonb, uuid, uuid, int),

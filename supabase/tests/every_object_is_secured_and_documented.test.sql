@@ -9,7 +9,7 @@ where n.nspname in ('pgflow', 'pgflow_public');
 select is_empty(
   $$ select name from ours
      where proconfig is null or proconfig[1] <> 'search_path=""' or not proconfig[2:] <@ array[
-       'plan_cache_mode=force_generic_plan', 'enable_seqscan=off', 'enable_bitmapscan=off',
+       'plan_cache_mode=force_generic_plan', 'plan_cache_mode=force_custom_plan', 'enable_seqscan=off', 'enable_bitmapscan=off',
        'enable_hashjoin=off', 'enable_hashjoin=on', 'enable_mergejoin=off', 'enable_material=off', 'join_collapse_limit=1', 'jit=off'
      ] $$,
   'every function has an empty search_path, and no other setting but those of its plans'
@@ -78,7 +78,8 @@ select set_eq(
     'pgflow.client_get_run_events(uuid,bigint,boolean)',
     'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer)',
     'pgflow.client_retry_run(uuid)',
-    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer)',
+    'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer)',
     'pgflow.tg_run_events__after_insert()',
     'pgflow.tg_runs__after_insert()',
     'pgflow.tg_runs__after_update()',

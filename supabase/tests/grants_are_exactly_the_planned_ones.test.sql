@@ -27,14 +27,16 @@ select set_eq(
     'pgflow.client_get_run_events(uuid,bigint,boolean)',
     'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer)',
     'pgflow.client_retry_run(uuid)',
-    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer)',
+    'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer)',
     'pgflow_public.get_run(uuid,boolean)',
     'pgflow_public.cancel_run(uuid,text)',
     'pgflow_public.get_run_events(uuid,bigint,boolean)',
     'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
     'pgflow_public.retry_run(uuid)',
-    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean)',
-    'pgflow_public.start_flow(text,text,jsonb,boolean)'
+    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer)',
+    'pgflow_public.start_flow(text,text,jsonb,boolean,integer)',
+    'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer)'
   ],
   'what anon executes'
 );
@@ -49,15 +51,17 @@ select set_eq(
     'pgflow.client_get_run_events(uuid,bigint,boolean)',
     'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer)',
     'pgflow.client_retry_run(uuid)',
-    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer)',
+    'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer)',
     'pgflow.current_user_id()',
     'pgflow_public.get_run(uuid,boolean)',
     'pgflow_public.cancel_run(uuid,text)',
     'pgflow_public.get_run_events(uuid,bigint,boolean)',
     'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
     'pgflow_public.retry_run(uuid)',
-    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean)',
-    'pgflow_public.start_flow(text,text,jsonb,boolean)'
+    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer)',
+    'pgflow_public.start_flow(text,text,jsonb,boolean,integer)',
+    'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer)'
   ],
   'what authenticated executes'
 );
@@ -70,14 +74,16 @@ select set_eq(
     'pgflow.client_get_run_events(uuid,bigint,boolean)',
     'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer)',
     'pgflow.client_retry_run(uuid)',
-    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer)',
+    'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer)',
     'pgflow_public.get_run(uuid,boolean)',
     'pgflow_public.cancel_run(uuid,text)',
     'pgflow_public.get_run_events(uuid,bigint,boolean)',
     'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
     'pgflow_public.retry_run(uuid)',
-    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean)',
-    'pgflow_public.start_flow(text,text,jsonb,boolean)'
+    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer)',
+    'pgflow_public.start_flow(text,text,jsonb,boolean,integer)',
+    'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer)'
   ],
   'what service_role executes'
 );

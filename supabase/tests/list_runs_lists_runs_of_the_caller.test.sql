@@ -1,5 +1,5 @@
 begin;
-select plan(27);
+select plan(28);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 create function pg_temp.owner(n int) returns uuid return format('20000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
@@ -47,7 +47,10 @@ select is(pg_temp.ids(pgflow_public.list_runs(quantity => 2)), array[6, 5], 'a p
 select is(pg_temp.ids(pgflow_public.list_runs(quantity => 2, before => pg_temp.run(6))), array[5, 4], 'the next one, among runs of one moment');
 select is(pg_temp.ids(pgflow_public.list_runs(quantity => 9, before => pg_temp.run(4), flow_slug => 'f')), array[2, 1], 'the last one, filtered');
 select is(pgflow_public.list_runs(before => pg_temp.run(1)), '[]', 'nothing before the first');
-select is(pgflow_public.list_runs(before => pg_temp.run(99)), '[]', 'nor before no run');
+select throws_ok(
+  $$ select pgflow_public.list_runs(before => pg_temp.run(99)) $$, 'PT404', null, 'a run that is gone is no place to go on from'
+);
+select throws_ok($$ select pgflow_public.list_runs(before => pg_temp.run(9)) $$, 'PT404', null, 'nor is somebody else''s');
 select is(pgflow_public.list_runs(quantity => 0), '[]', 'a page of none');
 select is(pgflow_public.list_runs(quantity => -1), '[]', 'nor of fewer');
 

@@ -58,6 +58,7 @@ select set_eq(
     'pgflow.archive_messages(queue_name text, msg_ids bigint[])',
     'pgflow.assert_can_access_run(run_id uuid)',
     'pgflow.assert_can_start(flow_slug text, requests pgflow.run_request[], delay integer)',
+    'pgflow.assert_may_start(flow_slug text)',
     'pgflow.assert_new_step(wanted pgflow.steps, wanted_deps text[])',
     'pgflow.assert_same_step(existing pgflow.steps, wanted pgflow.steps, wanted_deps text[])',
     'pgflow.assert_valid_slug(slug text)',
@@ -77,7 +78,8 @@ select set_eq(
     'pgflow.client_get_run_events(run_id uuid, after bigint, watch boolean)',
     'pgflow.client_list_runs(flow_slug text, status text, metadata jsonb, owner_id uuid, before uuid, quantity integer)',
     'pgflow.client_retry_run(run_id uuid)',
-    'pgflow.client_start_flow(flow_slug text, input jsonb, idempotency_key text, metadata jsonb, watch boolean)',
+    'pgflow.client_start_flow(flow_slug text, input jsonb, idempotency_key text, metadata jsonb, watch boolean, delay integer)',
+    'pgflow.client_start_flows(flow_slug text, inputs jsonb, idempotency_keys text[], metadata jsonb, delay integer)',
     'pgflow.close_tasks(run_ids uuid[], skipped pgflow.step_key[])',
     'pgflow.complete_task(run_id uuid, step_slug text, task_index integer, output jsonb)',
     'pgflow.create_flow(flow_slug text, max_attempts integer, base_delay numeric, timeout integer, start_role text, broadcast text)',
@@ -143,8 +145,9 @@ select set_eq(
     'get_run_events(run_id uuid, after bigint DEFAULT 0, watch boolean DEFAULT false) -> jsonb',
     'list_runs(flow_slug text DEFAULT NULL::text, status text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, owner_id uuid DEFAULT NULL::uuid, before uuid DEFAULT NULL::uuid, quantity integer DEFAULT 50) -> jsonb',
     'retry_run(run_id uuid) -> jsonb',
-    'start_flow(flow_slug text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, watch boolean DEFAULT false) -> jsonb',
-    'start_flow(flow_slug text, input jsonb, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, watch boolean DEFAULT false) -> jsonb'
+    'start_flow(flow_slug text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, watch boolean DEFAULT false, delay integer DEFAULT 0) -> jsonb',
+    'start_flow(flow_slug text, input jsonb, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, watch boolean DEFAULT false, delay integer DEFAULT 0) -> jsonb',
+    'start_flows(flow_slug text, inputs jsonb, idempotency_keys text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, delay integer DEFAULT 0) -> jsonb'
   ],
   'functions that PostgREST exposes'
 );
