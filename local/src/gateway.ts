@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http'
+import type { Socket } from 'node:net'
 import pg from 'pg'
 import { answerAuth } from './auth/auth.ts'
 import { messageOf } from './errors.ts'
@@ -62,6 +63,11 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       .then((reply) => send(response, reply))
       .catch((error) => log(`${request.method} ${request.url}: ${messageOf(error)}`))
   })
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket) => {
+    sockets.add(socket)
+    socket.on('close', () => sockets.delete(socket))
+  })
   server.on('upgrade', (request, socket, head) => {
     const { pathname } = targetOf(request, url)
     if (/^(\/realtime\/v1|\/socket)\/websocket$/.test(pathname)) realtime.upgrade(request, socket, head)
@@ -71,7 +77,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   return {
     url,
     async stop() {
-      await closeServer(server)
+      await closeServer(server, sockets)
       await Promise.all([rest.end(), auth.end()])
     },
   }
@@ -87,9 +93,10 @@ async function openServer(port: number): Promise<{ port: number; server: Server 
   }
 }
 
-async function closeServer(server: Server): Promise<void> {
+/** Closes all connections: the server itself would wait for those that have become WebSockets. */
+async function closeServer(server: Server, sockets: ReadonlySet<Socket>): Promise<void> {
   const closed = new Promise((resolve) => server.close(resolve))
-  server.closeAllConnections()
+  for (const socket of sockets) socket.destroy()
   await closed
 }
 

@@ -184,6 +184,16 @@ describe('a stack', () => {
     await expect(startLocalSupabase({ signal: controller.signal })).rejects.toThrow('aborted')
   })
 
+  test('stops while sockets are open', async () => {
+    const stack = await startLocalSupabase({ fsync: false })
+    const address = `${stack.url.replace('http', 'ws')}/realtime/v1/websocket?apikey=${stack.publishableKey}&vsn=2.0.0`
+    const socket = new WebSocket(address)
+    await once(socket, 'open')
+    const closed = once(socket, 'close')
+    await stack.stop()
+    await closed
+  })
+
   test.each(['port', 'databasePort'])('says which %s is busy, and how to go on', async (option) => {
     await withBusyPort(async (port) => {
       const error = await startLocalSupabase({ fsync: false, [option]: port }).catch(

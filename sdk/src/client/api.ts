@@ -1,27 +1,65 @@
 import { errorFrom, PgflowError } from './errors.ts'
 import type { WireEvent } from './store.ts'
 import type { RpcLike, RpcResponse, SupabaseLike } from './supabase.ts'
-import type { RunSnapshot } from './types.ts'
+import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
 
-/** So many events come in one answer at most. */
+/** So many events or runs come in one answer at most. */
 export const pageSize = 1000
 
 /** Milliseconds; an answer that takes longer is given up, and asked for again. */
 const patience = 15_000
 
-export interface StartArguments {
+interface CommonStartArguments {
   readonly flow_slug: string
+  readonly metadata: unknown
+  readonly delay: number | undefined
+}
+
+interface StartArguments extends CommonStartArguments {
   readonly input: unknown
-  readonly idempotency_key?: string
-  readonly metadata?: unknown
+  readonly idempotency_key: string | undefined
+}
+
+interface StartManyArguments extends CommonStartArguments {
+  readonly inputs: readonly unknown[]
+  readonly idempotency_keys: readonly (string | null)[] | undefined
+}
+
+interface ListArguments {
+  readonly flow_slug: string | undefined
+  readonly status: RunStatus | undefined
+  readonly metadata: unknown
+  readonly owner_id: string | undefined
+  readonly before: string | undefined
+  readonly quantity: number
 }
 
 export async function startFlow(supabase: SupabaseLike, args: StartArguments): Promise<RunSnapshot> {
   return (await call(supabase, 'start_flow', args)) as RunSnapshot
 }
 
+export async function startFlows(supabase: SupabaseLike, args: StartManyArguments): Promise<RunSnapshot[]> {
+  return (await call(supabase, 'start_flows', args)) as RunSnapshot[]
+}
+
 export async function getRun(supabase: SupabaseLike, runId: string): Promise<RunSnapshot> {
   return (await call(supabase, 'get_run', { run_id: runId })) as RunSnapshot
+}
+
+export async function listRuns(supabase: SupabaseLike, args: ListArguments): Promise<RunRow[]> {
+  return (await call(supabase, 'list_runs', args)) as RunRow[]
+}
+
+export async function cancelRun(
+  supabase: SupabaseLike,
+  runId: string,
+  reason: string | undefined,
+): Promise<RunSnapshot> {
+  return (await call(supabase, 'cancel_run', { run_id: runId, reason })) as RunSnapshot
+}
+
+export async function retryRun(supabase: SupabaseLike, runId: string): Promise<RunSnapshot> {
+  return (await call(supabase, 'retry_run', { run_id: runId })) as RunSnapshot
 }
 
 /** One page of the log after an event. `watch` asks for broadcasts too, from before the page is read. */

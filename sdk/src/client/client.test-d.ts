@@ -1,12 +1,22 @@
 import { createClient, type SupabaseClient } from '@supabase/supabase-js'
 import { describe, expectTypeOf, it } from 'vitest'
 import { type AnyFlow, Flow } from '../flow/index.ts'
-import { type Json, PgflowClient, type Run, type RunEvent, type StepStatus } from './index.ts'
+import {
+  type Json,
+  PgflowClient,
+  type Run,
+  type RunEvent,
+  type RunPage,
+  type RunRow,
+  type StepStatus,
+} from './index.ts'
 
 const Review = new Flow<{ path: string; since?: Date }>({ slug: 'review' })
   .step('read', async ({ run }) => ({ text: run.path, at: new Date() }))
   .step('words', ['read'], ({ read }) => read.text.length)
   .step('report', ['words'], ({ words }) => words > 0)
+
+const Greet = new Flow<{ name: string }>({ slug: 'greet' }).step('text', ({ run }) => `Hello ${run.name}`)
 
 type Database = {
   public: {
@@ -46,6 +56,75 @@ describe('PgflowClient', () => {
   it('takes anything for a flow that it does not know', () => {
     expectTypeOf(client.startFlow('any', 1)).resolves.toEqualTypeOf<Run<AnyFlow>>()
     expectTypeOf(client.getRun('id')).resolves.toEqualTypeOf<Run<AnyFlow>>()
+    expectTypeOf(client.listRuns()).resolves.toEqualTypeOf<RunPage<RunRow<AnyFlow>>>()
+  })
+
+  it('starts many runs at once', () => {
+    expectTypeOf(client.startFlows<typeof Review>('review', [{ path: 'a' }])).resolves.toEqualTypeOf<
+      Run<typeof Review>[]
+    >()
+    // @ts-expect-error: the flow takes a path
+    void client.startFlows<typeof Review>('review', [{ path: 'a' }, { paths: 'b' }])
+    // @ts-expect-error: an input for each run
+    void client.startFlows<typeof Review>('review', { path: 'a' })
+  })
+
+  it('lists runs of a flow', async () => {
+    const { runs, cursor } = await client.listRuns<typeof Review>({ flowSlug: 'review', status: 'failed' })
+    expectTypeOf(runs).toEqualTypeOf<RunRow<typeof Review>[]>()
+    expectTypeOf(runs[0]!.output).toEqualTypeOf<{ report: boolean } | null>()
+    expectTypeOf(cursor).toEqualTypeOf<string | null>()
+    void client.listRuns({ metadata: { document: 7 }, cursor, limit: 10 })
+    // @ts-expect-error: no such status
+    void client.listRuns({ status: 'created' })
+  })
+})
+
+describe('PgflowClient that was told of its flows', () => {
+  interface Flows {
+    review: typeof Review
+    greet: typeof Greet
+  }
+  const typed = new PgflowClient<Flows>(supabase)
+
+  it('knows them by their slugs', () => {
+    expectTypeOf(typed.startFlow('review', { path: 'a' })).resolves.toEqualTypeOf<Run<typeof Review>>()
+    expectTypeOf(typed.startFlow('greet', { name: 'a' })).resolves.toEqualTypeOf<Run<typeof Greet>>()
+    expectTypeOf(typed.startFlows('greet', [{ name: 'a' }])).resolves.toEqualTypeOf<Run<typeof Greet>[]>()
+    expectTypeOf(typed.getRun<'greet'>('id')).resolves.toEqualTypeOf<Run<typeof Greet>>()
+    expectTypeOf(typed.listRuns({ flowSlug: 'greet' })).resolves.toEqualTypeOf<
+      RunPage<RunRow<typeof Greet>>
+    >()
+    // @ts-expect-error: that is what the other flow takes
+    void typed.startFlow('greet', { path: 'a' })
+    // @ts-expect-error: there is no such flow
+    void typed.startFlow('greed', { name: 'a' })
+    // @ts-expect-error: there is no such flow
+    void typed.startFlow('greed', {} as never)
+    // @ts-expect-error: there is no such flow
+    void typed.startFlows('greed', [{ name: 'a' }])
+    // @ts-expect-error: there is no such flow
+    void typed.getRun<'greed'>('id')
+    // @ts-expect-error: there is no such flow
+    void typed.listRuns({ flowSlug: 'greed' })
+    // @ts-expect-error: a flow is the type of a flow
+    new PgflowClient<{ review: string }>(supabase)
+  })
+
+  it('still takes a flow by its type', () => {
+    expectTypeOf(typed.startFlow<typeof Review>('review_2', { path: 'a' })).resolves.toEqualTypeOf<
+      Run<typeof Review>
+    >()
+    expectTypeOf(typed.getRun<typeof Review>('id')).resolves.toEqualTypeOf<Run<typeof Review>>()
+  })
+
+  it('finds a run of one of them', async () => {
+    expectTypeOf(typed.getRun('id')).resolves.toEqualTypeOf<Run<typeof Review> | Run<typeof Greet>>()
+    expectTypeOf(typed.listRuns()).resolves.toEqualTypeOf<
+      RunPage<RunRow<typeof Review> | RunRow<typeof Greet>>
+    >()
+    const single = new PgflowClient<{ review: typeof Review }>(supabase)
+    expectTypeOf(single.getRun('id')).resolves.toEqualTypeOf<Run<typeof Review>>()
   })
 })
 
@@ -83,6 +162,7 @@ describe('Run', () => {
       expectTypeOf(event.step_slug).toEqualTypeOf<null>()
       expectTypeOf(event.output).toEqualTypeOf<{ report: boolean }>()
     })
+    run.on('run:retried', (event) => expectTypeOf(event.step_slugs).toEqualTypeOf<readonly string[]>())
     run.on('run:failed', (event) => expectTypeOf(event.error).toEqualTypeOf<string>())
     run.on('step:progress', (event) => expectTypeOf(event.progress).toEqualTypeOf<Json>())
     run.on('*', (event) => {
@@ -94,6 +174,17 @@ describe('Run', () => {
     // @ts-expect-error: there is no such type
     run.on('step:done', () => undefined)
     expectTypeOf(run.on('*', () => undefined)).toEqualTypeOf<() => void>()
+  })
+
+  it('iterates over its events', async () => {
+    for await (const event of run.events({ after: 3, signal: AbortSignal.timeout(1) })) {
+      expectTypeOf(event).toEqualTypeOf<RunEvent<typeof Review>>()
+    }
+  })
+
+  it('can be cancelled and retried', () => {
+    expectTypeOf(run.cancel('enough')).resolves.toBeVoid()
+    expectTypeOf(run.retry()).resolves.toBeVoid()
   })
 
   it('tells of the events of one step', () => {

@@ -1,27 +1,66 @@
 import type { AnyFlow, InputOf } from '../flow/index.ts'
 import { toJson } from '../flow/json.ts'
-import { getRun, type StartArguments, startFlow } from './api.ts'
+import { getRun, listRuns, pageSize, startFlow, startFlows } from './api.ts'
 import { InvalidInputError } from './errors.ts'
+import type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
 import { type Lives, livesOf } from './lives.ts'
 import { Run } from './run.ts'
 import type { SupabaseLike } from './supabase.ts'
+import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
 
-export interface StartOptions {
-  /** A second start of the flow by the same owner with the same key and input gives the run that exists. */
-  readonly idempotencyKey?: string
+interface CommonStartOptions {
   /** JSON that is kept with the run, for instance what it belongs to. */
   readonly metadata?: unknown
+  /** Seconds before the first steps start. @default 0 */
+  readonly delay?: number
+}
+
+export interface StartOptions extends CommonStartOptions {
+  /** A second start of the flow by the same owner with the same key and input gives the run that exists. */
+  readonly idempotencyKey?: string
+}
+
+export interface StartManyOptions extends CommonStartOptions {
+  /** A key for each input, or `null` where it needs none. */
+  readonly idempotencyKeys?: readonly (string | null)[]
+}
+
+export interface ListOptions<Name> {
+  /** Runs of this flow. */
+  readonly flowSlug?: SlugOf<Name>
+  readonly status?: RunStatus
+  /** Runs whose metadata contain this: `{ document: 7 }` finds `{ document: 7, tags: [] }`. */
+  readonly metadata?: unknown
+  /** Runs of this user, where they may be seen. @default the signed-in user's; with a secret key, everybody's */
+  readonly ownerId?: string
+  /** Where the page before ended: its `cursor`. */
+  readonly cursor?: string | null
+  /** How many runs there are on a page, at most 1,000. @default 50 */
+  readonly limit?: number
+}
+
+export interface RunPage<Row = RunRow> {
+  /** The newest first. */
+  readonly runs: Row[]
+  /** Where the next page begins; `null` on the last one. */
+  readonly cursor: string | null
 }
 
 /**
  * Starts flows and follows their runs, with the user's own supabase-js client: its user, its key, its socket.
  *
+ * Flows are known by their types alone. Name them all once, by their slugs, or one at each call.
+ *
+ * @example
+ * const client = new PgflowClient<{ analyze_document: typeof AnalyzeDocument }>(supabase)
+ * const run = await client.startFlow('analyze_document', { path: 'README.md' })
+ * const output = await run.waitForCompletion()
+ *
  * @example
  * const client = new PgflowClient(supabase)
  * const run = await client.startFlow<typeof AnalyzeDocument>('analyze_document', { path: 'README.md' })
- * const output = await run.waitForCompletion()
  */
-export class PgflowClient {
+export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlow } = AnyFlows> {
   readonly #supabase: SupabaseLike
   /** @internal */
   readonly lives: Lives
@@ -39,18 +78,43 @@ export class PgflowClient {
    * @throws ForbiddenError if the caller may not start it
    * @throws ConflictError if the key was used with another input
    */
-  async startFlow<F extends AnyFlow = AnyFlow>(
-    flowSlug: F['slug'],
-    input: InputOf<F>,
-    { idempotencyKey, metadata }: StartOptions = {},
-  ): Promise<Run<F>> {
-    const args: StartArguments = {
+  async startFlow<Name extends FlowName<Flows>>(
+    flowSlug: SlugOf<Name>,
+    input: InputOf<FlowOf<Flows, Name>>,
+    { idempotencyKey, metadata, delay }: StartOptions = {},
+  ): Promise<RunOf<Flows, Name>> {
+    const snapshot = await startFlow(this.#supabase, {
       flow_slug: flowSlug,
-      input: checkJson(input, 'input'),
-      ...(idempotencyKey !== undefined && { idempotency_key: idempotencyKey }),
-      ...(metadata !== undefined && { metadata: checkJson(metadata, 'metadata') }),
-    }
-    return new Run<F>(await this.lives.adopt(await startFlow(this.#supabase, args)))
+      input: checkJson(given(input, 'input'), 'input'),
+      idempotency_key: idempotencyKey,
+      metadata: checkJson(metadata, 'metadata'),
+      delay,
+    })
+    return this.#runAt(snapshot)
+  }
+
+  /**
+   * Starts a flow for each of many inputs, all or none, in one request.
+   *
+   * @returns the runs, in the order of the inputs
+   * @throws as `startFlow`
+   *
+   * @example
+   * const runs = await client.startFlows('resize_image', [{ path: 'a.png' }, { path: 'b.png' }])
+   */
+  async startFlows<Name extends FlowName<Flows>>(
+    flowSlug: SlugOf<Name>,
+    inputs: readonly InputOf<FlowOf<Flows, Name>>[],
+    { idempotencyKeys, metadata, delay }: StartManyOptions = {},
+  ): Promise<RunOf<Flows, Name>[]> {
+    const snapshots = await startFlows(this.#supabase, {
+      flow_slug: flowSlug,
+      inputs: checkJson(given(inputs, 'inputs'), 'inputs'),
+      idempotency_keys: idempotencyKeys,
+      metadata: checkJson(metadata, 'metadata'),
+      delay,
+    })
+    return Promise.all(snapshots.map((snapshot) => this.#runAt<Name>(snapshot)))
   }
 
   /**
@@ -58,21 +122,61 @@ export class PgflowClient {
    *
    * @throws NotFoundError if there is no such run, or it is not the caller's
    */
-  async getRun<F extends AnyFlow = AnyFlow>(runId: string): Promise<Run<F>> {
-    return new Run<F>(await this.lives.adopt(await getRun(this.#supabase, runId)))
+  async getRun<Name extends FlowName<Flows> = keyof Flows & string>(
+    runId: string,
+  ): Promise<RunOf<Flows, Name>> {
+    return this.#runAt(await getRun(this.#supabase, runId))
+  }
+
+  /**
+   * Lists runs, the newest first, without their steps.
+   *
+   * @throws NotFoundError if the run at which the page before ended has been deleted
+   *
+   * @example
+   * const failed = await client.listRuns({ flowSlug: 'analyze_document', status: 'failed' })
+   * const more = failed.cursor && (await client.listRuns({ status: 'failed', cursor: failed.cursor }))
+   */
+  async listRuns<Name extends FlowName<Flows> = keyof Flows & string>({
+    flowSlug,
+    status,
+    metadata,
+    ownerId,
+    cursor,
+    limit = 50,
+  }: ListOptions<Name> = {}): Promise<RunPage<RunRowOf<Flows, Name>>> {
+    const quantity = Math.min(limit, pageSize)
+    const runs = await listRuns(this.#supabase, {
+      flow_slug: flowSlug,
+      status,
+      metadata: checkJson(metadata, 'metadata'),
+      owner_id: ownerId,
+      before: cursor ?? undefined,
+      quantity,
+    })
+    const last = runs.length < quantity ? undefined : runs.at(-1)
+    // The caller has said of which flow the runs are.
+    return { runs: runs as unknown as RunRowOf<Flows, Name>[], cursor: last?.run_id ?? null }
+  }
+
+  async #runAt<Name>(snapshot: RunSnapshot): Promise<RunOf<Flows, Name>> {
+    // The caller has said of which flow the run is.
+    return new Run(await this.lives.adopt(snapshot)) as unknown as RunOf<Flows, Name>
   }
 }
 
-function checkJson(value: unknown, name: string): unknown {
-  if (value === undefined) {
-    throw new InvalidInputError('PT400', `The ${name} is missing`, {
-      hint: `Give the ${name} of the flow; null where it takes none.`,
-    })
-  }
+function given<Value>(value: Value, name: string): Value {
+  if (value !== undefined) return value
+  throw new InvalidInputError('PT400', `The ${name} is missing`, {
+    hint: `Give the ${name} of the flow; null where it takes none.`,
+  })
+}
+
+function checkJson<Value>(value: Value, name: string): Value {
   try {
     toJson(value)
+    return value
   } catch (cause) {
     throw new InvalidInputError('PT400', `The ${name} is not JSON: ${(cause as Error).message}`, { cause })
   }
-  return value
 }

@@ -1,5 +1,6 @@
 export type { Json } from '../flow/index.ts'
-export { PgflowClient, type StartOptions } from './client.ts'
+export type { ListOptions, RunPage, StartManyOptions, StartOptions } from './client.ts'
+export { PgflowClient } from './client.ts'
 export {
   ConflictError,
   ForbiddenError,
@@ -10,12 +11,14 @@ export {
   RunFailedError,
   TimeoutError,
 } from './errors.ts'
+export type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
 export type { Run, RunStep } from './run.ts'
 export type { SupabaseLike } from './supabase.ts'
 export type {
   EventOfType,
   RunEvent,
   RunEventType,
+  RunRow,
   RunSnapshot,
   RunStatus,
   StepEvent,
@@ -25,4 +28,4 @@ export type {
   StepStates,
   StepStatus,
 } from './types.ts'
-export type { WaitOptions } from './wait.ts'
+export type { EventsOptions, WaitOptions } from './wait.ts'

@@ -17,7 +17,7 @@ export function listen(
   }
   const tellStanding = () => standing.splice(0).forEach(tell)
   const remember = () => {
-    standing = live.standing ?? []
+    standing = live.standing
     queueMicrotask(tellStanding)
   }
   const undo = [

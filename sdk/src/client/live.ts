@@ -1,5 +1,5 @@
 import { createNanoEvents } from 'nanoevents'
-import { getRun, getRunEvents, pageSize } from './api.ts'
+import { cancelRun, getRun, getRunEvents, pageSize, retryRun } from './api.ts'
 import { RunChannel } from './channel.ts'
 import { isRefusal, type PgflowError } from './errors.ts'
 import { isOver, RunStore, type WireEvent } from './store.ts'
@@ -55,9 +55,22 @@ export class Live {
     return this.#store.snapshot
   }
 
-  /** The events that made the run what it is now; `undefined` until the log has been read. */
-  get standing(): RunEvent[] | undefined {
-    return this.#store.loaded ? this.#store.standing : undefined
+  /** The events that made the run what it is now; none until the log has been read. */
+  get standing(): RunEvent[] {
+    return this.#store.standing
+  }
+
+  /** The event with this number, if it has happened; `null` if the run has ended before it. */
+  eventAt(seq: number): RunEvent | null | undefined {
+    return this.#store.log[seq - 1] ?? (this.#store.loaded && this.#store.closed ? null : undefined)
+  }
+
+  async cancel(reason: string | undefined): Promise<void> {
+    await this.adopt(await cancelRun(this.#supabase, this.snapshot.run_id, reason))
+  }
+
+  async retry(): Promise<void> {
+    await this.adopt(await retryRun(this.#supabase, this.snapshot.run_id))
   }
 
   /** Whether the run has ended, so that nothing more is to come. */

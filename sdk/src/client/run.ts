@@ -15,7 +15,7 @@ import type {
   StepStates,
   StepStatus,
 } from './types.ts'
-import { runOutcome, stepOutcome, type WaitOptions, waitFor } from './wait.ts'
+import { type EventsOptions, eventsOf, runOutcome, stepOutcome, type WaitOptions, waitFor } from './wait.ts'
 
 /**
  * One run of a flow, as it stands. It becomes live with the first listener or waiter: from then on its properties are
@@ -124,6 +124,39 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
    */
   waitForCompletion(options: WaitOptions = {}): Promise<OutputOf<F>> {
     return this.#wait(runOutcome, options) as Promise<OutputOf<F>>
+  }
+
+  /**
+   * All events after one, each once and in order: first those that have happened, then the others as they happen. It
+   * ends when the run is over.
+   *
+   * @throws the signal's reason, `PgflowError` (`closed`) when the run object is closed, or the error with which the
+   *   server refuses to tell
+   *
+   * @example
+   * for await (const event of run.events({ after: Number(request.headers.get('Last-Event-ID')) })) send(event)
+   */
+  events(options: EventsOptions = {}): AsyncGenerator<RunEvent<F>, void, undefined> {
+    // The caller has said of which flow the run is.
+    return eventsOf(this.#live, options, this.#closed.signal) as AsyncGenerator<RunEvent<F>, void, undefined>
+  }
+
+  /**
+   * Ends the run. Its open steps are cancelled, and the reason becomes its error.
+   *
+   * @throws ConflictError if the run is over already
+   */
+  cancel(reason?: string): Promise<void> {
+    return this.#live.cancel(reason)
+  }
+
+  /**
+   * Lets a failed or cancelled run go on from where it ended: completed steps keep their outputs. Listeners go on too.
+   *
+   * @throws ConflictError if the run has not failed and was not cancelled
+   */
+  retry(): Promise<void> {
+    return this.#live.retry()
   }
 
   /** Ends all listeners and waiters of this object; the run itself goes on. Settled when its channel is left. */

@@ -58,8 +58,8 @@ function reopen(
 export class RunStore {
   #snapshot: RunSnapshot
   #loaded = false
+  readonly #log: RunEvent[] = []
   readonly #pending = new Map<number, WireEvent>()
-  readonly #standing = new Map<string | null, Map<RunEventType, RunEvent>>()
 
   constructor(snapshot: RunSnapshot) {
     this.#snapshot = snapshot
@@ -85,9 +85,22 @@ export class RunStore {
     return isOver(this.#snapshot) && this.#snapshot.steps.every(({ status }) => !openStatuses.has(status))
   }
 
+  /** All events so far; none until the log is loaded. */
+  get log(): readonly RunEvent[] {
+    return this.#log
+  }
+
   /** The events that made the run and its steps what they are now, in order: what a late listener has to know. */
   get standing(): RunEvent[] {
-    const events = [...this.#standing.values()].flatMap((kept) => [...kept.values()])
+    const standing = new Map<string | null, Map<RunEventType, RunEvent>>()
+    for (const event of this.#log) {
+      if (event.type === 'run:retried') for (const reopened of event.step_slugs) standing.delete(reopened)
+      // A change of status ends what was known of its run or step; progress and retries add to it.
+      const adds = event.type === 'step:progress' || event.type === 'step:retrying'
+      const kept = adds ? standing.get(event.step_slug) : undefined
+      standing.set(event.step_slug, new Map(kept).set(event.type, event))
+    }
+    const events = [...standing.values()].flatMap((kept) => [...kept.values()])
     return events.sort((a, b) => a.seq - b.seq)
   }
 
@@ -105,7 +118,7 @@ export class RunStore {
   load(log: readonly WireEvent[]): void {
     this.#loaded = true
     for (const event of log) {
-      if (event.seq <= this.#snapshot.seq) this.#keep(withOutput(event, this.#snapshot))
+      if (event.seq <= this.#snapshot.seq) this.#log.push(withOutput(event, this.#snapshot))
     }
   }
 
@@ -131,15 +144,8 @@ export class RunStore {
     if (!this.#loaded || event === undefined || event.output_omitted) return undefined
     this.#pending.delete(event.seq)
     this.#snapshot = applyEvent(this.#snapshot, event)
-    this.#keep(event)
+    this.#log.push(event)
     return event
-  }
-
-  /** A change of status ends what was known of its run or step; progress and retries add to it. */
-  #keep(event: RunEvent): void {
-    const adds = event.type === 'step:progress' || event.type === 'step:retrying'
-    const kept = adds ? this.#standing.get(event.step_slug) : undefined
-    this.#standing.set(event.step_slug, new Map(kept).set(event.type, event))
   }
 }
 

@@ -7,8 +7,8 @@ export type StepStatus = 'created' | 'started' | 'completed' | 'failed' | 'skipp
 /** The slugs of a flow's steps. */
 export type StepSlug<F extends AnyFlow> = keyof StepsOf<F> & string
 
-/** A run with its steps: the row, the number of the last event in it, and its step states. Times are ISO strings. */
-export interface RunSnapshot<F extends AnyFlow = AnyFlow> {
+/** A run without its steps, as it is listed. Times are ISO strings. */
+export interface RunRow<F extends AnyFlow = AnyFlow> {
   readonly run_id: string
   readonly flow_slug: string
   readonly status: RunStatus
@@ -23,6 +23,10 @@ export interface RunSnapshot<F extends AnyFlow = AnyFlow> {
   readonly completed_at: string | null
   readonly failed_at: string | null
   readonly cancelled_at: string | null
+}
+
+/** A run with its steps: its row, the number of the last event in it, and its step states. */
+export interface RunSnapshot<F extends AnyFlow = AnyFlow> extends RunRow<F> {
   readonly seq: number
   /** In the order of their definition. */
   readonly steps: readonly StepStates<F>[StepSlug<F>][]

@@ -1,6 +1,6 @@
 import { PgflowError, RunCancelledError, RunFailedError, TimeoutError } from './errors.ts'
 import type { Live } from './live.ts'
-import type { RunSnapshot } from './types.ts'
+import type { RunEvent, RunSnapshot } from './types.ts'
 
 export interface WaitOptions {
   /** Milliseconds, after which it rejects with `TimeoutError`. @default no limit */
@@ -32,11 +32,13 @@ export async function waitFor(
     const undo: (() => void)[] = []
     try {
       return await new Promise((resolve, reject) => {
+        const look = () => {
+          const found = outcomeOf(live.snapshot)
+          if (found !== undefined) resolve(found)
+        }
         undo.push(
-          live.events.on('applied', () => {
-            const found = outcomeOf(live.snapshot)
-            if (found !== undefined) resolve(found)
-          }),
+          live.events.on('loaded', look),
+          live.events.on('applied', look),
           live.events.on('refused', reject),
           onAbort(closed, reject),
         )
@@ -47,6 +49,36 @@ export async function waitFor(
     } finally {
       for (const stop of undo) stop()
     }
+  }
+}
+
+export interface EventsOptions {
+  /** Begins with the event after the one of this number. @default 0, the whole log */
+  readonly after?: number
+  /** Throws the signal's reason. */
+  readonly signal?: AbortSignal
+}
+
+/** All events after one, those that were before and those that come, until the run is over. */
+export async function* eventsOf(
+  live: Live,
+  { after = 0, ...options }: EventsOptions,
+  closed: AbortSignal,
+): AsyncGenerator<RunEvent, void, undefined> {
+  const release = live.hold()
+  try {
+    for (let seq = after + 1; ; seq++) {
+      const outcome = () => {
+        const output = live.eventAt(seq)
+        return output === undefined ? undefined : { output }
+      }
+      // That is what `eventAt` gives.
+      const event = (await waitFor(live, outcome, options, closed)) as RunEvent | null
+      if (event === null) return
+      yield event
+    }
+  } finally {
+    release()
   }
 }
 
