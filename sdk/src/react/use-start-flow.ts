@@ -40,7 +40,8 @@ export function useStartFlow<F extends AnyFlow = AnyFlow>(flowSlug: F['slug']): 
       }
       tell({ ...idle, pending: true })
       try {
-        const run = await client.startFlow<F>(flowSlug, input, options)
+        // The caller has said of which flow the run is.
+        const run = (await client.startFlow<AnyFlow>(flowSlug, input, options)) as unknown as Run<F>
         tell({ ...idle, run })
         return run
       } catch (error) {
