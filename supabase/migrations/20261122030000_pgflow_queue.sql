@@ -76,14 +76,20 @@ begin
 end
 $$;
 
--- Reads up to `quantity` visible messages of the flows' queues and hides each for `lease` seconds. The queues are asked
--- in random order, so that a long one does not starve the others. What is in a queue but is not ours is ignored.
+-- Reads up to `quantity` visible messages of the flows' queues and hides each for `lease` seconds. The queues are asked in
+-- random order, first for an equal share each, then for what is left: a long one does not starve the others. What is in a
+-- queue but is not ours is ignored.
 create function pgflow.read_messages(flow_slugs text[], quantity int, lease int)
 returns pgflow.message[]
 language plpgsql
 set search_path = ''
 as $$
 declare
+  queues text[] := array(
+    select f.queue_name from pgflow.flows f where f.flow_slug = any (flow_slugs) order by random()
+  );
+  share int := greatest(1, read_messages.quantity / greatest(1, cardinality(queues)));
+  long_queues text[] := '{}';
   queue text;
   found_here pgflow.message[];
   messages pgflow.message[] := '{}';
@@ -94,20 +100,37 @@ begin
       message = 'quantity and lease must be numbers',
       hint = 'Give quantity as a number of tasks and lease in seconds, at least 1.';
   end if;
-  for queue in
-    select f.queue_name from pgflow.flows f where f.flow_slug = any (flow_slugs) order by random()
-  loop
+  foreach queue in array queues loop
     exit when cardinality(messages) >= quantity;
-    select array_agg(row(
-             queue, m.msg_id, m.read_ct,
-             m.message ->> 'run_id', m.message ->> 'step_slug', m.message ->> 'task_index'
-           )::pgflow.message order by m.msg_id)
-    into found_here
-    from pgmq.read(queue, lease, quantity - cardinality(messages)) m
-    where m.message ->> 'run_id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-      and m.message ->> 'task_index' ~ '^[0-9]{1,9}$';
+    found_here := pgflow.read_queue(queue, least(share, quantity - cardinality(messages)), lease);
     messages := messages || found_here;
+    if cardinality(found_here) = share then
+      long_queues := long_queues || queue;
+    end if;
+  end loop;
+  foreach queue in array long_queues loop
+    exit when cardinality(messages) >= quantity;
+    messages := messages || pgflow.read_queue(queue, quantity - cardinality(messages), lease);
   end loop;
   return messages;
+end
+$$;
+
+-- The messages of one queue for `read_messages`.
+create function pgflow.read_queue(queue_name text, quantity int, lease int)
+returns pgflow.message[]
+language plpgsql
+set search_path = ''
+as $$
+begin
+  return array(
+    select row(
+      queue_name, m.msg_id, m.read_ct, m.message ->> 'run_id', m.message ->> 'step_slug', m.message ->> 'task_index'
+    )::pgflow.message
+    from pgmq.read(queue_name, lease, quantity) m
+    where m.message ->> 'run_id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+      and m.message ->> 'task_index' ~ '^[0-9]{1,9}$'
+    order by m.msg_id
+  );
 end
 $$;

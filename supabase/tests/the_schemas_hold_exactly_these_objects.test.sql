@@ -105,6 +105,7 @@ select set_eq(
     'pgflow.prune_runs(older_than interval, quantity integer)',
     'pgflow.queue_name_for(flow_slug text)',
     'pgflow.read_messages(flow_slugs text[], quantity integer, lease integer)',
+    'pgflow.read_queue(queue_name text, quantity integer, lease integer)',
     'pgflow.register_worker(worker_id uuid, name text, flow_slugs text[])',
     'pgflow.release_messages(settled pgflow.settled_task[])',
     'pgflow.replace_messages(queue_name text, retried pgflow.settled_task[])',
