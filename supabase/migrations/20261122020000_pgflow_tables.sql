@@ -4,6 +4,8 @@
 
 create table pgflow.flows (
   flow_slug text primary key,
+  alias text not null,
+  version int not null default 1,
   queue_name text not null unique,
   opt_max_attempts int not null default 3,
   opt_base_delay numeric not null default 5,
@@ -15,13 +17,18 @@ create table pgflow.flows (
   broadcast text not null default 'watched',
   created_at timestamptz not null default now(),
   constraint flow_slug_is_valid check (pgflow.is_valid_slug(flow_slug)),
+  constraint alias_is_valid check (pgflow.is_valid_slug(alias)),
+  constraint version_is_unique unique (alias, version),
+  constraint version_is_positive check (version >= 1),
+  constraint the_first_version_has_the_alias_as_slug check ((version = 1) = (flow_slug = alias)),
   constraint max_attempts_is_positive check (opt_max_attempts >= 1),
   constraint base_delay_is_finite_and_not_negative check (opt_base_delay >= 0 and opt_base_delay < 'infinity'),
   constraint timeout_is_positive check (opt_timeout >= 1),
   constraint start_role_is_known check (start_role in ('service_role', 'authenticated', 'anon')),
   constraint broadcast_is_known check (broadcast in ('watched', 'always', 'never'))
 );
-comment on table pgflow.flows is 'A flow: an immutable definition, its defaults in seconds, and who may start it.';
+comment on table pgflow.flows is
+  'A flow: an immutable definition, its defaults in seconds, and who may start it. Its versions share an alias. shape_hash is that of the shape it was registered with; null where it was built step by step.';
 
 create table pgflow.flow_aliases (
   alias text primary key,
@@ -29,7 +36,8 @@ create table pgflow.flow_aliases (
   constraint alias_is_valid check (pgflow.is_valid_slug(alias))
 );
 create index flow_aliases_by_flow on pgflow.flow_aliases (flow_slug);
-comment on table pgflow.flow_aliases is 'A stable name that points to the newest version of a flow.';
+comment on table pgflow.flow_aliases is
+  'A stable name that points to the newest version of a flow. A name without a row here is that of the flow itself.';
 
 create table pgflow.steps (
   flow_slug text not null references pgflow.flows,
@@ -118,7 +126,7 @@ create table pgflow.runs (
 ) with (fillfactor = 80);
 create index runs_by_flow on pgflow.runs (flow_slug, started_at);
 create index runs_by_owner on pgflow.runs (owner_id, started_at) where owner_id is not null;
-create unique index runs_by_idempotency_key on pgflow.runs (flow_slug, owner_id, idempotency_key)
+create unique index runs_by_idempotency_key on pgflow.runs (flow_slug, idempotency_key, owner_id)
   nulls not distinct where idempotency_key is not null;
 comment on table pgflow.runs is 'One execution of a flow.';
 

@@ -24,9 +24,9 @@ begin
 
   select f.* into flow from pgflow.flows f where f.flow_slug = create_flow.flow_slug;
   if not found then
-    insert into pgflow.flows (flow_slug, queue_name, opt_max_attempts, opt_base_delay, opt_timeout, start_role, broadcast)
+    insert into pgflow.flows (flow_slug, alias, queue_name, opt_max_attempts, opt_base_delay, opt_timeout, start_role, broadcast)
     values (
-      create_flow.flow_slug, pgflow.queue_name_for(create_flow.flow_slug),
+      create_flow.flow_slug, create_flow.flow_slug, pgflow.queue_name_for(create_flow.flow_slug),
       create_flow.max_attempts, create_flow.base_delay, create_flow.timeout, create_flow.start_role, create_flow.broadcast
     )
     returning * into flow;
@@ -119,6 +119,7 @@ begin
   returning * into step;
   insert into pgflow.deps (flow_slug, dep_slug, step_slug)
   select wanted.flow_slug, dep, wanted.step_slug from unnest(wanted_deps) dep;
+  update pgflow.flows f set shape_hash = null where f.flow_slug = wanted.flow_slug and f.shape_hash is not null;
   return step;
 exception
   when check_violation or not_null_violation then
@@ -195,7 +196,7 @@ begin
     raise exception using
       errcode = 'PT409',
       message = format('the shape of flow "%s" differs: step "%s": %s', existing.flow_slug, existing.step_slug, difference),
-      hint = 'A flow''s shape is immutable: define the changed flow under a new slug.';
+      hint = 'A flow''s shape is immutable: register the changed flow as a new version, or under a new slug.';
   end if;
 end
 $$;
@@ -236,7 +237,7 @@ begin
     raise exception using
       errcode = 'PT409',
       message = format('flow "%s" has runs: step "%s" cannot be added to it', wanted.flow_slug, wanted.step_slug),
-      hint = 'A flow''s shape is immutable: define the changed flow under a new slug.';
+      hint = 'A flow''s shape is immutable: register the changed flow as a new version, or under a new slug.';
   end if;
 end
 $$;

@@ -7,7 +7,8 @@ create type pgflow.run_request as (
 );
 comment on type pgflow.run_request is 'A start that is asked for; a run_id that is null is given one.';
 
--- Starts runs, or finds those that the same keys have started: what start_flow and start_flows do.
+-- Starts runs, or finds those that the same keys have started, of an older version too: what start_flow and start_flows
+-- do.
 create function pgflow.start_runs(
   flow_slug text,
   requests pgflow.run_request[],
@@ -23,10 +24,15 @@ as $$
 declare
   started_by uuid := coalesce(start_runs.owner_id, pgflow.current_user_id());
   now timestamptz := pgflow.now();
+  flow pgflow.flows := pgflow.held_flow(start_runs.flow_slug);
+  other_versions text[];
   requested pgflow.run_request[];
   started uuid[];
 begin
-  perform pgflow.assert_can_start(start_runs.flow_slug, requests, start_runs.delay);
+  perform pgflow.assert_can_start(flow, requests, start_runs.delay);
+  other_versions := array(
+    select f.flow_slug from pgflow.flows f where f.alias = flow.alias and f.flow_slug <> flow.flow_slug
+  );
   requested := array(
     select row(coalesce(r.run_id, gen_random_uuid()), r.input, r.idempotency_key)::pgflow.run_request
     from unnest(requests) with ordinality r
@@ -35,15 +41,21 @@ begin
 
   with run as (
     insert into pgflow.runs (run_id, flow_slug, input, remaining_steps, owner_id, idempotency_key, metadata, started_at)
-    select r.run_id, start_runs.flow_slug, r.input, flow.steps, started_by, r.idempotency_key, start_runs.metadata, now
+    select r.run_id, flow.flow_slug, r.input, shape.steps, started_by, r.idempotency_key, start_runs.metadata, now
     from unnest(requested) with ordinality r
-    cross join (select count(*) as steps from pgflow.steps s where s.flow_slug = start_runs.flow_slug) flow
+    cross join (select count(*) as steps from pgflow.steps s where s.flow_slug = flow.flow_slug) shape
+    where not exists (
+      select from pgflow.runs other
+      where other.flow_slug = any (other_versions)
+        and other.idempotency_key = r.idempotency_key
+        and other.owner_id is not distinct from started_by
+    )
     order by r.idempotency_key, r.ordinality -- one order for all, since a start waits for another with the same key
     on conflict do nothing
     returning run_id
   )
   select array_agg(run_id) into started from run;
-  perform pgflow.start_steps(start_runs.flow_slug, started, now, start_runs.delay);
+  perform pgflow.start_steps(flow.flow_slug, started, now, start_runs.delay);
 
   if cardinality(started) = cardinality(requested) then
     return query
@@ -58,7 +70,7 @@ begin
       union all
       select existing.*
       from pgflow.existing_run(
-        start_runs.flow_slug, requested[r.ordinality], started_by, start_runs.metadata, start_runs.delay
+        flow.flow_slug || other_versions, requested[r.ordinality], started_by, start_runs.metadata, start_runs.delay
       ) existing
       where r.run_id <> all (coalesce(started, '{}'))
     ) run
@@ -68,8 +80,8 @@ $$;
 
 -- Starts a run: the run, a state for each step, and the tasks of the root steps, all in the caller's transaction.
 --   select * from pgflow.start_flow('analyze_document', '{"path": "README.md"}');
--- The same idempotency key (or run_id) of the same owner and flow gives the run that exists; with another input it is
--- an error. The owner is the one named, else the signed-in user. `delay` is in seconds.
+-- An alias starts its newest version. The same idempotency key (or run_id) of the same owner and flow, whatever its
+-- version, gives the run that exists; with another input it is an error. The owner is the one named, else the signed-in user. `delay` is in seconds.
 create function pgflow.start_flow(
   flow_slug text,
   input jsonb,
@@ -159,44 +171,65 @@ begin
 end
 $$;
 
--- Refuses a start that makes no sense, and holds the flow's shape as it is until the transaction ends.
-create function pgflow.assert_can_start(flow_slug text, requests pgflow.run_request[], delay int)
+-- The flow that a name stands for, its shape and its being the newest version held as they are until the transaction ends.
+create function pgflow.held_flow(name text)
+returns pgflow.flows
+language plpgsql
+set search_path = ''
+as $$
+declare
+  flow pgflow.flows;
+  slug text;
+begin
+  perform pgflow.assert_valid_slug(held_flow.name);
+  loop
+    slug := coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = held_flow.name), held_flow.name);
+    exit when flow.flow_slug = slug;
+    select f.* into flow from pgflow.flows f where f.flow_slug = slug for key share;
+    if not found then
+      raise exception using
+        errcode = 'PT404',
+        message = format('flow "%s" does not exist', held_flow.name),
+        hint = 'Check the slug; a flow exists once a worker that has it was started, or its compiled SQL was run.';
+    end if;
+  end loop; -- once more, since the alias may have been moved while the lock was awaited
+  return flow;
+end
+$$;
+
+-- Refuses a start that makes no sense.
+create function pgflow.assert_can_start(flow pgflow.flows, requests pgflow.run_request[], delay int)
 returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
-  perform pgflow.assert_valid_slug(assert_can_start.flow_slug);
-  perform from pgflow.flows f where f.flow_slug = assert_can_start.flow_slug for key share;
-  if not found then
-    raise exception using
-      errcode = 'PT404',
-      message = format('flow "%s" does not exist', assert_can_start.flow_slug),
-      hint = 'Check the slug; a flow exists once a worker that has it was started, or its compiled SQL was run.';
-  end if;
-  if not exists (select from pgflow.steps s where s.flow_slug = assert_can_start.flow_slug) then
+  if not exists (select from pgflow.steps s where s.flow_slug = flow.flow_slug) then
     raise exception using
       errcode = 'PT400',
-      message = format('flow "%s" has no steps', assert_can_start.flow_slug),
+      message = format('flow "%s" has no steps', flow.flow_slug),
       hint = 'Add them first: select pgflow.add_step(…).';
   end if;
   if exists (select from unnest(requests) r where r.input is null) then
     raise exception using
       errcode = 'PT400',
-      message = format('the input for flow "%s" is missing', assert_can_start.flow_slug),
+      message = format('the input for flow "%s" is missing', flow.flow_slug),
       hint = 'Give the argument input any JSON value, for instance {} or null.';
   end if;
   if assert_can_start.delay is null or assert_can_start.delay < 0 then
     raise exception using
       errcode = 'PT400', message = 'delay is not a number of seconds', hint = 'Give delay in whole seconds, 0 or more.';
   end if;
+  if flow.input_schema is not null then
+    perform pgflow.assert_valid_inputs(flow, array(select r.input from unnest(requests) r));
+  end if;
 end
 $$;
 
--- The run that a start met instead of making one; an error where it is not the same start. One that was deleted since is
--- started after all.
+-- The run of any of these versions that a start met instead of making one; an error where it is not the same start. One
+-- that was deleted since is started after all, of the first version.
 create function pgflow.existing_run(
-  flow_slug text,
+  versions text[],
   request pgflow.run_request,
   owner_id uuid,
   metadata jsonb,
@@ -209,18 +242,18 @@ as $$
 declare
   run pgflow.runs;
 begin
-  select r.* into run from pgflow.runs r
-  where r.run_id = request.run_id
-     or (r.flow_slug = existing_run.flow_slug
-         and r.owner_id is not distinct from existing_run.owner_id
-         and r.idempotency_key = request.idempotency_key)
-  order by r.run_id = request.run_id desc nulls last
-  limit 1;
+  select r.* into run from pgflow.runs r where r.run_id = request.run_id;
   if not found then
-    select r.* into run from pgflow.start_runs(flow_slug, array[request], owner_id, metadata, delay) r;
+    select r.* into run from pgflow.runs r
+    where r.flow_slug = any (existing_run.versions)
+      and r.idempotency_key = request.idempotency_key
+      and r.owner_id is not distinct from existing_run.owner_id;
+  end if;
+  if not found then
+    select r.* into run from pgflow.start_runs(versions[1], array[request], owner_id, metadata, delay) r;
     return run;
   end if;
-  if run.flow_slug is distinct from existing_run.flow_slug or run.owner_id is distinct from existing_run.owner_id then
+  if run.flow_slug <> all (existing_run.versions) or run.owner_id is distinct from existing_run.owner_id then
     raise exception using
       errcode = 'PT409',
       message = format('run_id %s is taken', request.run_id),

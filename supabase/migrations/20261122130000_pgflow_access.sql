@@ -80,11 +80,10 @@ $$;
 create function pgflow.assert_may_start(flow_slug text)
 returns void
 language plpgsql
-stable
 set search_path = ''
 as $$
 declare
-  required text := (select f.start_role from pgflow.flows f where f.flow_slug = assert_may_start.flow_slug);
+  required text := (pgflow.held_flow(assert_may_start.flow_slug)).start_role;
 begin
   if required <> 'anon' and not pgflow.caller_is_service() and not pg_has_role(pgflow.caller_role(), required, 'member') then
     raise exception using
@@ -243,7 +242,13 @@ declare
   is_service boolean := pgflow.caller_is_service();
   listed_owner uuid := client_list_runs.owner_id;
   last_seen timestamptz;
+  versions text[];
+  only_version text := client_list_runs.flow_slug; -- as an equality, since that keeps the order of the index
 begin
+  if exists (select from pgflow.flow_aliases a where a.alias = client_list_runs.flow_slug) then
+    versions := array(select f.flow_slug from pgflow.flows f where f.alias = client_list_runs.flow_slug);
+    only_version := null;
+  end if;
   if not is_service then
     listed_owner := coalesce(listed_owner, pgflow.current_user_id());
     if listed_owner is null then
@@ -262,7 +267,7 @@ begin
       select r.*
       from pgflow.runs r
       where (listed_owner is null or r.owner_id = listed_owner)
-        and (client_list_runs.flow_slug is null or r.flow_slug = client_list_runs.flow_slug)
+        and (client_list_runs.flow_slug is null or r.flow_slug = only_version or r.flow_slug = any (versions))
         and (client_list_runs.status is null or r.status = client_list_runs.status)
         and (client_list_runs.metadata is null or r.metadata @> client_list_runs.metadata)
         and (last_seen is null or (r.started_at, r.run_id) < (last_seen, client_list_runs.before))

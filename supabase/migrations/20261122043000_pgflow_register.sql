@@ -1,0 +1,288 @@
+-- Chapter 4b: a whole flow in one call, what workers and migrations use; versions.
+--
+-- Of a flow that exists a definition may change the options. Its shape cannot change: a difference is an error that says
+-- it in words, and nothing is deleted. A changed flow is a new version: a flow with a slug of its own, which shares the
+-- alias that clients keep using. flow_aliases points to the newest; runs of older versions go on.
+
+-- Creates a flow, updates its options where its shape is the same, or says what differs and changes nothing.
+--   select pgflow.register_flow('{"flow_slug": "greet", "steps": [{"step_slug": "text"}, {"step_slug": "mail", "deps_slugs": ["text"]}]}');
+--   select pgflow.register_flow('{"flow_slug": "greet_v2", "alias": "greet", "version": 2, "steps": [{"step_slug": "text"}]}');
+-- A schema that the definition leaves out stays as it is; one where none was is added.
+create function pgflow.register_flow(definition jsonb)
+returns pgflow.flows
+language plpgsql
+set search_path = ''
+as $$
+declare
+  wanted pgflow.flow_definition;
+  flow pgflow.flows;
+begin
+  perform pgflow.assert_valid_definition(definition);
+  wanted := jsonb_populate_record(null::pgflow.flow_definition, definition);
+  wanted.version := coalesce(wanted.version, 1);
+  wanted.alias := coalesce(wanted.alias, wanted.flow_slug);
+  -- Workers that start together register the same flow.
+  perform pg_advisory_xact_lock(hashtextextended('pgflow.create_flow', 0));
+
+  select f.* into flow from pgflow.flows f where f.flow_slug = wanted.flow_slug;
+  if found then
+    perform pgflow.assert_same_version(flow, wanted);
+    perform pgflow.assert_same_shape(flow, definition);
+  else
+    perform pgflow.create_version(wanted);
+  end if;
+  perform pgflow.update_options(wanted);
+  update pgflow.flows f
+  set shape_hash = md5(pgflow.flow_shape(pgflow.flow_definition(f.flow_slug))::text)
+  where f.flow_slug = wanted.flow_slug
+    and f.shape_hash is distinct from md5(pgflow.flow_shape(pgflow.flow_definition(f.flow_slug))::text);
+  select f.* into flow from pgflow.flows f where f.flow_slug = wanted.flow_slug;
+  return flow;
+end
+$$;
+comment on function pgflow.register_flow is
+  'Creates a flow from its definition, updates its options where its shape is the same, or says what differs.';
+
+-- Raises PT409 where a flow exists in another shape, and says what has changed.
+create function pgflow.assert_same_shape(flow pgflow.flows, definition jsonb)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  changes text := pgflow.shape_changes(
+    pgflow.flow_shape(pgflow.flow_definition(flow.flow_slug)), pgflow.flow_shape(definition)
+  );
+begin
+  if changes is not null then
+    raise exception using
+      errcode = 'PT409',
+      message = format('the shape of "%s" changed: %s', flow.flow_slug, changes),
+      hint = format(
+        'Runs of it go on in the shape they have: give the changed flow a new version (version: %s).',
+        (select max(f.version) + 1 from pgflow.flows f where f.alias = flow.alias)
+      );
+  end if;
+end
+$$;
+
+-- A new flow with its steps; options and schemas are left to update_options.
+create function pgflow.create_version(wanted pgflow.flow_definition)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  step pgflow.step_definition;
+begin
+  perform pgflow.assert_new_version(wanted);
+  perform pgflow.create_flow(wanted.flow_slug);
+  update pgflow.flows f set alias = wanted.alias, version = wanted.version
+  where f.flow_slug = wanted.flow_slug and wanted.version > 1;
+  for step in
+    select * from jsonb_populate_recordset(null::pgflow.step_definition, wanted.steps)
+  loop
+    perform pgflow.add_step(
+      wanted.flow_slug, step.step_slug, step.deps_slugs,
+      step_type => coalesce(step.step_type, 'single'), map_source => step.map_source, map_path => step.map_path,
+      run_if => step.run_if, run_unless => step.run_unless,
+      when_unmet => coalesce(step.when_unmet, 'skip-cascade'), when_exhausted => coalesce(step.when_exhausted, 'fail')
+    );
+  end loop;
+  if wanted.version > 1 then
+    perform pgflow.move_alias(wanted.alias, wanted.flow_slug);
+  end if;
+end
+$$;
+
+-- The options of a flow and its steps, as their definition says; what is as it should be is not written again.
+create function pgflow.update_options(wanted pgflow.flow_definition)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update pgflow.flows f
+  set opt_max_attempts = d.max_attempts,
+      opt_base_delay = d.base_delay,
+      opt_timeout = d.timeout,
+      start_role = d.start_role,
+      broadcast = d.broadcast,
+      input_schema = coalesce(wanted.input_schema, f.input_schema),
+      output_schema = coalesce(wanted.output_schema, f.output_schema)
+  from (
+    select coalesce(wanted.max_attempts, 3), coalesce(wanted.base_delay, 5), coalesce(wanted.timeout, 60),
+           coalesce(wanted.start_role, 'service_role'), coalesce(wanted.broadcast, 'watched')
+  ) d (max_attempts, base_delay, timeout, start_role, broadcast)
+  where f.flow_slug = wanted.flow_slug
+    and (f.opt_max_attempts, f.opt_base_delay, f.opt_timeout, f.start_role, f.broadcast, f.input_schema, f.output_schema)
+        is distinct from
+        (d.max_attempts, d.base_delay, d.timeout, d.start_role, d.broadcast,
+         coalesce(wanted.input_schema, f.input_schema), coalesce(wanted.output_schema, f.output_schema));
+
+  update pgflow.steps s
+  set opt_max_attempts = d.max_attempts,
+      opt_base_delay = d.base_delay,
+      opt_timeout = d.timeout,
+      opt_start_delay = d.start_delay,
+      input_schema = coalesce(d.input_schema, s.input_schema),
+      output_schema = coalesce(d.output_schema, s.output_schema)
+  from jsonb_populate_recordset(null::pgflow.step_definition, wanted.steps) d
+  where s.flow_slug = wanted.flow_slug and s.step_slug = d.step_slug
+    and (s.opt_max_attempts, s.opt_base_delay, s.opt_timeout, s.opt_start_delay, s.input_schema, s.output_schema)
+        is distinct from
+        (d.max_attempts, d.base_delay, d.timeout, d.start_delay,
+         coalesce(d.input_schema, s.input_schema), coalesce(d.output_schema, s.output_schema));
+exception
+  when check_violation then
+    raise exception using
+      errcode = 'PT400',
+      message = format('flow "%s" has an invalid option', wanted.flow_slug),
+      detail = sqlerrm,
+      hint = 'max_attempts and timeout (seconds) are at least 1, base_delay and start_delay (seconds) at least 0, start_role is service_role, authenticated or anon, broadcast is watched, always or never.';
+end
+$$;
+
+-- The slug that a name stands for: of an alias its newest version, else the name itself.
+--   select pgflow.newest_version('greet');  -- greet_v2
+create function pgflow.newest_version(name text)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = newest_version.name), newest_version.name)
+$$;
+comment on function pgflow.newest_version is 'The slug of the newest version of an alias; another name stands for itself.';
+
+-- Points an alias to a new version, unless it points to a newer one. Waits for the starts that have resolved it, since
+-- starts hold the flow that they have found: what comes after sees the runs that came before.
+create function pgflow.move_alias(alias text, flow_slug text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform from pgflow.flows f where f.alias = move_alias.alias order by f.flow_slug for update;
+  insert into pgflow.flow_aliases as a (alias, flow_slug)
+  values (move_alias.alias, move_alias.flow_slug)
+  on conflict on constraint flow_aliases_pkey do update set flow_slug = excluded.flow_slug
+  where (select f.version from pgflow.flows f where f.flow_slug = a.flow_slug)
+      < (select f.version from pgflow.flows f where f.flow_slug = excluded.flow_slug);
+end
+$$;
+
+-- Raises PT409 where the flow of this slug is there as something else.
+create function pgflow.assert_same_version(flow pgflow.flows, wanted pgflow.flow_definition)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if (flow.alias, flow.version) <> (wanted.alias, wanted.version) then
+    raise exception using
+      errcode = 'PT409',
+      message = format(
+        'flow "%s" is version %s of "%s", not version %s of "%s"',
+        flow.flow_slug, flow.version, flow.alias, wanted.version, wanted.alias
+      ),
+      hint = 'Register the version under another slug.';
+  end if;
+end
+$$;
+
+-- Raises where a flow that does not exist yet cannot be this version.
+create function pgflow.assert_new_version(wanted pgflow.flow_definition)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  other text := (
+    select f.flow_slug from pgflow.flows f where f.alias = wanted.alias and f.version = wanted.version
+  );
+begin
+  perform pgflow.assert_valid_slug(wanted.alias);
+  if wanted.version < 1 or (wanted.version = 1) <> (wanted.flow_slug = wanted.alias) then
+    raise exception using
+      errcode = 'PT400',
+      message = format('flow "%s" cannot be version %s of "%s"', wanted.flow_slug, wanted.version, wanted.alias),
+      hint = 'Versions are 1, 2, 3 …; version 1 has the alias as its slug, the others have slugs of their own.';
+  end if;
+  if other is not null then
+    raise exception using
+      errcode = 'PT409',
+      message = format('version %s of "%s" is flow "%s", not "%s"', wanted.version, wanted.alias, other, wanted.flow_slug),
+      hint = 'Give the flow the next version.';
+  end if;
+end
+$$;
+
+-- Each flow, its version, and what still runs of it: an old one is drained when running_runs is 0. workers counts those
+-- that were heard of in the last minute.
+--   select * from pgflow.flow_versions where alias = 'greet' order by version;
+create view pgflow.flow_versions
+with (security_invoker = true)
+as
+select f.alias, f.version, f.flow_slug, f.flow_slug = pgflow.newest_version(f.alias) as is_newest,
+       r.running_runs, r.oldest_started_at, (
+         select count(*) from pgflow.workers w
+         where f.flow_slug = any (w.flow_slugs)
+           and w.stopped_at is null
+           and w.last_heartbeat_at > pgflow.now() - interval '1 minute'
+       ) as workers,
+       f.created_at
+from pgflow.flows f
+cross join lateral (
+  select count(*) as running_runs, min(r.started_at) as oldest_started_at
+  from pgflow.runs r
+  where r.flow_slug = f.flow_slug and r.status = 'started'
+) r;
+comment on view pgflow.flow_versions is
+  'Each flow with its version, how many of its runs go on, since when, and how many workers have it.';
+
+-- Deletes a flow that has no runs, and its queue; refuses otherwise, and for what an alias points to.
+--   select pgflow.delete_flow('greet');
+create function pgflow.delete_flow(flow_slug text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  flow pgflow.flows;
+  running bigint;
+  ended bigint;
+begin
+  select f.* into flow from pgflow.flows f where f.flow_slug = delete_flow.flow_slug for update;
+  if not found then
+    raise exception using
+      errcode = 'PT404',
+      message = format('flow "%s" does not exist', delete_flow.flow_slug),
+      hint = 'Check the slug: an alias is not a flow. The view pgflow.flow_versions lists them all.';
+  end if;
+  select count(*) filter (where r.status = 'started'), count(*) filter (where r.status <> 'started') into running, ended
+  from pgflow.runs r where r.flow_slug = delete_flow.flow_slug;
+  if running + ended > 0 then
+    raise exception using
+      errcode = 'PT409',
+      message = format('flow "%s" has %s runs that go on and %s that have ended', flow.flow_slug, running, ended),
+      hint = 'Wait for those that go on, or cancel them; then delete its rows in pgflow.runs, if nobody needs them any more.';
+  end if;
+  if exists (select from pgflow.flow_aliases a where a.flow_slug = delete_flow.flow_slug)
+     and exists (select from pgflow.flows f where f.alias = flow.alias and f.flow_slug <> flow.flow_slug) then
+    raise exception using
+      errcode = 'PT409',
+      message = format('flow "%s" is what "%s" starts', flow.flow_slug, flow.alias),
+      hint = 'Point the row of the alias in pgflow.flow_aliases to another version first.';
+  end if;
+  delete from pgflow.flow_aliases a where a.flow_slug = delete_flow.flow_slug;
+  delete from pgflow.deps d where d.flow_slug = delete_flow.flow_slug;
+  delete from pgflow.steps s where s.flow_slug = delete_flow.flow_slug;
+  delete from pgflow.flows f where f.flow_slug = delete_flow.flow_slug;
+  perform pgmq.drop_queue(flow.queue_name);
+end
+$$;
+comment on function pgflow.delete_flow is 'Deletes a flow that has no runs, and its queue.';
