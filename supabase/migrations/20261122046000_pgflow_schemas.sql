@@ -34,6 +34,7 @@ language plpgsql
 stable
 set search_path = ''
 as $$
+#variable_conflict use_variable
 declare
   definitions constant jsonb := jsonb_strip_nulls(jsonb_build_object('definitions', root -> 'definitions', '$defs', root -> '$defs'));
   part record;

@@ -227,7 +227,7 @@ end
 $$;
 
 -- The run of any of these versions that a start met instead of making one; an error where it is not the same start. One
--- that was deleted since is started after all, of the first version.
+-- that was deleted since is started after all, of the first version named.
 create function pgflow.existing_run(
   versions text[],
   request pgflow.run_request,
