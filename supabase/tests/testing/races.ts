@@ -53,7 +53,8 @@ const extend = `
 
 const isHidden = (slug: string, interval: string) => `(
   select case when q.vt > clock_timestamp() + interval '${interval}' then 'hidden' else 'not hidden' end
-  from pgflow.step_tasks t join pgmq.q_${slug} q on q.msg_id = t.message_id where t.run_id = run.run_id
+  from pgflow.step_tasks t join pgmq.q_${slug} q on q.msg_id = t.message_id
+  where t.run_id = run.run_id and t.task_index = 0
 )`
 const end = `started_at = now() - interval '2 days', failed_at = now() - interval '1 day'`
 const prune = `select to_jsonb(pgflow.prune_runs(interval '12 hours'))`
@@ -350,6 +351,23 @@ const claiming: Race[] = [
     contenders: [extend, retryIn(3600)],
     ways: ['true | true → started hidden', 'false | true → started hidden'],
     also: isHidden('extend_fail', '50 minutes'),
+  },
+  {
+    name: 'leases of many tasks are extended against a failure of one that is repeated later',
+    slug: 'extend_many',
+    steps: map,
+    input: Array(300).fill(null),
+    cost: 10,
+    prepare: claimAll('extend_many'),
+    contenders: [
+      `select to_jsonb(count(*) filter (where active)) from pgflow.extend_leases((
+         select jsonb_agg(jsonb_build_object('run_id', $1, 'step_slug', 'a', 'task_index', n, 'attempt', 1))
+         from generate_series(0, 299) n
+       ), 1000)`,
+      retryIn(3600),
+    ],
+    ways: ['300 | true → started hidden', '299 | true → started hidden'],
+    also: isHidden('extend_many', '50 minutes'),
   },
 ]
 
