@@ -298,24 +298,8 @@ as $$
   -- PostgREST passes the JSON value null as SQL's.
   select pgflow.client_start_flow(flow_slug, coalesce(input, 'null'), idempotency_key, metadata, watch, delay)
 $$;
-comment on function pgflow_public.start_flow(text, jsonb, text, jsonb, boolean, int) is
+comment on function pgflow_public.start_flow is
   'Starts a run of a flow and answers with its snapshot. watch: broadcast its events for five minutes.';
-
--- The same without an input is an error that says so.
-create function pgflow_public.start_flow(
-  flow_slug text,
-  idempotency_key text default null,
-  metadata jsonb default null,
-  watch boolean default false,
-  delay int default 0
-)
-returns jsonb
-language sql
-set search_path = ''
-as $$
-  select pgflow.client_start_flow(flow_slug, null, idempotency_key, metadata, watch, delay)
-$$;
-comment on function pgflow_public.start_flow(text, text, jsonb, boolean, int) is 'Says that the input is missing.';
 
 -- Starts a run for each of many inputs, all or none, and answers with their snapshots, in the order of the inputs.
 --   supabase.schema('pgflow_public').rpc('start_flows', { flow_slug: 'resize_image', inputs: [{ path: 'a.png' }] })
@@ -467,7 +451,6 @@ grant usage on schema pgflow_public, pgflow to anon, authenticated, service_role
 
 grant execute on function
   pgflow_public.start_flow(text, jsonb, text, jsonb, boolean, int),
-  pgflow_public.start_flow(text, text, jsonb, boolean, int),
   pgflow_public.start_flows(text, jsonb, text[], jsonb, int),
   pgflow_public.get_run(uuid, boolean),
   pgflow_public.get_run_events(uuid, bigint, boolean),

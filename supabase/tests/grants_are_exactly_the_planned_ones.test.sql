@@ -35,7 +35,6 @@ select set_eq(
     'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
     'pgflow_public.retry_run(uuid)',
     'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer)',
-    'pgflow_public.start_flow(text,text,jsonb,boolean,integer)',
     'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer)'
   ],
   'what anon executes'
@@ -60,7 +59,6 @@ select set_eq(
     'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
     'pgflow_public.retry_run(uuid)',
     'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer)',
-    'pgflow_public.start_flow(text,text,jsonb,boolean,integer)',
     'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer)'
   ],
   'what authenticated executes'
@@ -82,7 +80,6 @@ select set_eq(
     'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
     'pgflow_public.retry_run(uuid)',
     'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer)',
-    'pgflow_public.start_flow(text,text,jsonb,boolean,integer)',
     'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer)'
   ],
   'what service_role executes'

@@ -1,5 +1,5 @@
 begin;
-select plan(25);
+select plan(26);
 
 select pgflow.create_flow('for_' || role, start_role => role), pgflow.add_step('for_' || role, 'a')
 from unnest(array['service_role', 'authenticated', 'anon']) role;
@@ -95,12 +95,10 @@ select is(
   pgflow_public.start_flow(flow_slug => 'for_anon', input => input) -> 'input', coalesce(input, 'null'),
   coalesce(input::text, 'SQL null') || ' is an input'
 ) from (values (null::jsonb), ('null'), ('false'), ('0'), ('""')) inputs (input);
+select is(pgflow_public.start_flow('for_anon', '{"a": 1}') -> 'input', '{"a": 1}', 'so is an untyped literal in its place');
 
 -- What makes no sense
-select throws_ok(
-  $$ select pgflow_public.start_flow(flow_slug => 'for_anon') $$,
-  'PT400', 'the input for flow "for_anon" is missing', 'no input'
-);
+select throws_ok($$ select pgflow_public.start_flow(flow_slug => 'for_anon') $$, '42883', null, 'no input');
 select throws_ok(
   $$ select pgflow_public.start_flow(flow_slug => 'nope', input => '1') $$, 'PT404', 'flow "nope" does not exist', 'an unknown flow'
 );

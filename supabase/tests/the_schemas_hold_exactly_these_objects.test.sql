@@ -170,7 +170,6 @@ select set_eq(
     'get_run_events(run_id uuid, after bigint DEFAULT 0, watch boolean DEFAULT false) -> jsonb',
     'list_runs(flow_slug text DEFAULT NULL::text, status text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, owner_id uuid DEFAULT NULL::uuid, before uuid DEFAULT NULL::uuid, quantity integer DEFAULT 50) -> jsonb',
     'retry_run(run_id uuid) -> jsonb',
-    'start_flow(flow_slug text, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, watch boolean DEFAULT false, delay integer DEFAULT 0) -> jsonb',
     'start_flow(flow_slug text, input jsonb, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, watch boolean DEFAULT false, delay integer DEFAULT 0) -> jsonb',
     'start_flows(flow_slug text, inputs jsonb, idempotency_keys text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, delay integer DEFAULT 0) -> jsonb'
   ],
