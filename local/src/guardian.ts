@@ -81,7 +81,9 @@ export class Guardian extends EventEmitter<GuardianEvents> {
 
   #report(line: string): void {
     const [event, value] = line.split(' ')
-    if (event === 'ready' || event === 'exit') this.emit(event)
+    if (event === 'ready') this.emit(event)
+    // What the command said last is there to be read, but maybe not read yet.
+    if (event === 'exit') setImmediate(() => this.emit(event))
     if (event === 'pid') this.emit(event, Number(value))
   }
 
