@@ -54,6 +54,9 @@ function handle({ input, ...task }: Task): Result {
   }
 }
 
+/** Whether an attempt, by its key, fails and is followed by another. */
+export const isRepeated = (key: string) => / again \d+ 1$/.test(key)
+
 /** What postgres.js and the server say when a connection is lost, or cannot be made yet. */
 const LOST = new Set([
   ...['CONNECTION_CLOSED', 'CONNECTION_ENDED', 'CONNECTION_DESTROYED', 'CONNECT_TIMEOUT'],
@@ -78,14 +81,19 @@ export interface Worker {
   flowSlug: string
   /** Seconds. */
   lease: number
+  /** Hears of each attempt that it is given. */
+  onClaimed?: (key: string) => void
   /** Hears of each result that an answer says was applied. */
   onApplied?: (key: string) => void
+  /** How long it works on a batch, in milliseconds. @default not at all */
+  workFor?: () => number
   /** Aborted when all runs have ended. */
   signal: AbortSignal
 }
 
 /** Settles and claims until all is done. A settlement without an answer is sent again, as a settlement. */
-export async function work({ name, dbUrl, flowSlug, lease, onApplied, signal }: Worker): Promise<void> {
+export async function work(worker: Worker): Promise<void> {
+  const { name, dbUrl, flowSlug, lease, onClaimed, onApplied, workFor, signal } = worker
   const sql = postgres(dbUrl, { max: 1, onnotice: () => undefined, connection: { application_name: name } })
   const workerId = randomUUID()
   let results: Result[] = []
@@ -99,8 +107,10 @@ export async function work({ name, dbUrl, flowSlug, lease, onApplied, signal }: 
       )
       const stale = new Set(answer.stale.map(keyOf))
       for (const key of results.map(keyOf)) if (!stale.has(key)) onApplied?.(key)
+      for (const key of answer.tasks.map(keyOf)) onClaimed?.(key)
       results = answer.tasks.map(handle)
       if (results.length === 0) await setTimeout(20)
+      else if (workFor) await setTimeout(workFor())
     }
   } finally {
     await sql.end()
