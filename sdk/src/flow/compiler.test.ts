@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { complaintsAbout } from '../testing/typescript.ts'
+import { complaintsAbout, declarationsOf } from '../testing/typescript.ts'
 
 // What the compiler says, word by word: which error it reports of several is seen nowhere else.
 
@@ -41,6 +41,178 @@ flow.step({ slug: 'a' }, ({ read }) => read)
         "12: Property 'read' does not exist on type '{ run: string; }'.",
       ]
     `)
+  })
+
+  it('explains a wrong map', async () => {
+    const errors =
+      await errorsOf(`const flow = new Flow<{ title: string; since?: string[] }>({ slug: 'flow' })
+  .step('toc', () => ({ count: 1, urls: ['a'], maybe: Math.random() > 0.5 ? ['a'] : null }))
+flow.map({ slug: 'a', items: 'toc.count' }, () => 1)
+flow.map({ slug: 'a', items: 'toc' }, () => 1)
+flow.map({ slug: 'a', items: 'toc.links' }, () => 1)
+flow.map({ slug: 'a', items: 'toc.maybe' }, () => 1)
+flow.map({ slug: 'a', items: 'run.since' }, () => 1)
+flow.map({ slug: 'a', items: 'tok.urls' }, () => 1)
+flow.map({ slug: 'a' }, () => 1)
+flow.map({ slug: 'a', dependsOn: ['toc'] }, () => 1)
+flow.step('b', () => 1).map({ slug: 'a', dependsOn: ['toc', 'b'] }, () => 1)
+`)
+    expect(errors).toMatchInlineSnapshot(`
+      [
+        "3: Type 'string' is not assignable to type 'Mistake<"'toc.count' is a number: a map needs an array">'.",
+        "4: Type 'string' is not assignable to type 'Mistake<"'toc' is an object: a map needs an array">'.",
+        "5: Type 'string' is not assignable to type 'Mistake<"'toc' has no 'links'">'.",
+        "6: Type 'string' is not assignable to type 'Mistake<"'toc.maybe' may be null: a map needs an array">'.",
+        "7: Type 'string' is not assignable to type 'Mistake<"'run.since' may be missing: a map needs an array">'.",
+        "8: Type 'string' is not assignable to type 'Mistake<"There is no step 'tok' before this one: define it first, or correct its name">'.",
+        "9: Argument of type '{ slug: "a"; }' is not assignable to parameter of type 'Named<"a", never> & { readonly items?: unknown; } & { readonly items: Mistake<"'run' is an object: a map needs an array">; } & TypedOptions<never, never, "skip-cascade", "fail", never, never>'.",
+        "10: Argument of type '{ slug: "a"; dependsOn: "toc"[]; }' is not assignable to parameter of type 'Named<"a", "toc"> & { readonly items?: unknown; } & { readonly items: Mistake<"'toc' is an object: a map needs an array">; } & TypedOptions<never, never, "skip-cascade", "fail", never, never>'.",
+        "11: Argument of type '{ slug: "a"; dependsOn: ("b" | "toc")[]; }' is not assignable to parameter of type 'Named<"a", "b" | "toc"> & { readonly items?: unknown; } & { readonly items: Mistake<"This map has several deps: say with items over which of them it goes">; } & TypedOptions<never, never, "skip-cascade", "fail", never, never>'.",
+      ]
+    `)
+  })
+
+  it('explains an impossible condition', async () => {
+    const errors =
+      await errorsOf(`const flow = new Flow<{ kind: 'a' | 'b'; tags: string[]; size: { cm: 1 } | { in: 2 } }>({ slug: 'flow' })
+  .step('check', () => ({ ok: true }))
+flow.step({ slug: 's', runIf: { run: { kind: 'c' } } }, () => 1)
+flow.step({ slug: 's', runIf: { run: { king: 'a' } } }, () => 1)
+flow.step({ slug: 's', runUnless: { run: { tags: [1] } } }, () => 1)
+flow.step({ slug: 's', runIf: { run: { size: { cm: 1, in: 2 } } } }, () => 1)
+flow.step({ slug: 's', runIf: { check: { ok: true } } }, () => 1)
+flow.step('s', ['check'], () => 1, { runIf: { check: { ok: 1 } } })
+flow.step('s', ['check'], () => 1, { runIf: { check: { ok: { deep: 1 } } } })
+flow.step({ slug: 's', runIf: ['run'] }, () => 1)
+flow.step({ slug: 's', whenUnmet: 'stop' }, () => 1)
+`)
+    expect(errors).toMatchInlineSnapshot(`
+      [
+        "3: Type 'string' is not assignable to type 'Mistake<"'run.kind' is never \\"c\\"">'.",
+        "4: Type 'string' is not assignable to type 'Mistake<"The step's input never has 'run.king'">'.",
+        "5: Property ''~mistake'' is missing in type 'number[]' but required in type 'Mistake<"'run.tags' never contains this array">'.",
+        "6: Object literal may only specify known properties, and 'cm' does not exist in type 'Mistake<"'run.size' never has all of this at once">'.",
+        "7: Object literal may only specify known properties, and 'ok' does not exist in type 'Mistake<"The step's input never has 'check'">'.",
+        "8: Type 'number' is not assignable to type 'Mistake<"'check.ok' is never 1">'.",
+        "9: Object literal may only specify known properties, and 'deep' does not exist in type 'Mistake<"'check.ok' is never an object">'.",
+        "10: Property ''~mistake'' is missing in type 'string[]' but required in type 'Mistake<"A condition is an object, a part of { run: …, <dep>: … }">'.",
+        "11: Type '"stop"' is not assignable to type 'Otherwise | undefined'.",
+      ]
+    `)
+  })
+
+  it('explains what a schema does not take', async () => {
+    const errors = await errorsOf(`import { z } from 'zod'
+const flow = new Flow({ slug: 'flow', input: z.object({ url: z.string() }) })
+new Flow({ slug: 'flow', input: { url: 'string' } })
+flow.step({ slug: 's', output: z.object({ n: z.number() }) }, () => ({ n: 'one' }))
+flow.step({ slug: 's', output: z.object({ n: z.number() }) }, async ({ run }) => ({ m: run.url }))
+flow.step({ slug: 's' }, ({ run }) => run.path)
+`)
+    expect(errors).toMatchInlineSnapshot(`
+      [
+        "3: Object literal may only specify known properties, and 'url' does not exist in type 'StandardSchemaV1<unknown, unknown>'.",
+        "4: Type 'string' is not assignable to type 'number'.",
+        "5: Type 'Promise<{ m: string; }>' is not assignable to type 'PromiseLike<{ n: number; }> | { n: number; }'.",
+        "6: Property 'path' does not exist on type '{ url: string; }'.",
+      ]
+    `)
+  })
+
+  it('shows plain types', async () => {
+    const declarations =
+      await declarationsOf(`import { Flow, type OutputOf, type StepInputOf, type StepsOf } from '@pgflow/sdk/flow'
+export const Crawl = new Flow<{ urls: string[]; deep: boolean }>({ slug: 'crawl' })
+  .map({ slug: 'pages', items: 'run.urls' }, (url) => ({ url, at: new Date() }))
+  .step({ slug: 'links', dependsOn: ['pages'], runIf: { run: { deep: true } }, whenUnmet: 'skip' }, ({ pages }) =>
+    pages.map(({ url }) => url))
+  .step('report', ['pages', 'links'], ({ pages, links = [] }) => ({ pages: pages.length, links }))
+export const payload = (value: StepInputOf<typeof Crawl, 'report'>) => value
+export const output = (value: OutputOf<typeof Crawl>) => value
+export const steps = (value: StepsOf<typeof Crawl>) => value
+`)
+    expect(declarations).toMatchInlineSnapshot(`
+      "import { Flow, type OutputOf, type StepInputOf, type StepsOf } from '@pgflow/sdk/flow';
+      export declare const Crawl: Flow<{
+          input: {
+              urls: string[];
+              deep: boolean;
+          };
+          run: {
+              urls: string[];
+              deep: boolean;
+          };
+          resources: Record<never, never>;
+          steps: Record<never, never> & {
+              pages: {
+                  deps: never;
+                  output: {
+                      url: string;
+                      at: string;
+                  }[];
+                  skips: never;
+                  given: [string];
+              };
+          } & {
+              links: {
+                  deps: "pages";
+                  output: string[];
+                  skips: "skip";
+                  given: null;
+              };
+          } & {
+              report: {
+                  deps: "links" | "pages";
+                  output: {
+                      pages: number;
+                      links: string[];
+                  };
+                  skips: never;
+                  given: null;
+              };
+          };
+      }>;
+      export declare const payload: (value: StepInputOf<typeof Crawl, 'report'>) => {
+          links?: string[];
+          pages: {
+              url: string;
+              at: string;
+          }[];
+          run: {
+              urls: string[];
+              deep: boolean;
+          };
+      };
+      export declare const output: (value: OutputOf<typeof Crawl>) => {
+          report: {
+              pages: number;
+              links: string[];
+          };
+      };
+      export declare const steps: (value: StepsOf<typeof Crawl>) => {
+          links: string[];
+          pages: {
+              url: string;
+              at: string;
+          }[];
+          report: {
+              pages: number;
+              links: string[];
+          };
+      };
+      "
+    `)
+  })
+
+  it('takes an input that is known at run time only, and returns it', async () => {
+    expect(
+      await errorsOf(`import type { Json } from '@pgflow/sdk/flow'
+export const a = new Flow<unknown>({ slug: 'a' }).step('s', (payload) => payload).step('t', ['s'], (payload) => payload)
+export const b = new Flow<Json>({ slug: 'b' }).step('s', ({ run }) => [run]).map({ slug: 't', items: 's' }, (item) => item)
+export const c = new Flow({ slug: 'c' }).step('s', async (payload) => ({ ...payload, at: new Date() }))
+export const output: { t: { run: Json; s: { run: Json } } } = {} as OutputOf<typeof a>
+`),
+    ).toEqual([])
   })
 
   it('takes a flow of sixty steps, and of two hundred', async () => {

@@ -4,7 +4,7 @@ import type { Possible } from './condition-types.ts'
 import type { Context } from './context.ts'
 import type { AnyFlow, FlowOptions, Otherwise, StepTiming } from './definition.ts'
 import type { JsonOf, OnlyJson } from './json-types.ts'
-import type { ImpliedItems, ItemOf, KnownItems, SourceStep } from './map-types.ts'
+import type { ItemOf, ItemsOption, SourceStep } from './map-types.ts'
 import type { NewSlug } from './slug-types.ts'
 import type {
   FlowTypes,
@@ -12,7 +12,6 @@ import type {
   KnownDep,
   NewFlow,
   Payload,
-  Returnable,
   SkipsOf,
   Stored,
   StoredPayload,
@@ -113,9 +112,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
   >(
-    step: Named<NewSlug<F, Slug>, KnownDep<F, Dep>> & {
-      readonly items?: KnownItems<F, Items>
-    } & ImpliedItems<F, Dep, Items> &
+    step: Named<NewSlug<F, Slug>, KnownDep<F, Dep>> &
+      ItemsOption<F, Dep, Items> &
       TypedOptions<
         Possible<If, StoredPayload<F, Dep | SourceStep<Items>>>,
         Possible<Unless, StoredPayload<F, Dep | SourceStep<Items>>>,
@@ -165,7 +163,10 @@ interface TypedOptions<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming
 /** It is a condition as a whole, so that the compiler knows the schema when it looks at what the handler returns. */
 type Handler<F extends FlowTypes, Given, Returned, Out extends StandardSchemaV1> = [Out] extends [never]
   ? (payload: Given, context: Context<F['resources']>) => Returned & OnlyJson<Returned>
-  : (payload: Given, context: Context<F['resources']>) => Returnable<Out>
+  : (
+      payload: Given,
+      context: Context<F['resources']>,
+    ) => StandardSchemaV1.InferInput<Out> | PromiseLike<StandardSchemaV1.InferInput<Out>>
 
 interface FlowConstructor {
   /**

@@ -5,19 +5,28 @@ import type { FlowTypes } from './types.ts'
 /** The step whose output a map's `items` name; none for the run's input. */
 export type SourceStep<Items extends string> = Exclude<HeadOf<Items>, 'run'>
 
-/** `Items` if an array is there, a mistake in English if not. */
-export type KnownItems<F extends FlowTypes, Items extends string> = string extends Items
-  ? Items
-  : ArrayAt<F, Items> extends infer Found
-    ? Found extends Mistake<unknown>
-      ? Found
-      : Items
-    : never
+/** The options of a map that say where its array is. */
+export type ItemsOption<F extends FlowTypes, Dep extends string, Items extends string> = {
+  /**
+   * Where the array is: `run`, a step, or a path inside it (`toc.urls`).
+   * @default the only dep, or `run` where there is none
+   */
+  readonly items?: KnownItems<F, Items>
+} & ImpliedItems<F, Dep, Items>
 
-/** What is missing in the options of a map that does not name its items; nothing if its only dep, or the run's input, is an array. */
-export type ImpliedItems<F extends FlowTypes, Dep extends string, Items extends string> = [Items] extends [
-  never,
-]
+/** `Items` if an array is there, a mistake in English if not. */
+type KnownItems<F extends FlowTypes, Items extends string> = string extends Items
+  ? Items
+  : [Items] extends [never]
+    ? unknown
+    : ArrayAt<F, Items> extends infer Found
+      ? Found extends Mistake<unknown>
+        ? Found
+        : Items
+      : never
+
+/** Without `items`, the only dep or the run's input has to be an array. */
+type ImpliedItems<F extends FlowTypes, Dep extends string, Items extends string> = [Items] extends [never]
   ? IsUnion<Dep> extends true
     ? { readonly items: Mistake<'This map has several deps: say with items over which of them it goes'> }
     : ArrayAt<F, ImpliedSource<Dep>> extends infer Found extends Mistake<unknown>
@@ -47,11 +56,13 @@ type ArrayAt<F extends FlowTypes, Path extends string> =
 
 /** The value at the end of a path, of which the first part has been followed. */
 type At<T, Path extends string, Done extends string = HeadOf<Path>> = Path extends `${Done}.${infer Rest}`
-  ? Property<T, HeadOf<Rest>> extends infer Value
-    ? [Value] extends [Missing]
-      ? Mistake<`'${Done}' has no '${HeadOf<Rest>}'`>
-      : At<Value, Path, `${Done}.${HeadOf<Rest>}`>
-    : never
+  ? IsAny<T> extends true
+    ? T
+    : Property<T, HeadOf<Rest>> extends infer Value
+      ? [Value] extends [Missing]
+        ? Mistake<`'${Done}' has no '${HeadOf<Rest>}'`>
+        : At<Value, Path, `${Done}.${HeadOf<Rest>}`>
+      : never
   : T
 
 interface Missing {
@@ -59,18 +70,15 @@ interface Missing {
 }
 
 /** A property of each member of a union; `undefined` where one of them has none. */
-type Property<T, Key extends string> =
-  IsAny<T> extends true
-    ? T
-    : Json extends T
-      ? Json
-      : [T extends unknown ? (Key extends keyof T ? true : never) : never] extends [never]
-        ? Missing
-        : T extends unknown
-          ? Key extends keyof T
-            ? T[Key]
-            : undefined
-          : never
+type Property<T, Key extends string> = Json extends T
+  ? Json
+  : [T extends unknown ? (Key extends keyof T ? true : never) : never] extends [never]
+    ? Missing
+    : T extends unknown
+      ? Key extends keyof T
+        ? T[Key]
+        : undefined
+      : never
 
 type AsArray<T, Path extends string> =
   IsAny<T> extends true
@@ -81,9 +89,11 @@ type AsArray<T, Path extends string> =
         ? T
         : [T] extends [readonly unknown[]]
           ? T
-          : Mistake<`'${Path}' ${NotArray<Exclude<T, readonly unknown[]>>}: a map needs an array`>
+          : Mistake<`'${Path}' ${NotArray<T>}: a map needs an array`>
 
-type NotArray<T> = undefined extends T ? 'may be missing' : `is ${KindOf<T>}`
+type NotArray<T> = undefined extends T
+  ? 'may be missing'
+  : `${[Extract<T, readonly unknown[]>] extends [never] ? 'is' : 'may be'} ${KindOf<Exclude<T, readonly unknown[]>>}`
 
 type KindOf<T> = [T] extends [string]
   ? 'a string'
@@ -93,11 +103,9 @@ type KindOf<T> = [T] extends [string]
       ? 'a boolean'
       : [T] extends [null]
         ? 'null'
-        : null extends T
-          ? 'possibly null'
-          : [T] extends [object]
-            ? 'an object'
-            : 'not always an array'
+        : [T] extends [object]
+          ? 'an object'
+          : 'something else'
 
 type IsUnion<T, Whole = T> = [T] extends [never]
   ? false

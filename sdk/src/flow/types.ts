@@ -106,11 +106,6 @@ export type Transformed<Schema extends StandardSchemaV1> = [Schema] extends [nev
   ? null
   : [StandardSchemaV1.InferOutput<Schema>]
 
-/** What a handler may return where its output has a schema. */
-export type Returnable<Schema extends StandardSchemaV1> =
-  | StandardSchemaV1.InferInput<Schema>
-  | PromiseLike<StandardSchemaV1.InferInput<Schema>>
-
 /** What is stored of what a handler returned: what the schema makes of it, as JSON. */
 export type Stored<Returned, Schema extends StandardSchemaV1> = [Schema] extends [never]
   ? OutputFrom<Returned>

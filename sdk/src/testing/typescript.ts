@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -22,39 +22,48 @@ export interface Complaint {
  * // [{ file: 'a.ts', line: 1, text: "Type 'string' is not assignable to type 'number'." }]
  */
 export async function complaintsAbout(programs: Readonly<Record<string, string>>): Promise<Complaint[]> {
-  const output = await runCompiler(programs, { noEmit: true })
+  const output = await inFolder(programs, (folder) => runCompiler(folder))
   if (/^error/m.test(output)) throw new Error(output)
-  return [...output.matchAll(/^(?:.*[\\/])?([^\\/\n]+)\((\d+),\d+\): error TS\d+: (.*)/gm)].map(
-    ([, file = '', line, text = '']) => ({ file, line: Number(line), text }),
-  )
+  return [...output.matchAll(/^(?:.*[\\/])?([^\\/\n]+)\((\d+),\d+\): error TS\d+: (.*)/gm)]
+    .map(([, file = '', line, text = '']) => ({ file, line: Number(line), text }))
+    .filter(({ file }) => Object.hasOwn(programs, file))
 }
 
-/** Runs the compiler over programs in a folder of their own; `{out}` in an option is that folder. */
-async function runCompiler(
+/** What an editor shows of the exports of a program: its declarations. */
+export function declarationsOf(program: string): Promise<string> {
+  return inFolder({ 'program.ts': program }, async (folder) => {
+    const output = await runCompiler(folder, '--noEmit', 'false', '--declaration', '--emitDeclarationOnly')
+    if (output !== '') throw new Error(output)
+    return readFile(join(folder, 'program.d.ts'), 'utf8')
+  })
+}
+
+/** Puts programs in a folder of their own, inside the repository, where its packages are found. */
+async function inFolder<Result>(
   programs: Readonly<Record<string, string>>,
-  compilerOptions: Readonly<Record<string, unknown>>,
-): Promise<string> {
-  // Inside the repository, where its packages are found.
+  act: (folder: string) => Promise<Result>,
+): Promise<Result> {
   await mkdir(join(root, '.vitest'), { recursive: true })
   const folder = await mkdtemp(join(root, '.vitest', 'programs-'))
   try {
-    for (const [name, text] of Object.entries(programs)) await writeFile(join(folder, name), text)
     const config = {
       extends: '../../tsconfig.json',
-      compilerOptions: { noErrorTruncation: true, moduleDetection: 'force', ...compilerOptions },
+      compilerOptions: { noErrorTruncation: true, moduleDetection: 'force' },
       include: ['./*'],
       exclude: [],
     }
+    for (const [name, text] of Object.entries(programs)) await writeFile(join(folder, name), text)
     await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(config))
-    return await new Promise<string>((resolve) => {
-      execFile(
-        process.execPath,
-        [tsc, '-p', folder, '--pretty', 'false'],
-        { maxBuffer: 2 ** 24 },
-        (_, stdout) => resolve(stdout),
-      )
-    })
+    return await act(folder)
   } finally {
     await rm(folder, { recursive: true })
   }
+}
+
+/** Its output; that it found errors is no failure. */
+function runCompiler(folder: string, ...options: string[]): Promise<string> {
+  const args = [tsc, '-p', folder, '--pretty', 'false', ...options]
+  return new Promise((resolve) => {
+    execFile(process.execPath, args, { maxBuffer: 2 ** 24 }, (_, stdout) => resolve(stdout))
+  })
 }
