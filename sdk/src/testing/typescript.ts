@@ -38,6 +38,15 @@ export function declarationsOf(program: string): Promise<string> {
   })
 }
 
+/** What the compiler's `--extendedDiagnostics` say of a program: seconds and counts by their names. */
+export function diagnosticsOf(program: string): Promise<Map<string, number>> {
+  return inFolder({ 'program.ts': program }, async (folder) => {
+    const output = await runCompiler(folder, '--extendedDiagnostics')
+    const figures = output.matchAll(/^([A-Z][A-Za-z ]+):\s+([\d.]+)/gm)
+    return new Map([...figures].map(([, name = '', figure]) => [name, Number(figure)]))
+  })
+}
+
 /** Puts programs in a folder of their own, inside the repository, where its packages are found. */
 async function inFolder<Result>(
   programs: Readonly<Record<string, string>>,
