@@ -1,8 +1,8 @@
 import type { AnyFlow, InputOf } from '../flow/index.ts'
-import { toJson } from '../flow/json.ts'
 import { getRun, listRuns, pageSize, startFlow, startFlows } from './api.ts'
 import { InvalidInputError } from './errors.ts'
 import type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
+import { checkJson } from './json.ts'
 import { type Lives, livesOf } from './lives.ts'
 import { Run } from './run.ts'
 import type { SupabaseLike } from './supabase.ts'
@@ -85,9 +85,9 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   ): Promise<RunOf<Flows, Name>> {
     const snapshot = await startFlow(this.#supabase, {
       flow_slug: flowSlug,
-      input: checkJson(given(input, 'input'), 'input'),
+      input: await checkJson(given(input, 'input'), 'input'),
       idempotency_key: idempotencyKey,
-      metadata: checkJson(metadata, 'metadata'),
+      metadata: await checkJson(metadata, 'metadata'),
       delay,
     })
     return this.#runAt(snapshot)
@@ -109,9 +109,9 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   ): Promise<RunOf<Flows, Name>[]> {
     const snapshots = await startFlows(this.#supabase, {
       flow_slug: flowSlug,
-      inputs: checkJson(given(inputs, 'inputs'), 'inputs'),
+      inputs: await checkJson(given(inputs, 'inputs'), 'inputs'),
       idempotency_keys: idempotencyKeys,
-      metadata: checkJson(metadata, 'metadata'),
+      metadata: await checkJson(metadata, 'metadata'),
       delay,
     })
     return Promise.all(snapshots.map((snapshot) => this.#runAt<Name>(snapshot)))
@@ -149,7 +149,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     const runs = await listRuns(this.#supabase, {
       flow_slug: flowSlug,
       status,
-      metadata: checkJson(metadata, 'metadata'),
+      metadata: await checkJson(metadata, 'metadata'),
       owner_id: ownerId,
       before: cursor ?? undefined,
       quantity,
@@ -170,13 +170,4 @@ function given<Value>(value: Value, name: string): Value {
   throw new InvalidInputError('PT400', `The ${name} is missing`, {
     hint: `Give the ${name} of the flow; null where it takes none.`,
   })
-}
-
-function checkJson<Value>(value: Value, name: string): Value {
-  try {
-    toJson(value)
-    return value
-  } catch (cause) {
-    throw new InvalidInputError('PT400', `The ${name} is not JSON: ${(cause as Error).message}`, { cause })
-  }
 }

@@ -3,22 +3,6 @@ import type { EventOfType, RunEvent, RunEventType, RunSnapshot } from './types.t
 /** An event as it travels: a large output is left out, and must be fetched. */
 export type WireEvent = RunEvent & { readonly output_omitted?: boolean }
 
-/** What a transition sets besides the columns that its event carries. */
-const transitions: Record<RunEventType, (at: string) => Record<string, string | null>> = {
-  'run:started': (at) => ({ status: 'started', started_at: at }),
-  'run:completed': (at) => ({ status: 'completed', completed_at: at }),
-  'run:failed': (at) => ({ status: 'failed', failed_at: at }),
-  'run:cancelled': (at) => ({ status: 'cancelled', cancelled_at: at }),
-  'run:retried': () => ({ status: 'started', error: null, failed_at: null, cancelled_at: null }),
-  'step:started': (at) => ({ status: 'started', started_at: at, error: null }),
-  'step:progress': () => ({}),
-  'step:retrying': () => ({}),
-  'step:completed': (at) => ({ status: 'completed', completed_at: at, error: null }),
-  'step:failed': (at) => ({ status: 'failed', failed_at: at }),
-  'step:skipped': (at) => ({ status: 'skipped', skipped_at: at }),
-  'step:cancelled': () => ({ status: 'cancelled' }),
-}
-
 /** What a step of a retried run is before it starts again. */
 const reopened = {
   status: 'created',
@@ -31,14 +15,31 @@ const reopened = {
   failed_at: null,
 } as const
 
+/** What a run or step becomes by the event that is called so. */
+const statuses = new Set(['started', 'completed', 'failed', 'skipped', 'cancelled'])
+
 /** The snapshot after the event; the one before stays as it was. An unknown type of event sets its columns only. */
 export function applyEvent(snapshot: RunSnapshot, event: RunEvent): RunSnapshot {
   if (event.type === 'run:retried') return reopen(snapshot, event)
-  const { seq, type, step_slug, at, ...columns } = event
-  const set = { ...transitions[type]?.(at), ...columns }
-  if (step_slug === null) return { ...snapshot, ...set, seq }
-  const steps = snapshot.steps.map((step) => (step.step_slug === step_slug ? { ...step, ...set } : step))
+  const { seq, step_slug } = event
+  if (step_slug === null) return { ...changed(snapshot, event), seq }
+  const steps = snapshot.steps.map((step) => (step.step_slug === step_slug ? changed(step, event) : step))
   return { ...snapshot, steps, seq }
+}
+
+/** A run or step with the columns of its event, and those that the type of the event implies. */
+function changed<Row extends object>(row: Row, { seq, type, step_slug, at, ...columns }: RunEvent): Row {
+  const became = type.slice(type.indexOf(':') + 1)
+  const time = `${became}_at`
+  return {
+    ...row,
+    ...(statuses.has(became) && {
+      status: became,
+      ...(time in row && { [time]: at }),
+      ...((became === 'started' || became === 'completed') && { error: null }),
+    }),
+    ...columns,
+  }
 }
 
 function reopen(
@@ -48,7 +49,7 @@ function reopen(
   const steps = snapshot.steps.map((step) =>
     step_slugs.includes(step.step_slug) ? { ...step, ...reopened } : step,
   )
-  return { ...snapshot, ...transitions['run:retried'](''), steps, seq }
+  return { ...snapshot, status: 'started', error: null, failed_at: null, cancelled_at: null, steps, seq }
 }
 
 /**

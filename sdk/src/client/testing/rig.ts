@@ -5,6 +5,8 @@ import postgres from 'postgres'
 import WebSocket from 'ws'
 import { compile, Flow } from '../../flow/index.ts'
 
+export { ready } from './ready.ts'
+
 /** One step, then two side by side, then one that waits for both. */
 export const Review = new Flow<{ text: string }>({ slug: 'review', startRole: 'authenticated', baseDelay: 0 })
   .step('read', ({ run }) => run.text)
@@ -80,17 +82,6 @@ export class Rig implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.stop()
   }
-}
-
-/** Resolves when the next channel of a client gets broadcasts: when the server has said that its replication runs. */
-export function ready(supabase: SupabaseClient): Promise<void> {
-  const channel = supabase.channel.bind(supabase)
-  return new Promise((resolve) => {
-    supabase.channel = (...args) =>
-      channel(...args).on('system', {}, ({ status }) => {
-        if (status === 'ok') resolve()
-      })
-  })
 }
 
 /** A connection to the server that a test can break. */
