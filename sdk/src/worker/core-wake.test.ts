@@ -1,0 +1,232 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { type AnyFlow, Flow } from '../flow/index.ts'
+import type { Core, CoreOptions } from './core.ts'
+import {
+  databaseError,
+  flow_slug,
+  gate,
+  log,
+  MemoryTransport,
+  startCore,
+} from './testing/memory-transport.ts'
+
+let transport: MemoryTransport
+let core: Core
+
+function start(flow: AnyFlow, options: Partial<CoreOptions> = {}): void {
+  core = startCore(transport, flow, options)
+}
+
+beforeEach(() => {
+  vi.clearAllMocks()
+  vi.useFakeTimers()
+  transport = new MemoryTransport()
+})
+
+afterEach(async () => {
+  transport.before = {}
+  const stopped = core.stop(0)
+  await vi.runAllTimersAsync()
+  await stopped
+  expect(vi.getTimerCount()).toBe(0)
+  vi.useRealTimers()
+})
+
+describe('An idle worker', () => {
+  const flow = new Flow({ slug: flow_slug }).step('a', () => 1)
+
+  it.each([true, false])('makes one query a second at most; it can listen: %s', async (canListen) => {
+    transport.canListen = canListen
+    start(flow)
+    await vi.advanceTimersByTimeAsync(2_000)
+    const before = transport.calls
+    await vi.advanceTimersByTimeAsync(100_000)
+    expect(transport.calls - before).toBeGreaterThan(90)
+    expect(transport.calls - before).toBeLessThanOrEqual(100)
+  })
+
+  it('asks to be notified from its second empty poll on, and not while it has work', async () => {
+    const held = gate()
+    start(
+      new Flow({ slug: flow_slug }).step('held', () => held.promise),
+      { concurrency: 1 },
+    )
+    await vi.advanceTimersByTimeAsync(5_000)
+    const waiting = transport.requests.map((request) => request.waiting)
+    expect(waiting.slice(0, 2)).toEqual([false, true])
+    expect(waiting.slice(1)).not.toContain(false)
+
+    transport.addTasks('held')
+    transport.tell!(flow_slug)
+    await vi.advanceTimersByTimeAsync(5)
+    const before = transport.requests.length
+    held.open(1)
+    await vi.advanceTimersByTimeAsync(5)
+    expect(transport.requests[before]!.waiting).toBe(false)
+  })
+
+  it('does not ask for it where it cannot listen', async () => {
+    transport.canListen = false
+    start(flow)
+    await vi.advanceTimersByTimeAsync(5_000)
+    expect(transport.requests.filter(({ waiting }) => waiting)).toEqual([])
+  })
+
+  it('looks for work when it is told of tasks of its flows, or of any', async () => {
+    start(flow)
+    await vi.advanceTimersByTimeAsync(10_500)
+    const looks = async (told: string | undefined) => {
+      const before = transport.requests.length
+      transport.tell!(told)
+      await vi.advanceTimersByTimeAsync(1)
+      return transport.requests.length - before
+    }
+    expect(await looks('another')).toBe(0)
+    expect(await looks(flow_slug)).toBe(1)
+    expect(await looks(undefined)).toBe(1)
+  })
+
+  it('polls where listening fails, and says so', async () => {
+    transport.listen = () => Promise.reject(databaseError('53300', 'too many connections'))
+    start(flow)
+    transport.addTasks('a')
+    await vi.advanceTimersByTimeAsync(10)
+    expect(transport.outcomes).toEqual(['1'])
+    expect(log.warn).toHaveBeenCalledWith(expect.stringContaining('polls instead'), expect.anything())
+  })
+})
+
+describe('Results', () => {
+  const instant = new Flow({ slug: flow_slug }).step('a', () => 1).step('slow', () => gate().promise)
+
+  it('wait for others while other tasks run, but not for long', async () => {
+    start(instant, { settleDelayMs: 50, concurrency: 5 })
+    transport.addTasks('a', 'slow', 'slow', 'slow', 'slow')
+    await vi.advanceTimersByTimeAsync(40)
+    expect(transport.batches).toEqual([])
+    await vi.advanceTimersByTimeAsync(15)
+    expect(transport.batches).toHaveLength(1)
+  })
+
+  it('do not wait when nothing else runs, nor when they are many', async () => {
+    start(instant, { settleDelayMs: 50_000, concurrency: 8 })
+    transport.addTasks('a')
+    await vi.advanceTimersByTimeAsync(5)
+    expect(transport.batches).toHaveLength(1)
+    transport.addTasks('slow', 'a', 'a')
+    core.wake()
+    await vi.advanceTimersByTimeAsync(5)
+    expect(transport.batches).toHaveLength(2)
+    transport.addTasks('a')
+    core.wake()
+    await vi.advanceTimersByTimeAsync(40_000)
+    expect(transport.batches, 'a poll takes along what is ready').toHaveLength(3)
+  })
+
+  it('are settled in batches of a bounded size, in the calls that claim the next tasks', async () => {
+    start(instant, { settleBatch: 3, concurrency: 6 })
+    transport.addTasks(...Array.from({ length: 12 }, () => 'a'))
+    await vi.advanceTimersByTimeAsync(5)
+    expect(transport.requests.map(({ results, quantity }) => [results.length, quantity])).toEqual([
+      [0, 6],
+      [3, 3],
+      [3, 3],
+      [3, 3],
+      [3, 6],
+    ])
+  })
+
+  it('are settled though the claim that came with them is refused', async () => {
+    const handler = vi.fn(() => 'done')
+    start(new Flow({ slug: flow_slug }).step('a', handler))
+    transport.addTasks('a')
+    let claims = 0
+    transport.before.claim = () => {
+      if (claims++ > 0) throw databaseError('42P01', 'relation "pgmq.q_flow" does not exist')
+    }
+    await vi.advanceTimersByTimeAsync(2_000)
+    expect(transport.settled).toEqual([expect.objectContaining({ outputJson: '"done"' })])
+    expect(handler).toHaveBeenCalledTimes(1)
+    expect(claims).toBeGreaterThan(2)
+  })
+})
+
+describe('Progress', () => {
+  it('goes out at once, then the latest of each task once a second, and not after its end', async () => {
+    const [one, two] = [gate(), gate()]
+    const report: ((value: number, data?: unknown) => void)[] = []
+    let started = 0
+    start(
+      new Flow({ slug: flow_slug }).step('a', (_, { progress }) => {
+        report.push(progress)
+        return [one, two][started++]!.promise
+      }),
+    )
+    transport.addTasks('a', 'a')
+    await vi.advanceTimersByTimeAsync(5)
+    report[0]!(0.1)
+    report[0]!(0.2)
+    report[1]!(0.3, { page: 1 })
+    report[0]!(0.4)
+    expect(transport.reports.map((reports) => reports.map(({ progress }) => progress))).toEqual([
+      [{ value: 0.1 }],
+    ])
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(transport.reports[1]).toEqual([
+      { run_id: 'run 0', step_slug: 'a', task_index: 0, attempt: 1, progress: { value: 0.4 } },
+      {
+        run_id: 'run 1',
+        step_slug: 'a',
+        task_index: 0,
+        attempt: 1,
+        progress: { value: 0.3, data: { page: 1 } },
+      },
+    ])
+    await vi.advanceTimersByTimeAsync(5_000)
+    report[0]!(0.5)
+    report[0]!(0.6)
+    one.open(1)
+    await vi.advanceTimersByTimeAsync(5_000)
+    report[0]!(0.7)
+    await vi.advanceTimersByTimeAsync(5_000)
+    expect(transport.reports.slice(2).map((reports) => reports.map(({ progress }) => progress))).toEqual([
+      [{ value: 0.5 }],
+    ])
+    two.open(1)
+  })
+
+  it('that could not be sent is sent again, unless there is newer', async () => {
+    const running = gate()
+    let report: (value: number) => void = () => {}
+    start(
+      new Flow({ slug: flow_slug }).step('a', (_, { progress }) => {
+        report = progress
+        return running.promise
+      }),
+    )
+    transport.addTasks('a')
+    let failures = 2
+    transport.before.report = () => {
+      if (failures-- > 0) throw databaseError('08006', 'connection failure')
+    }
+    await vi.advanceTimersByTimeAsync(5)
+    report(1)
+    await vi.advanceTimersByTimeAsync(500)
+    report(2)
+    await vi.advanceTimersByTimeAsync(5_000)
+    expect(transport.reports.flat().map(({ progress }) => progress.value)).toEqual([1, 2, 2])
+    running.open(1)
+  })
+
+  it.each([
+    ['a value that is no number', Number.NaN, undefined, 'progress got NaN'],
+    ['data that is not JSON', 1, { at: 1n }, '$.at is a bigint'],
+    ['too much data', 1, 'x'.repeat(20_000), 'progress got data of 20002 characters'],
+  ])('with %s is a mistake of the handler', async (_, value, data, message) => {
+    start(new Flow({ slug: flow_slug }).step('a', (_, { progress }) => progress(value, data)))
+    transport.addTasks('a')
+    await vi.advanceTimersByTimeAsync(5)
+    expect(transport.outcomes).toEqual([expect.stringContaining(message)])
+    expect(transport.reports).toEqual([])
+  })
+})
