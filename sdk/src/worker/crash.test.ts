@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { Flow } from '../flow/index.ts'
 import { startWorker } from './index.ts'
 import { startTestDatabase, type TestDatabase } from './testing/database.ts'
-import { startWorkerProcess, type WorkerProcess } from './testing/process.ts'
+import { type ProcessOptions, startWorkerProcess, type WorkerProcess } from './testing/process.ts'
 
 let db: TestDatabase
 
@@ -11,9 +11,8 @@ beforeAll(async () => {
 })
 afterAll(() => db[Symbol.asyncDispose]())
 
-/** @param lease seconds */
-async function readyProcess(lease: number): Promise<WorkerProcess> {
-  const child = startWorkerProcess(db.url, lease)
+async function readyProcess(options?: ProcessOptions): Promise<WorkerProcess> {
+  const child = startWorkerProcess(db.url, options)
   onTestFinished(async () => {
     child.kill('SIGKILL')
     await child.ended
@@ -24,7 +23,7 @@ async function readyProcess(lease: number): Promise<WorkerProcess> {
 
 describe('A worker that is killed with SIGKILL in the middle of a step', () => {
   it('loses nothing: another one completes the run, and a late result of the first is stale', async () => {
-    const first = await readyProcess(2)
+    const first = await readyProcess({ lease: 2 })
     const run_id = await db.startRun('crash', null)
     await first.said('working')
     first.kill('SIGKILL')
@@ -51,7 +50,7 @@ describe('A worker that is killed with SIGKILL in the middle of a step', () => {
 
 describe('A worker that gets SIGTERM', () => {
   it('finishes what it runs, settles it and ends', async () => {
-    const child = await readyProcess(30)
+    const child = await readyProcess()
     const run_id = await db.startRun('crash', null)
     await child.said('working')
     child.kill('SIGTERM')
@@ -64,8 +63,25 @@ describe('A worker that gets SIGTERM', () => {
     expect(worker).toEqual({ has_stopped: true })
   })
 
+  it('hands back what it does not finish in time: another one runs it at once, and the attempt does not count', async () => {
+    const child = await readyProcess({ lease: 1_000, gracePeriod: 0.1 })
+    const run_id = await db.startRun('crash', null)
+    await child.said('working')
+    child.kill('SIGTERM')
+    expect(await child.ended).toBe(0)
+    const [task] = await db.sql`
+      select status, attempts_count, attempts_before, q.vt <= clock_timestamp() as is_visible
+      from pgflow.step_tasks t join pgmq.q_crash q on q.msg_id = t.message_id where t.run_id = ${run_id}`
+    expect(task).toEqual({ status: 'queued', attempts_count: 1, attempts_before: 1, is_visible: true })
+
+    const crash = new Flow({ slug: 'crash' }).step('work', (_, { attempt }) => ({ attempt, by: 'next' }))
+    const next = await startWorker({ connection: db.url, flows: [crash] })
+    onTestFinished(() => next.stop())
+    expect(await db.runEnded(run_id)).toMatchObject({ output: { work: { attempt: 2, by: 'next' } } })
+  })
+
   it('ends at once at the second signal', async () => {
-    const child = await readyProcess(30)
+    const child = await readyProcess()
     const run_id = await db.startRun('crash', null)
     await child.said('working')
     child.kill('SIGTERM')

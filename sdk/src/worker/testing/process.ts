@@ -14,11 +14,20 @@ export interface WorkerProcess {
   readonly ended: Promise<number | NodeJS.Signals>
 }
 
-/** @param lease seconds */
-export function startWorkerProcess(url: string, lease: number): WorkerProcess {
+export interface ProcessOptions {
+  /** Seconds. @default 30 */
+  readonly lease?: number
+  /** Seconds. @default 25 */
+  readonly gracePeriod?: number
+}
+
+export function startWorkerProcess(
+  url: string,
+  { lease = 30, gracePeriod = 25 }: ProcessOptions = {},
+): WorkerProcess {
   const child = spawn(
     process.execPath,
-    ['--conditions=pgflow-source', '--import', 'tsx', script, url, String(lease)],
+    ['--conditions=pgflow-source', '--import', 'tsx', script, url, `${lease}`, `${gracePeriod}`],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   )
   const ended = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | NodeJS.Signals)
