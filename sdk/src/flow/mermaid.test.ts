@@ -1,0 +1,53 @@
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import { AnalyzeDocument } from '../../../examples/quickstart/flow.ts'
+import { Flow, toMermaid } from './index.ts'
+
+const Crawl = new Flow<{ urls: string[]; deep: boolean }>({ slug: 'crawl' })
+  .map({ slug: 'pages', items: 'run.urls' }, (url) => url)
+  .step({ slug: 'links', dependsOn: ['pages'], runIf: { run: { deep: true } }, whenUnmet: 'skip' }, () => 1)
+  .step('end', ['pages', 'links'], () => 1)
+
+describe('the picture of a flow', () => {
+  it('has its steps and deps', () => {
+    expect(toMermaid(Crawl)).toMatchInlineSnapshot(`
+      "flowchart LR
+        s_pages[["pages"]]
+        s_links["links"]
+        s_end["end"]
+        s_pages --> s_links
+        s_pages --> s_end
+        s_links --> s_end
+        classDef conditional stroke-dasharray:4
+        class s_links conditional
+      "
+    `)
+  })
+
+  it('has the colours of a run', () => {
+    const run = {
+      steps: [
+        { step_slug: 'pages', status: 'completed' },
+        { step_slug: 'links', status: 'skipped' },
+        { step_slug: 'end', status: 'started' },
+        { step_slug: 'of_another_version', status: 'started' },
+      ],
+    }
+    const lines = toMermaid(Crawl, run).slice(toMermaid(Crawl).length)
+    expect(lines).toMatchInlineSnapshot(`
+      "  classDef started fill:#dbeafe,stroke:#2563eb,color:#172554
+        class s_end started
+        classDef completed fill:#dcfce7,stroke:#16a34a,color:#052e16
+        class s_pages completed
+        classDef skipped fill:#fef9c3,stroke:#ca8a04,color:#422006
+        class s_links skipped
+      "
+    `)
+  })
+
+  it('of the quickstart is in the README', () => {
+    const readme = readFileSync(fileURLToPath(new URL('../../../README.md', import.meta.url)), 'utf8')
+    expect(readme).toContain(`\`\`\`mermaid\n${toMermaid(AnalyzeDocument)}\`\`\``)
+  })
+})

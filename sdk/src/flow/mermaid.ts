@@ -1,0 +1,58 @@
+import type { AnyFlow, StepDefinition } from './definition.ts'
+
+/** What is looked at of a run's snapshot. */
+export interface PicturedRun {
+  readonly steps: readonly { readonly step_slug: string; readonly status: string }[]
+}
+
+const colours: Readonly<Record<string, string>> = {
+  created: 'fill:#f1f5f9,stroke:#94a3b8,color:#0f172a',
+  started: 'fill:#dbeafe,stroke:#2563eb,color:#172554',
+  completed: 'fill:#dcfce7,stroke:#16a34a,color:#052e16',
+  failed: 'fill:#fee2e2,stroke:#dc2626,color:#450a0a',
+  skipped: 'fill:#fef9c3,stroke:#ca8a04,color:#422006',
+  cancelled: 'fill:#e7e5e4,stroke:#78716c,color:#1c1917',
+}
+
+/**
+ * A picture of a flow, as the text of a Mermaid flowchart: maps have double sides, steps with a condition a dashed
+ * border. With a run's snapshot, each step has the colour of its status.
+ *
+ * @example
+ * toMermaid(Greet)
+ * // flowchart LR
+ * //   s_text["text"]
+ * //   s_mail["mail"]
+ * //   s_text --> s_mail
+ */
+export function toMermaid(flow: AnyFlow, run?: PicturedRun): string {
+  const steps = [...flow.steps.values()]
+  const lines = [
+    ...steps.map(({ slug, type }) => idOf(slug) + (type === 'map' ? `[["${slug}"]]` : `["${slug}"]`)),
+    ...steps.flatMap(({ slug, deps }) => deps.map((dep) => `${idOf(dep)} --> ${idOf(slug)}`)),
+    ...classOf(steps.filter(isConditional), 'conditional', 'stroke-dasharray:4'),
+    ...Object.entries(colours).flatMap(([status, colour]) => {
+      const slugs = new Set(run?.steps.filter((step) => step.status === status).map((step) => step.step_slug))
+      return classOf(
+        steps.filter(({ slug }) => slugs.has(slug)),
+        status,
+        colour,
+      )
+    }),
+  ]
+  return `flowchart LR\n${lines.map((line) => `  ${line}\n`).join('')}`
+}
+
+/** A slug alone may be a word of Mermaid's, as `end` is. */
+function idOf(slug: string): string {
+  return `s_${slug}`
+}
+
+function isConditional({ options }: StepDefinition): boolean {
+  return options.runIf !== undefined || options.runUnless !== undefined
+}
+
+function classOf(steps: readonly StepDefinition[], name: string, style: string): string[] {
+  if (steps.length === 0) return []
+  return [`classDef ${name} ${style}`, `class ${steps.map(({ slug }) => idOf(slug)).join()} ${name}`]
+}
