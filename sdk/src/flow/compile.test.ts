@@ -1,4 +1,7 @@
+import { type } from 'arktype'
+import * as v from 'valibot'
 import { describe, expect, it } from 'vitest'
+import { z } from 'zod'
 import { compile, definitionOf, Flow, shapeOf } from './index.ts'
 
 const Everything = new Flow<{ path: string }>({
@@ -16,10 +19,19 @@ const Everything = new Flow<{ path: string }>({
 describe('compile', () => {
   it('names what was given and nothing else, in the order of definition', () => {
     expect(compile(Everything)).toMatchInlineSnapshot(`
-      "select pgflow.create_flow(flow_slug => 'everything', max_attempts => 5, base_delay => 0, timeout => 30, start_role => 'authenticated', broadcast => 'always');
-      select pgflow.add_step(flow_slug => 'everything', step_slug => 'z', max_attempts => 1, base_delay => 2, timeout => 3, start_delay => 4);
-      select pgflow.add_step(flow_slug => 'everything', step_slug => 'b');
-      select pgflow.add_step(flow_slug => 'everything', step_slug => 'a', deps_slugs => array['z', 'b']::text[], timeout => 7);
+      "select pgflow.register_flow('{
+        "flow_slug": "everything",
+        "max_attempts": 5,
+        "base_delay": 0,
+        "timeout": 30,
+        "start_role": "authenticated",
+        "broadcast": "always",
+        "steps": [
+          {"step_slug":"z","deps_slugs":[],"max_attempts":1,"base_delay":2,"timeout":3,"start_delay":4},
+          {"step_slug":"b","deps_slugs":[]},
+          {"step_slug":"a","deps_slugs":["z","b"],"timeout":7}
+        ]
+      }');
       "
     `)
   })
@@ -30,18 +42,26 @@ describe('compile', () => {
       .step({ slug: 'note', runIf: { run: { note: "it's" } }, whenUnmet: 'skip' }, ({ run }) => run.note)
       .map({ slug: 'sizes', dependsOn: ['pages'], runUnless: { pages: ['x'] } }, (page) => page.length)
     expect(compile(flow)).toMatchInlineSnapshot(`
-      "select pgflow.create_flow(flow_slug => 'f');
-      select pgflow.add_step(flow_slug => 'f', step_slug => 'pages', start_delay => 0, step_type => 'map', map_source => 'run', map_path => 'urls', when_exhausted => 'skip');
-      select pgflow.add_step(flow_slug => 'f', step_slug => 'note', start_delay => 9, run_if => '{"run":{"note":"it''s"}}'::jsonb, when_unmet => 'skip');
-      select pgflow.add_step(flow_slug => 'f', step_slug => 'sizes', deps_slugs => array['pages']::text[], start_delay => 9, step_type => 'map', map_source => 'pages', run_unless => '{"pages":["x"]}'::jsonb);
+      "select pgflow.register_flow('{
+        "flow_slug": "f",
+        "steps": [
+          {"step_slug":"pages","deps_slugs":[],"step_type":"map","map_source":"run","map_path":"urls","when_exhausted":"skip","start_delay":0},
+          {"step_slug":"note","deps_slugs":[],"run_if":{"run":{"note":"it''s"}},"when_unmet":"skip","start_delay":9},
+          {"step_slug":"sizes","deps_slugs":["pages"],"step_type":"map","map_source":"pages","run_unless":{"pages":["x"]},"start_delay":9}
+        ]
+      }');
       "
     `)
   })
 
   it('leaves every default to the database', () => {
     expect(compile(new Flow({ slug: 'plain' }).step('only', () => 1))).toMatchInlineSnapshot(`
-      "select pgflow.create_flow(flow_slug => 'plain');
-      select pgflow.add_step(flow_slug => 'plain', step_slug => 'only');
+      "select pgflow.register_flow('{
+        "flow_slug": "plain",
+        "steps": [
+          {"step_slug":"only","deps_slugs":[]}
+        ]
+      }');
       "
     `)
   })
@@ -53,7 +73,7 @@ describe('compile', () => {
   it('leaves out options that are undefined', () => {
     const options = JSON.parse('{}')
     const flow = new Flow({ slug: 'f', timeout: options.none, broadcast: options.none })
-    expect(compile(flow)).toBe("select pgflow.create_flow(flow_slug => 'f');\n")
+    expect(definitionOf(flow)).toEqual({ flow_slug: 'f', steps: [] })
   })
 })
 
@@ -77,22 +97,48 @@ describe('definitionOf', () => {
   })
 })
 
+describe('a schema', () => {
+  it.each([
+    ['zod', z.object({ url: z.string(), depth: z.number().default(1) })],
+    ['arktype', type({ url: 'string', depth: 'number = 1' })],
+  ])('of %s is part of the definition, as JSON Schema', (_, schema) => {
+    const flow = new Flow({ slug: 'f', input: schema })
+      .step({ slug: 'a', output: schema }, () => ({ url: '', depth: 2 }))
+      .step({ slug: 'b', dependsOn: ['a'], input: z.object({ a: schema }) }, () => 1)
+    const { input_schema, steps } = definitionOf(flow)
+    const properties = { url: { type: 'string' }, depth: expect.objectContaining({ type: 'number' }) }
+    expect(input_schema).toMatchObject({ type: 'object', properties, required: ['url'] })
+    expect(steps[0]?.output_schema).toMatchObject({ type: 'object', properties })
+    expect(steps[0]?.output_schema).toHaveProperty('required', expect.arrayContaining(['depth', 'url']))
+    expect(shapeOf(flow)).toMatchObject({ input_schema, steps })
+  })
+
+  it('that has no JSON Schema is left out', () => {
+    const flow = new Flow({ slug: 'f', input: v.object({ url: v.string() }) }).step(
+      { slug: 'a', output: z.object({ at: z.date() }) },
+      () => ({ at: new Date() }),
+    )
+    expect(definitionOf(flow)).toEqual({ flow_slug: 'f', steps: [{ step_slug: 'a', deps_slugs: [] }] })
+  })
+})
+
 describe('a version', () => {
   it('has its own slug, and names the flow', () => {
     const flow = new Flow({ slug: 'f', version: 2 }).step('a', () => 1)
     expect(definitionOf(flow)).toMatchObject({ flow_slug: 'f_v2', alias: 'f', version: 2 })
-    expect(shapeOf(flow).slug).toBe('f_v2')
+    expect(shapeOf(flow).flow_slug).toBe('f_v2')
   })
 })
 
 describe('shapeOf', () => {
   it('has the steps and deps in a canonical order, without options', () => {
+    const rest = { step_type: 'single', when_unmet: 'skip-cascade', when_exhausted: 'fail' }
     expect(shapeOf(Everything)).toEqual({
-      slug: 'everything',
+      flow_slug: 'everything',
       steps: [
-        { slug: 'a', type: 'single', deps: ['b', 'z'] },
-        { slug: 'b', type: 'single', deps: [] },
-        { slug: 'z', type: 'single', deps: [] },
+        { step_slug: 'a', deps_slugs: ['b', 'z'], ...rest },
+        { step_slug: 'b', deps_slugs: [], ...rest },
+        { step_slug: 'z', deps_slugs: [], ...rest },
       ],
     })
   })

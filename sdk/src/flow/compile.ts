@@ -1,5 +1,6 @@
 import type { AnyFlow, FlowOptions, StepDefinition } from './definition.ts'
 import type { Json } from './json-types.ts'
+import { jsonSchemaOf } from './schema.ts'
 
 /** A flow as the database defines it: the arguments of `create_flow` and, per step, of `add_step`. */
 export interface FlowDefinition {
@@ -14,81 +15,92 @@ type StepArguments = {
   readonly deps_slugs: readonly string[]
 }
 
-/** What makes two flows the same: their steps, deps, maps and conditions, whatever their order, options and handlers. */
+/** What makes two flows the same: their steps, deps, maps, conditions and schemas, whatever their order and options. */
 export interface FlowShape {
   readonly [key: string]: Json
-  readonly slug: string
-  readonly steps: readonly StepShape[]
-}
-
-type StepShape = {
-  readonly [key: string]: Json
-  readonly slug: string
-  readonly type: 'single' | 'map'
-  readonly deps: readonly string[]
+  readonly flow_slug: string
+  readonly steps: readonly StepArguments[]
 }
 
 /**
- * The SQL that defines a flow. The same flow gives the same text; running it twice changes nothing.
+ * The SQL that defines a flow. The same flow gives the same text; running it twice changes nothing, and running it after
+ * a change of options updates them.
  *
  * @example
  * compile(new Flow<string>({ slug: 'greet', timeout: 5 }).step('text', ({ run }) => `Hello ${run}`))
- * // select pgflow.create_flow(flow_slug => 'greet', timeout => 5);
- * // select pgflow.add_step(flow_slug => 'greet', step_slug => 'text');
+ * // select pgflow.register_flow('{
+ * //   "flow_slug": "greet",
+ * //   "timeout": 5,
+ * //   "steps": [
+ * //     {"step_slug":"text","deps_slugs":[]}
+ * //   ]
+ * // }');
  */
 export function compile(flow: AnyFlow): string {
-  const { steps, alias, version, ...flowArguments } = definitionOf(flow)
-  const calls = [
-    call('create_flow', flowArguments),
-    ...steps.map((step) => call('add_step', { flow_slug: flow.slug, ...step })),
-  ]
-  return calls.map((text) => `${text}\n`).join('')
+  return sqlOf(definitionOf(flow))
 }
 
-/** Everything that `compile` says, as one JSON value: a flow in the form that the database registers. */
+/** The SQL that registers a definition, a step on each line. */
+export function sqlOf({ steps, ...flow }: FlowDefinition): string {
+  const lines = Object.entries(flow).map(([key, value]) => `  "${key}": ${JSON.stringify(value)},\n`)
+  const list = steps.map((step) => `    ${JSON.stringify(step)}`).join(',\n')
+  const json = `{\n${lines.join('')}  "steps": [\n${list}\n  ]\n}`
+  return `select pgflow.register_flow('${json.replaceAll("'", "''")}');\n`
+}
+
+/** A flow as one JSON value, in the form that the database registers. What is not given is left to its defaults. */
 export function definitionOf(flow: AnyFlow): FlowDefinition {
   const { maxAttempts, baseDelay, timeout, startRole, broadcast, version = 1 } = flow.options
   return {
     flow_slug: flow.slug,
     ...(version > 1 && { alias: flow.alias, version }),
-    ...given({ max_attempts: maxAttempts, base_delay: baseDelay, timeout, start_role: startRole, broadcast }),
+    ...given({
+      max_attempts: maxAttempts,
+      base_delay: baseDelay,
+      timeout,
+      start_role: startRole,
+      broadcast,
+      input_schema: jsonSchemaOf(flow.inputSchema, 'input'),
+    }),
     steps: [...flow.steps.values()].map((step) => stepArguments(step, flow.options)),
   }
 }
 
 function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArguments {
-  const { maxAttempts, baseDelay, timeout, startDelay = flowOptions.startDelay } = step.options
+  const { type, items, inputSchema, outputSchema, options } = step
   return {
     step_slug: step.slug,
     deps_slugs: step.deps,
-    ...given({ max_attempts: maxAttempts, base_delay: baseDelay, timeout, start_delay: startDelay }),
-    ...behaviourOf(step),
+    ...given({
+      step_type: type === 'single' ? undefined : type,
+      map_source: items?.source,
+      map_path: items?.path,
+      run_if: options.runIf,
+      run_unless: options.runUnless,
+      when_unmet: options.whenUnmet,
+      when_exhausted: options.whenExhausted,
+      max_attempts: options.maxAttempts,
+      base_delay: options.baseDelay,
+      timeout: options.timeout,
+      start_delay: options.startDelay ?? flowOptions.startDelay,
+      input_schema: jsonSchemaOf(inputSchema, 'input'),
+      output_schema: jsonSchemaOf(outputSchema, 'output'),
+    }),
   }
 }
 
-/** What a step is beside its deps: whether it is a map, and when it runs. What the database does by default is left out. */
-function behaviourOf({ type, items, options }: StepDefinition): Record<string, Json> {
-  const { runIf, runUnless, whenUnmet, whenExhausted } = options
-  return given({
-    step_type: type === 'single' ? undefined : type,
-    map_source: items?.source,
-    map_path: items?.path,
-    run_if: runIf,
-    run_unless: runUnless,
-    when_unmet: whenUnmet === 'skip-cascade' ? undefined : whenUnmet,
-    when_exhausted: whenExhausted === 'fail' ? undefined : whenExhausted,
-  })
-}
-
-/** The flow's shape in its canonical order, so that equal shapes are equal as text too. */
+/** The flow's shape in the database's canonical form, so that equal shapes are equal as text too. */
 export function shapeOf(flow: AnyFlow): FlowShape {
-  const steps = [...flow.steps.values()].map(stepShape)
-  return { slug: flow.slug, steps: steps.sort((one, other) => (one.slug < other.slug ? -1 : 1)) }
+  const { flow_slug, input_schema, steps } = definitionOf(flow)
+  const shapes = steps.map(stepShape).sort((one, other) => (one.step_slug < other.step_slug ? -1 : 1))
+  return sorted({ flow_slug, ...given({ input_schema }), steps: shapes })
 }
 
-function stepShape(step: StepDefinition): StepShape {
-  const { step_type, ...behaviour } = behaviourOf(step)
-  return { slug: step.slug, type: step.type, deps: step.deps.toSorted(), ...sorted(behaviour) }
+/** What is not here is an option. */
+function stepShape(step: StepArguments): StepArguments {
+  const { max_attempts, base_delay, timeout, start_delay, ...shape } = step
+  const defaults = { step_type: 'single', when_unmet: 'skip-cascade', when_exhausted: 'fail' }
+  return { ...defaults, ...shape, deps_slugs: step.deps_slugs.toSorted() } as StepArguments // a step with more said
 }
 
 /** The same object with its keys in order, at each level. */
@@ -105,19 +117,4 @@ function given(options: Record<string, Json | undefined>): Record<string, Json> 
   return Object.fromEntries(
     Object.entries(options).filter((entry): entry is [string, Json] => entry[1] !== undefined),
   )
-}
-
-function call(name: string, named: Record<string, Json>): string {
-  const list = Object.entries(named)
-    .filter(([, value]) => !Array.isArray(value) || value.length > 0)
-    .map(([key, value]) => `${key} => ${sql(value)}`)
-  return `select pgflow.${name}(${list.join(', ')});`
-}
-
-/** Lists are of slugs, objects are conditions. */
-function sql(value: Json): string {
-  if (typeof value === 'string') return `'${value.replaceAll("'", "''")}'`
-  if (Array.isArray(value)) return `array[${value.map(sql).join(', ')}]::text[]`
-  if (typeof value === 'object') return `${sql(JSON.stringify(value))}::jsonb`
-  return String(value)
 }

@@ -1,7 +1,7 @@
 export { NonRetryableError, RetryAfterError } from '../worker/errors.ts'
 export { versionedSlug } from './builder.ts'
 export type { FlowDefinition, FlowShape } from './compile.ts'
-export { compile, definitionOf, shapeOf } from './compile.ts'
+export { compile, definitionOf, shapeOf, sqlOf } from './compile.ts'
 export type { Context, Log } from './context.ts'
 export type {
   AnyFlow,

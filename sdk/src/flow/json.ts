@@ -141,7 +141,8 @@ function lossOf(value: object): string | undefined {
   return undefined
 }
 
-function pathSegment(key: string | number): string {
+/** A step of a path that is shown to people: `.key`, `[0]`, `["a key"]`. */
+export function pathSegment(key: string | number): string {
   if (typeof key === 'number') return `[${key}]`
   return /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u.test(key)
     ? `.${key}`

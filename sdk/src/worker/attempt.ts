@@ -11,6 +11,7 @@ import {
 } from './errors.ts'
 import { explain } from './faults.ts'
 import { type Progress, reportOf } from './progress.ts'
+import { checkedInput, checkedOutput } from './schemas.ts'
 import { keyOf } from './tasks.ts'
 import { after } from './time.ts'
 import type { ClaimedTask, FailedResult, Result } from './transport.ts'
@@ -60,10 +61,10 @@ export class Attempt {
   /** Never rejects. Resolves with `undefined` when there is nothing to settle: the task is another's by now, or will be. */
   async run(flow: AnyFlow | undefined): Promise<Result | undefined> {
     const step = flow?.steps.get(this.task.step_slug)
-    if (step === undefined) return this.#unknown()
+    if (flow === undefined || step === undefined) return this.#unknown()
     try {
       const input = await this.#unlessAborted(() => this.#input(step))
-      return this.#completed(await this.#output(step, input))
+      return this.#completed(await this.#output(flow, step, input))
     } catch (error) {
       const { aborted, reason } = this.#controller.signal
       return this.#failed(aborted ? reason : error)
@@ -97,13 +98,18 @@ export class Attempt {
     }
   }
 
-  async #output(step: StepDefinition, input: unknown): Promise<unknown> {
+  /** The handler between its schemas. */
+  async #output(flow: AnyFlow, step: StepDefinition, claimed: unknown): Promise<unknown> {
     const { timeout, step_slug } = this.task
     const cancel = after(timeout, () => {
       this.abort(new TimeoutError(`step "${step_slug}" timed out after ${timeout} s`))
     })
     try {
-      return await this.#unlessAborted(() => step.handler(input, this.#context(step, input)))
+      return await this.#unlessAborted(async () => {
+        const input = await checkedInput(flow, step, claimed)
+        this.#controller.signal.throwIfAborted()
+        return checkedOutput(step, await step.handler(input, this.#context(step, input)))
+      })
     } finally {
       cancel()
     }

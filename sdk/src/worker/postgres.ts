@@ -1,5 +1,5 @@
 import postgres, { type Sql } from 'postgres'
-import { compile } from '../flow/compile.ts'
+import { definitionOf } from '../flow/compile.ts'
 import { WorkerStartError } from './errors.ts'
 import { type ConnectionOptions, Listener } from './listener.ts'
 import type { WorkerConnection } from './options.ts'
@@ -64,7 +64,7 @@ function withListener(base: Transport, connection: string, sql: Sql): Transport 
 
 function calls(sql: Sql): Omit<Transport, 'close' | 'listen'> {
   return {
-    defineFlow: (flow) => queries.runStatements(sql, compile(flow)),
+    defineFlow: (flow) => queries.registerFlow(sql, definitionOf(flow)),
     registerWorker: (worker) => queries.registerWorker(sql, worker),
     settleAndClaim: (request) => queries.settleAndClaim(sql, request),
     heartbeat: (workerId, tasks, lease) => queries.heartbeat(sql, workerId, tasks, lease),

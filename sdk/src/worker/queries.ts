@@ -1,4 +1,5 @@
 import type { Sql } from 'postgres'
+import type { FlowDefinition } from '../flow/compile.ts'
 import { resultsJson } from './tasks.ts'
 import type { Lease, ProgressReport, TaskKey, ValueRef, Work, WorkerRow, WorkRequest } from './transport.ts'
 
@@ -83,9 +84,8 @@ export async function notify(sql: Sql, payload: string): Promise<void> {
   await sql`select pg_notify(${channel}, ${payload})`
 }
 
-/** Runs statements that have no parameters, all or none. */
-export async function runStatements(sql: Sql, statements: string): Promise<void> {
-  await sql.unsafe(statements).simple()
+export async function registerFlow(sql: Sql, definition: FlowDefinition): Promise<void> {
+  await sql`select pgflow.register_flow(definition => ${JSON.stringify(definition)}::text::jsonb)`
 }
 
 /** The type is what the called function returns: see its definition in the migrations. */
