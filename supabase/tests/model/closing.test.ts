@@ -21,7 +21,14 @@ afterAll(async () => {
 })
 
 test('a run that is cancelled while its tasks are being claimed closes all of them', async () => {
-  const step = { slug: 's0', deps: [], map: { source: 'run', path: [] }, maxAttempts: 1, startDelay: 0 }
+  const step = {
+    slug: 's0',
+    deps: [],
+    map: { source: 'run', path: [] },
+    maxAttempts: 1,
+    baseDelay: 0,
+    startDelay: 0,
+  }
   const flow = await database.define([{ ...step, whenUnmet: 'fail', whenExhausted: 'fail' }])
   const runId = await database.start(flow, [1, 2, 3])
 

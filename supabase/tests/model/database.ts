@@ -3,8 +3,9 @@ import { randomUUID } from 'node:crypto'
 import type { RunSnapshot } from '@pgflow/sdk'
 import postgres, { type Sql } from 'postgres'
 import type { WireEvent } from '../../../sdk/src/client/store.ts'
+import type { FlowDefinition } from './definition.ts'
 import type { Json } from './json.ts'
-import type { Ending, FlowDefinition } from './model.ts'
+import type { Ending } from './task.ts'
 
 /** A task of a run, by its names. */
 export interface TaskKey {
@@ -19,9 +20,17 @@ export interface Result extends TaskKey {
 }
 
 export interface ClaimedTask extends TaskKey {
+  flow_slug: string
   attempt: number
   input: Json
   msg_id: number
+}
+
+/** A task's message; times are in seconds. */
+export interface Message extends TaskKey {
+  flow_slug: string
+  msg_id: number
+  hidden_until: number | null
 }
 
 /** A run as it stands: its rows, its whole log, and what a client reads. */
@@ -35,6 +44,7 @@ export interface Observation {
     skip_reason: string | null
     progress: Json
     retries: number
+    retry_at: string | null
     initial_tasks: number | null
     remaining_deps: number
     remaining_tasks: number | null
@@ -83,10 +93,11 @@ export class Database {
       runUnless: runUnless === undefined ? undefined : JSON.stringify(runUnless),
     }))
     await this.sql`
-      select pgflow.create_flow(${slug}, base_delay => 0),
+      select pgflow.create_flow(${slug}),
              pgflow.add_step(
                ${slug}, s ->> 'slug', array(select jsonb_array_elements_text(s -> 'deps')),
-               max_attempts => (s ->> 'maxAttempts')::int, start_delay => (s ->> 'startDelay')::int,
+               max_attempts => (s ->> 'maxAttempts')::int, base_delay => (s ->> 'baseDelay')::numeric,
+               start_delay => (s ->> 'startDelay')::int,
                step_type => case when s ? 'map' then 'map' else 'single' end,
                map_source => s ->> 'map', map_path => s ->> 'path',
                run_if => (s ->> 'runIf')::jsonb, run_unless => (s ->> 'runUnless')::jsonb,
@@ -113,9 +124,9 @@ export class Database {
     return runs.map(({ run_id }) => run_id)
   }
 
-  async claim(flow: string, quantity: number): Promise<ClaimedTask[]> {
+  async claim(flows: string[], quantity: number): Promise<ClaimedTask[]> {
     const rows = await this.sql<{ task: ClaimedTask }[]>`
-      select to_jsonb(t) as task from pgflow.claim_tasks(array[${flow}], ${quantity}, ${worker}, ${lease}) t`
+      select to_jsonb(t) as task from pgflow.claim_tasks(${flows}, ${quantity}, ${worker}, ${lease}) t`
     return rows.map(({ task }) => task)
   }
 
@@ -141,12 +152,12 @@ export class Database {
 
   async settleAndClaim(
     results: Result[],
-    flow: string,
+    flows: string[],
     quantity: number,
   ): Promise<{ stale: (TaskKey & { attempt: number | null })[]; tasks: ClaimedTask[] }> {
     const [answer] = await this.sql<{ stale: []; tasks: ClaimedTask[] }[]>`
       select * from pgflow.settle_and_claim(
-        ${json(results.map(wireResult))}::text::jsonb, array[${flow}], ${quantity}, ${worker}, ${lease}
+        ${json(results.map(wireResult))}::text::jsonb, ${flows}, ${quantity}, ${worker}, ${lease}
       )`
     return answer!
   }
@@ -162,8 +173,14 @@ export class Database {
     return rows.length === 1
   }
 
+  /** Sets the engine's time, in seconds; messages still appear by the real one. */
+  async setClock(now: number): Promise<void> {
+    await this.sql.unsafe(`set pgflow.now = '${new Date(now * 1000).toISOString()}'`)
+  }
+
   /** Lets delays and leases of messages run out. */
   async elapse(flow: string, messages: number[]): Promise<void> {
+    if (messages.length === 0) return
     await this.sql.unsafe(`update pgmq.q_${flow} set vt = clock_timestamp() where msg_id = any ($1)`, [
       messages,
     ])
@@ -177,7 +194,8 @@ export class Database {
     await this.sql`select pgflow.retry_run(${runId})`
   }
 
-  async observe(runIds: string[]): Promise<Observation[]> {
+  /** Reads runs, of each the events after the one so numbered. */
+  async observe(runIds: string[], after: number[] = runIds.map(() => 0)): Promise<Observation[]> {
     const rows = await this.sql<{ seen: Observation }[]>`
       select jsonb_build_object(
         'run', to_jsonb(r),
@@ -189,11 +207,12 @@ export class Database {
           from pgflow.step_tasks t where t.run_id = r.run_id
         ),
         'events', (
-          select jsonb_agg(e.event order by e.seq) from pgflow.run_event_records e where e.run_id = r.run_id
+          select coalesce(jsonb_agg(e.event order by e.seq), '[]')
+          from pgflow.run_event_records e where e.run_id = r.run_id and e.seq > wanted.after
         ),
         'snapshot', pgflow.snapshot(r.run_id)
       ) as seen
-      from unnest(${runIds}::uuid[]) with ordinality as wanted (run_id, n)
+      from unnest(${runIds}::uuid[], ${after}::int[]) with ordinality as wanted (run_id, after, n)
       join pgflow.runs r using (run_id)
       order by wanted.n`
     return rows.map(({ seen }) => seen)
@@ -267,13 +286,17 @@ export class Database {
     )
   }
 
-  /** What is in a flow's queue. */
-  async messages(flow: string): Promise<(TaskKey & { msg_id: number })[]> {
-    return await this.sql.unsafe(
-      `select msg_id::int, message ->> 'run_id' as run_id, message ->> 'step_slug' as step_slug,
-              (message ->> 'task_index')::int as task_index
-       from pgmq.q_${flow} order by msg_id`,
+  /** What is in the flows' queues, and until when it is hidden by the engine's time, if that is another. */
+  async messages(flows: string[]): Promise<Message[]> {
+    const queues = flows.map(
+      (flow) =>
+        `select '${flow}' as flow_slug, msg_id::int, message ->> 'run_id' as run_id, message ->> 'step_slug' as step_slug,
+                (message ->> 'task_index')::int as task_index,
+                case when abs(extract(epoch from vt - clock_timestamp())) > 86400 then extract(epoch from vt)::float8 end
+                  as hidden_until
+         from pgmq.q_${flow}`,
     )
+    return await this.sql.unsafe(`${queues.join(' union all ')} order by flow_slug, msg_id`)
   }
 }
 

@@ -1,30 +1,39 @@
 /** Drives the model and the database side by side, and compares everything after each operation. */
 import { isDeepStrictEqual } from 'node:util'
 import { expect } from 'vitest'
-import { applyEvent } from '../../../sdk/src/client/store.ts'
 import type { Database, Observation, Result } from './database.ts'
+import type { FlowDefinition } from './definition.ts'
 import type { History, Operation, Pick } from './flows.ts'
 import type { Json } from './json.ts'
-import { isOpen, type Run, type Settlement, type Task } from './model.ts'
-import { Queue } from './queue.ts'
+import { look, replay, rowsOf } from './look.ts'
+import { hide, Queue, show } from './queue.ts'
+import type { Run } from './run.ts'
+import { isOpen, type Settlement, type Task } from './task.ts'
+
+type ClaimedId = { flow_slug: string; msg_id: number }
 
 export class Driver {
   readonly #database: Database
-  readonly #flow: string
+  readonly #slugs: ReadonlyMap<FlowDefinition, string>
   readonly #queue: Queue
   readonly #ids = new Map<Run, string>()
-  readonly #seen = new Map<string, Observation>()
+  readonly #seen = new Map<Run, Observation>()
 
-  private constructor(database: Database, flow: string, queue: Queue) {
+  private constructor(database: Database, slugs: Map<FlowDefinition, string>, queue: Queue) {
     this.#database = database
-    this.#flow = flow
+    this.#slugs = slugs
     this.#queue = queue
   }
 
   /** Drives a history to the end of all its runs. */
-  static async drive(database: Database, { flow, inputs, operations }: History): Promise<void> {
-    const driver = new Driver(database, await database.define(flow), new Queue(flow))
-    for (const input of inputs) await driver.#do({ do: 'start', input, delay: 0 })
+  static async drive(database: Database, { flows, starts, year, operations }: History): Promise<void> {
+    const clock = { now: Date.UTC(year) / 1000, isPast: Date.UTC(year) < Date.now() }
+    await database.setClock(clock.now)
+    const slugs = new Map<FlowDefinition, string>()
+    for (const flow of flows) slugs.set(flow, await database.define(flow))
+    const driver = new Driver(database, slugs, new Queue(clock))
+    for (const start of starts) await driver.#perform({ do: 'start', ...start, delay: 0 })
+    await driver.#compare()
     for (const operation of operations) await driver.#do(operation)
     await driver.#finish()
   }
@@ -36,10 +45,10 @@ export class Driver {
 
   /** Completes what there is to complete until every run has ended. */
   async #finish(): Promise<void> {
-    const waves = this.#queue.flow.length + 1
+    const waves = Math.max(...this.#flows.map((flow) => flow.length)) + 1
     for (let wave = 0; wave < waves && this.#isBusy; wave++) {
       await this.#perform({ do: 'elapse', task: undefined })
-      await this.#perform({ do: 'claim', quantity: 10_000 })
+      await this.#perform({ do: 'claim', from: 'all', quantity: 10_000 })
       const claimed = this.#queue.tasks.filter(({ status }) => status === 'started')
       await this.#settle(
         claimed.map((task) => ({ task, attempt: task.attempts, ending: { output: [wave] } })),
@@ -56,15 +65,14 @@ export class Driver {
   async #perform(operation: Operation): Promise<void> {
     switch (operation.do) {
       case 'claim':
-        expect(await this.#database.claim(this.#flow, operation.quantity)).toEqual(
-          this.#claim(operation.quantity),
-        )
+        await this.#claim(operation.from, operation.quantity)
         break
-      case 'poll':
-        expect(await this.#database.poll(this.#flow, operation.quantity)).toEqual(
-          this.#claim(operation.quantity),
-        )
+      case 'poll': {
+        const { flow, slug } = this.#flow(operation.of)
+        const tasks = await this.#database.poll(slug, operation.quantity)
+        expect(tasks).toEqual(this.#claimed([flow], operation.quantity))
         break
+      }
       case 'extend':
         await this.#extend(operation.task, operation.attempt)
         break
@@ -72,7 +80,7 @@ export class Driver {
         await this.#settle(this.#settlements(operation.picks))
         break
       case 'settleAndClaim':
-        await this.#settleAndClaim(this.#settlements(operation.picks), operation.quantity)
+        await this.#settleAndClaim(this.#settlements(operation.picks), operation)
         break
       case 'settleByHand':
         for (const settlement of this.#settlements([operation.pick])) await this.#settleByHand(settlement)
@@ -91,36 +99,59 @@ export class Driver {
         break
       }
       case 'start': {
-        const run = this.#queue.start(operation.input, operation.delay)
-        this.#ids.set(
-          run,
-          await this.#database.start(this.#flow, operation.input, { delay: operation.delay }),
-        )
+        const { flow, slug } = this.#flow(operation.of)
+        const run = this.#queue.start(flow, operation.input, operation.delay)
+        this.#ids.set(run, await this.#database.start(slug, operation.input, { delay: operation.delay }))
         break
       }
       case 'startMany':
-        await this.#startMany(operation.inputs, operation.delay)
+        await this.#startMany(operation)
         break
       case 'startAgain': {
         const run = this.#run(operation.run)
         const runId = this.#ids.get(run)!
         const input = operation.input === undefined ? run.input : operation.input
-        const again = this.#database.start(this.#flow, input, { runId })
+        const again = this.#database.start(this.#slugs.get(run.flow)!, input, { runId })
         await this.#agree(isDeepStrictEqual(input, run.input), again)
       }
     }
   }
 
-  #claim(quantity: number) {
-    return this.#queue.claim(quantity).map((task) => ({
-      flow_slug: this.#flow,
-      ...this.#key(task),
-      input: task.run.inputOf(task),
-      msg_id: task.message,
-      attempt: task.attempts,
-      timeout: 60,
-      refs: null,
-    }))
+  async #claim(from: number | 'all', quantity: number): Promise<void> {
+    const { flows, slugs, limit } = this.#source(from, quantity)
+    const tasks = await this.#database.claim(slugs, limit)
+    expect(tasks.sort(byFlow)).toEqual(this.#claimed(flows, limit))
+  }
+
+  #claimed(flows: FlowDefinition[], quantity: number) {
+    const tasks = flows.flatMap((flow) => this.#queue.claim(flow, quantity))
+    return tasks
+      .map((task) => ({
+        flow_slug: this.#slugs.get(task.run.flow)!,
+        ...this.#key(task),
+        input: task.run.inputOf(task),
+        refs: null,
+        msg_id: task.message,
+        attempt: task.attempts,
+        timeout: 60,
+      }))
+      .sort(byFlow)
+  }
+
+  /** The flows of a claim; of how many each gives so many is left open, so all are taken. */
+  #source(from: number | 'all', quantity: number) {
+    if (from === 'all') return { flows: this.#flows, slugs: [...this.#slugs.values()], limit: 10_000 }
+    const { flow, slug } = this.#flow(from)
+    return { flows: [flow], slugs: [slug], limit: quantity }
+  }
+
+  get #flows(): FlowDefinition[] {
+    return [...this.#slugs.keys()]
+  }
+
+  #flow(of: number) {
+    const flow = this.#flows[of % this.#slugs.size]!
+    return { flow, slug: this.#slugs.get(flow)! }
   }
 
   async #settle(settlements: Settlement[]): Promise<void> {
@@ -128,13 +159,17 @@ export class Driver {
     expect(applied).toEqual(this.#queue.settle(settlements))
   }
 
-  async #settleAndClaim(settlements: Settlement[], quantity: number): Promise<void> {
+  async #settleAndClaim(
+    settlements: Settlement[],
+    { from, quantity }: { from: number | 'all'; quantity: number },
+  ): Promise<void> {
+    const { flows, slugs, limit } = this.#source(from, quantity)
     const results = settlements.map((settlement) => this.#result(settlement))
-    const { stale, tasks } = await this.#database.settleAndClaim(results, this.#flow, quantity)
+    const { stale, tasks } = await this.#database.settleAndClaim(results, slugs, limit)
     const applied = this.#queue.settle(settlements)
     await this.#adopt()
     expect(stale).toEqual(results.flatMap(({ ending, ...result }, n) => (applied[n] ? [] : [result])))
-    expect(tasks).toEqual(this.#claim(quantity))
+    expect(tasks.sort(byFlow)).toEqual(this.#claimed(flows, limit))
   }
 
   async #settleByHand({ task, ending }: Settlement): Promise<void> {
@@ -150,25 +185,29 @@ export class Driver {
     const attempt = attemptOf(task, which)
     const isHeld = attempt === task.attempts
     expect(await this.#database.extend({ ...this.#key(task), attempt })).toBe(isHeld)
-    if (isHeld) task.visible = false
+    if (isHeld) hide(task)
   }
 
   async #elapse(nth: number | undefined): Promise<void> {
     const open = this.#queue.tasks.filter(isOpen)
     const tasks = nth === undefined ? open : open.slice(nth % (open.length + 1)).slice(0, 1)
-    for (const task of tasks) task.visible = true
-    await this.#database.elapse(
-      this.#flow,
-      tasks.map(({ message }) => message),
-    )
+    for (const task of tasks) show(task)
+    for (const [flow, slug] of this.#slugs) {
+      const own = tasks.filter(({ run }) => run.flow === flow)
+      await this.#database.elapse(
+        slug,
+        own.map(({ message }) => message),
+      )
+    }
   }
 
-  async #startMany(inputs: Json[], delay: number): Promise<void> {
+  async #startMany({ of, inputs, delay }: { of: number; inputs: Json[]; delay: number }): Promise<void> {
+    const { flow, slug } = this.#flow(of)
     const keys = inputs.map((input) => JSON.stringify(input) + this.#ids.size)
-    const ids = await this.#database.startMany(this.#flow, inputs, keys, delay)
+    const ids = await this.#database.startMany(slug, inputs, keys, delay)
     for (const [n, key] of keys.entries()) {
       const first = keys.indexOf(key)
-      if (first === n) this.#ids.set(this.#queue.start(inputs[n]!, delay), ids[n]!)
+      if (first === n) this.#ids.set(this.#queue.start(flow, inputs[n]!, delay), ids[n]!)
       else expect(ids[n]).toBe(ids[first])
     }
   }
@@ -208,29 +247,47 @@ export class Driver {
     return { ...this.#key(task), attempt, ending }
   }
 
-  /** Compares every run with the model, its log with its snapshots, and the queue with the open tasks. */
+  /** Compares every run with the model, its log with its snapshots, and the queues with the open tasks. */
   async #compare(): Promise<void> {
-    const observations = await this.#adopt()
+    const [observations, messages] = await Promise.all([
+      this.#adopt(),
+      this.#database.messages([...this.#slugs.values()]),
+    ])
     for (const [n, run] of this.#queue.runs.entries()) {
       const seen = observations[n]!
-      agree(rowsOf(seen), look(run))
-      expect(seen.events.map(({ seq }) => seq)).toEqual(run.events.map((_, n) => n + 1))
-      const before = this.#seen.get(seen.run.run_id)
+      const before = this.#seen.get(run)
+      const events = [...(before?.events ?? []), ...seen.events]
+      agree(rowsOf({ ...seen, events }), look(run))
+      agree(
+        events.map(({ seq }) => seq),
+        events.map((_, n) => n + 1),
+      )
       if (before) agree(replay(before, seen), seen.snapshot)
-      this.#seen.set(seen.run.run_id, seen)
+      this.#seen.set(run, { ...seen, events })
     }
-    expect(await this.#database.messages(this.#flow)).toEqual(
-      this.#queue.tasks
-        .filter(isOpen)
-        .map((task) => ({ msg_id: task.message, ...this.#key(task) }))
-        .sort((a, b) => a.msg_id - b.msg_id),
-    )
+    agree([...messages], this.#messages())
   }
 
-  /** Reads everything, and tells the model the ids of its messages. */
+  #messages() {
+    return this.#queue.tasks
+      .filter(isOpen)
+      .map((task) => ({
+        flow_slug: this.#slugs.get(task.run.flow)!,
+        msg_id: task.message,
+        ...this.#key(task),
+        hidden_until: task.hiddenUntil,
+      }))
+      .sort(byFlow)
+  }
+
+  /** Reads everything that is new, and tells the model the ids of its messages. */
   async #adopt(): Promise<Observation[]> {
-    const observations = await this.#database.observe(this.#queue.runs.map((run) => this.#ids.get(run)!))
-    for (const [n, run] of this.#queue.runs.entries()) {
+    const { runs } = this.#queue
+    const observations = await this.#database.observe(
+      runs.map((run) => this.#ids.get(run)!),
+      runs.map((run) => this.#seen.get(run)?.events.length ?? 0),
+    )
+    for (const [n, run] of runs.entries()) {
       const ids = new Map(
         observations[n]!.tasks.map((task) => [`${task.step_slug} ${task.task_index}`, task.message_id]),
       )
@@ -242,6 +299,11 @@ export class Driver {
   }
 }
 
+/** In one order whatever the flows' slugs are: by flow, and by the ids of messages, which are each flow's own. */
+function byFlow(a: ClaimedId, b: ClaimedId): number {
+  if (a.flow_slug !== b.flow_slug) return a.flow_slug < b.flow_slug ? -1 : 1
+  return a.msg_id - b.msg_id
+}
 function attemptOf({ attempts }: Task, which: Pick['attempt']): number | null {
   return { current: attempts, older: attempts - 1, newer: attempts + 1, none: null }[which]
 }
@@ -249,74 +311,4 @@ function attemptOf({ attempts }: Task, which: Pick['attempt']): number | null {
 /** What `toEqual` says, and quickly where there is nothing to say. */
 function agree<T>(seen: T, expected: T): void {
   if (!isDeepStrictEqual(seen, expected)) expect(seen).toEqual(expected)
-}
-
-/** The earlier snapshot with what happened since. */
-export function replay(before: Observation, { events }: Observation) {
-  const since = events.filter(({ seq }) => seq > before.snapshot.seq)
-  return since.reduce(applyEvent, before.snapshot)
-}
-
-/** The rows of a run, as far as the model knows them. */
-function rowsOf({ run, steps, tasks, events }: Observation) {
-  return {
-    run: { status: run.status, output: run.output, error: run.error, remaining_steps: run.remaining_steps },
-    steps: steps.map((step) => ({
-      step_slug: step.step_slug,
-      status: step.status,
-      output: step.output,
-      error: step.error,
-      skip_reason: step.skip_reason,
-      progress: step.progress,
-      retries: step.retries,
-      initial_tasks: step.initial_tasks,
-      // What a step waits for is kept up to date for as long as it waits.
-      remaining_deps: step.status === 'created' ? step.remaining_deps : null,
-      remaining_tasks: step.status === 'started' ? step.remaining_tasks : null,
-    })),
-    tasks: tasks.map((task) => ({
-      step_slug: task.step_slug,
-      task_index: task.task_index,
-      status: task.status,
-      attempts_count: task.attempts_count,
-      input: task.input,
-      output: task.output,
-      error_message: task.error_message,
-    })),
-    events: events.map(({ type, step_slug }) => (step_slug === null ? type : `${type} ${step_slug}`)),
-  }
-}
-
-function look(run: Run): ReturnType<typeof rowsOf> {
-  return {
-    run: {
-      status: run.status,
-      output: run.output,
-      error: run.error,
-      remaining_steps: run.steps.filter(({ status }) => status !== 'completed' && status !== 'skipped')
-        .length,
-    },
-    steps: run.steps.map((step) => ({
-      step_slug: step.definition.slug,
-      status: step.status,
-      output: step.output,
-      error: step.error,
-      skip_reason: step.skipReason,
-      progress: step.progress,
-      retries: step.retries,
-      initial_tasks: step.initialTasks,
-      remaining_deps: step.status === 'created' ? run.openDeps(step) : null,
-      remaining_tasks: step.status === 'started' ? step.tasks.filter(isOpen).length : null,
-    })),
-    tasks: run.tasks.map((task) => ({
-      step_slug: task.step.definition.slug,
-      task_index: task.index,
-      status: task.status,
-      attempts_count: task.attempts,
-      input: task.item,
-      output: task.step.definition.map ? task.output : null,
-      error_message: task.error,
-    })),
-    events: run.events,
-  }
 }

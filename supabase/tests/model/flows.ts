@@ -1,7 +1,7 @@
 /** Random flows, inputs and histories. They are plain data, so that a failing one is printed in full and shrinks. */
 import fc from 'fast-check'
+import type { FlowDefinition, Reaction, StepDefinition } from './definition.ts'
 import type { Json } from './json.ts'
-import type { FlowDefinition, Reaction, StepDefinition } from './model.ts'
 
 type Drawn<A> = A extends fc.Arbitrary<infer T> ? T : never
 
@@ -52,6 +52,7 @@ const rawStep = fc.record({
   whenUnmet: weighted<Reaction>([5, fc.constantFrom('skip-cascade', 'skip')], [1, reaction]),
   whenExhausted: reaction,
   maxAttempts: fc.integer({ min: 1, max: 3 }),
+  baseDelay: fc.constantFrom(0, 5, 0.5),
   startDelay: weighted([9, fc.constant(0)], [1, fc.constant(3600)]),
 })
 
@@ -85,7 +86,7 @@ function sourceOf(source: string, path: readonly string[] | undefined) {
 const failure = fc.record(
   {
     error: fc.constantFrom('broken', 'lost', 'odd'),
-    retryDelay: fc.constantFrom(0, 3600),
+    retryDelay: fc.constantFrom(0, 90, 3600),
     permanent: weighted([3, fc.constant(false)], [1, fc.constant(true)]),
   },
   { requiredKeys: ['error'] },
@@ -111,20 +112,23 @@ const quantity = fc.constantFrom<number>(1, 2, 5, 100)
 const delay = weighted([4, fc.constant(0)], [1, fc.constant(3600)])
 const run = fc.nat(9)
 const task = fc.nat(50)
+/** One of the flows, or all of them. */
+const of = fc.nat(1)
+const from = weighted<number | 'all'>([2, of], [1, fc.constant('all')])
 
 const operations = {
-  claim: fc.record({ quantity }),
-  poll: fc.record({ quantity }),
+  claim: fc.record({ from, quantity }),
+  poll: fc.record({ of, quantity }),
   settle: fc.record({ picks }),
-  settleAndClaim: fc.record({ picks, quantity }),
+  settleAndClaim: fc.record({ picks, from, quantity }),
   settleByHand: fc.record({ pick }),
   extend: fc.record({ task, attempt: pick.map(({ attempt }) => attempt) }),
   /** Ends the wait of one message, or of all. */
   elapse: fc.record({ task: sometimes(2, task) }),
   cancel: fc.record({ run }),
   retry: fc.record({ run }),
-  start: fc.record({ input, delay }),
-  startMany: fc.record({ inputs: fc.array(input, { maxLength: 3 }), delay }),
+  start: fc.record({ of, input, delay }),
+  startMany: fc.record({ of, inputs: fc.array(input, { maxLength: 3 }), delay }),
   startAgain: fc.record({ run, input: sometimes(2, input) }),
 }
 
@@ -154,10 +158,11 @@ const operation = weighted<Operation>(
   ]),
 )
 
-/** A flow, the inputs of its first runs, and what happens to them. */
+/** Some flows, what runs of them start with, and what happens to them at a time long past or yet to come. */
 export const history = fc.record({
-  flow,
-  inputs: fc.array(input, { minLength: 1, maxLength: 2 }),
+  flows: weighted<FlowDefinition[]>([2, fc.tuple(flow)], [1, fc.tuple(flow, flow)]),
+  starts: fc.array(fc.record({ of, input }), { minLength: 1, maxLength: 3 }),
+  year: fc.constantFrom(2020, 2100),
   operations: fc.array(operation, { maxLength: 16, size: 'max' }),
 })
 export type History = Drawn<typeof history>

@@ -1,29 +1,30 @@
+import type { FlowDefinition } from './definition.ts'
 import type { Json } from './json.ts'
-import {
-  type FlowDefinition,
-  hasAttempts,
-  isOpen,
-  leaseExpired,
-  Run,
-  type Settlement,
-  type Task,
-} from './model.ts'
+import { Run } from './run.ts'
+import { hasAttempts, isOpen, leaseExpired, type Settlement, type Task } from './task.ts'
 
-/** The runs of one flow, and the queue of their tasks. */
+/** The engine's own time, in seconds, which tests set; messages appear by the real one. */
+export interface Clock {
+  readonly now: number
+  /** Whether what waits until then appears at once, or not at all. */
+  readonly isPast: boolean
+}
+
+/** The runs of some flows, and the queues of their tasks. */
 export class Queue {
-  readonly flow: FlowDefinition
+  readonly clock: Clock
   readonly runs: Run[] = []
 
-  constructor(flow: FlowDefinition) {
-    this.flow = flow
+  constructor(clock: Clock = { now: 0, isPast: true }) {
+    this.clock = clock
   }
 
   get tasks(): Task[] {
     return this.runs.flatMap((run) => run.tasks)
   }
 
-  start(input: Json, delay: number): Run {
-    const run = new Run(this.flow, input, delay)
+  start(flow: FlowDefinition, input: Json, delay: number): Run {
+    const run = new Run(flow, input, this.clock, delay)
     this.runs.push(run)
     return run
   }
@@ -38,10 +39,10 @@ export class Queue {
     return settlements.map((settlement) => applied.get(settlement)!)
   }
 
-  /** Takes up to `quantity` visible tasks; those that have no attempt left fail instead of being given out. */
-  claim(quantity: number): Task[] {
+  /** Takes up to `quantity` visible tasks of a flow; those that have no attempt left fail instead of being given out. */
+  claim(flow: FlowDefinition, quantity: number): Task[] {
     const read = this.tasks
-      .filter((task) => isOpen(task) && task.visible)
+      .filter((task) => task.run.flow === flow && isOpen(task) && task.visible)
       .sort((a, b) => a.message - b.message)
       .slice(0, quantity)
     const dead = read.filter((task) => !hasAttempts(task))
@@ -51,8 +52,20 @@ export class Queue {
     for (const task of claimed) {
       task.status = 'started'
       task.attempts += 1
-      task.visible = false
+      hide(task)
     }
     return claimed
   }
+}
+
+/** Hides a task's message for a lease. */
+export function hide(task: Task): void {
+  task.visible = false
+  task.hiddenUntil = null
+}
+
+/** Ends the wait of a task's message. */
+export function show(task: Task): void {
+  task.visible = true
+  task.hiddenUntil = null
 }

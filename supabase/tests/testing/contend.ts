@@ -42,13 +42,13 @@ const SCHEMA = `
   end
   $$;
 
-  -- Works for up to a few milliseconds, another time for each round, so that nobody always comes first.
+  -- Works for up to a millisecond, another time for each round, so that nobody always comes first.
   create procedure race.lag(round int, contender int)
   language plpgsql
   as $$
   begin
-    for i in 1..hashint8(round * 16 + contender) & 63 loop
-      perform md5(repeat('lag', 10000));
+    for i in 1..hashint8(round * 16 + contender) & 31 loop
+      perform md5(repeat('lag', 5000));
     end loop;
   end
   $$;

@@ -1,115 +1,37 @@
 /**
  * What the engine must do, said once more in the plainest way: no batches of many runs, no locks, no SQL. A run is its
- * steps, each with its tasks; whatever happens to it is a method; what it looks like then is `look`.
+ * steps, each with its tasks; whatever happens to it is a method.
  */
+import { type FlowDefinition, isPlain } from './definition.ts'
 import { at, contains, type Json, typeOf } from './json.ts'
-
-/** What becomes of a step that does not run, or has no attempts left. */
-export type Reaction = 'fail' | 'skip' | 'skip-cascade'
-
-export interface StepDefinition {
-  readonly slug: string
-  readonly deps: readonly string[]
-  /** Where a map step finds its items: in `run` or a dep, inside it at a path. */
-  readonly map?: { readonly source: string; readonly path: readonly string[] }
-  readonly runIf?: Json
-  readonly runUnless?: Json
-  readonly whenUnmet: Reaction
-  readonly whenExhausted: Reaction
-  readonly maxAttempts: number
-  /** Seconds. */
-  readonly startDelay: number
-}
-
-/** Steps in topological order. */
-export type FlowDefinition = readonly StepDefinition[]
-
-type StepStatus = 'created' | 'started' | 'completed' | 'failed' | 'skipped' | 'cancelled'
-type TaskStatus = 'queued' | 'started' | 'completed' | 'failed' | 'skipped' | 'cancelled'
-
-export interface Task {
-  readonly run: Run
-  readonly step: Step
-  readonly index: number
-  readonly item: Json
-  status: TaskStatus
-  /** Counts claims, and never falls. */
-  attempts: number
-  /** Attempts that were used up before the run was retried. */
-  attemptsBefore: number
-  output: Json
-  error: string | null
-  /** Whether a claim may take it now. */
-  visible: boolean
-  /** The id of its message, which the database gives. */
-  message: number
-}
-
-export interface Step {
-  readonly definition: StepDefinition
-  readonly order: number
-  status: StepStatus
-  skipReason: 'condition_unmet' | 'dep_skipped' | 'attempts_exhausted' | null
-  output: Json
-  error: string | null
-  retries: number
-  progress: { done: number; total: number } | null
-  initialTasks: number | null
-  /** Completed tasks, as of the last progress of the step. */
-  done: number
-  tasks: Task[]
-}
-
-type Change =
-  | { to: 'completed'; output: Json }
-  | { to: 'failed'; error: string }
-  | { to: 'skipped'; reason: NonNullable<Step['skipReason']>; error: string | null }
-  | { to: 'started'; items: Json[] }
-  | { to: 'working'; done: number; retries: number; error: string | null }
-  | { to: 'cancelled' }
-
-type Wave = Map<Step, Change>
-
-const plainStart: Change = { to: 'started', items: [null] }
-
-/** How an attempt of a task ended. */
-export type Ending =
-  | { readonly output: Json }
-  | { readonly error: string; readonly retryDelay?: number; readonly permanent?: boolean }
-
-export interface Settlement {
-  readonly task: Task
-  /** The attempt that ended; none settles the task as it stands. */
-  readonly attempt: number | null
-  readonly ending: Ending
-}
-
-/** The events of one wave: steps end before others start, each kind in the order of the steps. */
-const ranks = [
-  'started first',
-  'completed',
-  'failed',
-  'skipped',
-  'cancelled',
-  'retrying',
-  'progress',
-  'started',
-]
-
-export const leaseExpired = 'lease expired: the worker was lost'
+import type { Clock } from './queue.ts'
+import {
+  type Change,
+  cascades,
+  inOrder,
+  isClosed,
+  plainStart,
+  type Step,
+  transition,
+  unstarted,
+  type Wave,
+} from './step.ts'
+import { type Ending, isCurrent, isOpen, type Settlement, settleTask, type Task, unsettled } from './task.ts'
 
 export class Run {
   readonly flow: FlowDefinition
   readonly input: Json
   readonly steps: Step[]
+  readonly #clock: Clock
   readonly events: string[] = ['run:started']
   status: 'started' | 'completed' | 'failed' | 'cancelled' = 'started'
   output: Json = null
   error: string | null = null
 
-  constructor(flow: FlowDefinition, input: Json, delay = 0) {
+  constructor(flow: FlowDefinition, input: Json, clock: Clock, delay: number) {
     this.flow = flow
     this.input = input
+    this.#clock = clock
     this.steps = flow.map((definition, order) => ({
       definition,
       order,
@@ -177,21 +99,12 @@ export class Run {
 
   /** What settled tasks mean for their step. */
   #settleStep(step: Step, endings: [Task, Ending][]): Change {
-    const total = step.tasks.length
-    let retries = 0
-    let lastError: string | null = null
     const fatal: string[] = []
+    const again: { error: string; retryAt: number }[] = []
     for (const [task, ending] of endings) {
-      if ('output' in ending) {
-        complete(task, ending.output)
-      } else if (ending.permanent || !hasAttempts(task)) {
-        fail(task, ending.error)
-        fatal.push(ending.error)
-      } else {
-        requeue(task, ending.error, ending.retryDelay ?? 0)
-        retries += 1
-        lastError = ending.error
-      }
+      const { retryAt, failed } = settleTask(task, ending, this.#clock)
+      if (failed) fatal.push(task.error!)
+      if (retryAt !== undefined) again.push({ error: task.error!, retryAt })
     }
     if (fatal.length > 0) {
       const error = fatal.sort()[0]!
@@ -200,7 +113,10 @@ export class Run {
         : { to: 'skipped', reason: 'attempts_exhausted', error }
     }
     const done = step.tasks.filter(({ status }) => status === 'completed').length
-    if (done < total) return { to: 'working', done, retries, error: lastError }
+    if (done < step.tasks.length) {
+      const retryAt = again.length > 0 ? Math.max(...again.map((failure) => failure.retryAt)) : null
+      return { to: 'working', done, retries: again.length, error: again.at(-1)?.error ?? null, retryAt }
+    }
     const outputs = step.tasks.map(({ output }) => output)
     return { to: 'completed', output: step.definition.map ? outputs : outputs[0]! }
   }
@@ -241,10 +157,7 @@ export class Run {
     const isEnding = [...wave.values()].some(({ to }) => to === 'failed' || to === 'cancelled')
     const freed = isEnding ? [] : this.steps.filter((step) => isPlain(step.definition) && this.#isReady(step))
     for (const step of freed) events.push(...transition(step, plainStart))
-    events.sort((a, b) => ranks.indexOf(a.kind) - ranks.indexOf(b.kind) || a.step.order - b.step.order)
-    this.events.push(
-      ...events.map(({ kind, step }) => `step:${kind.replace(' first', '')} ${step.definition.slug}`),
-    )
+    this.events.push(...inOrder(events))
     return [...freed, ...[...wave.keys()].filter((step) => wave.get(step)!.to === 'started')]
   }
 
@@ -339,98 +252,4 @@ export class Run {
   #isDone(): boolean {
     return this.steps.every(isClosed)
   }
-}
-
-const unstarted = {
-  status: 'created',
-  error: null,
-  retries: 0,
-  progress: null,
-  initialTasks: null,
-  done: 0,
-} as const satisfies Partial<Step>
-
-const unsettled = { output: null, error: null } as const satisfies Partial<Task>
-
-/** Changes a step; answers with the events of that. */
-function transition(step: Step, change: Change): { kind: string; step: Step }[] {
-  if (change.to === 'working') return work(step, change)
-  const begins = step.status === 'created' && change.to === 'completed'
-  step.status = change.to
-  if (change.to === 'started') {
-    step.initialTasks = change.items.length
-    step.done = step.tasks.filter(({ status }) => status === 'completed').length
-    step.error = null
-  }
-  if (change.to === 'completed') {
-    step.initialTasks ??= 0
-    step.output = change.output
-    step.error = null
-  }
-  if (change.to === 'failed' || change.to === 'skipped') step.error = change.error
-  if (change.to === 'skipped') step.skipReason = change.reason
-  return [...(begins ? [{ kind: 'started first', step }] : []), { kind: change.to, step }]
-}
-
-/** Retries and progress of a step that goes on; progress is told each time another twentieth of the items is done. */
-function work(
-  step: Step,
-  { done, retries, error }: Change & { to: 'working' },
-): { kind: string; step: Step }[] {
-  const total = step.initialTasks!
-  const before = step.done
-  step.done = done
-  step.retries += retries
-  if (retries > 0) step.error = error
-  const hasGrown = Math.floor((20 * done) / total) > Math.floor((20 * before) / total)
-  if (hasGrown) step.progress = { done, total }
-  return [
-    ...(retries > 0 ? [{ kind: 'retrying', step }] : []),
-    ...(hasGrown ? [{ kind: 'progress', step }] : []),
-  ]
-}
-
-function isClosed({ status }: Step): boolean {
-  return status === 'completed' || status === 'skipped'
-}
-
-/** Whether a step was skipped together with all that depends on it. */
-function cascades({ skipReason, definition }: Step): boolean {
-  if (skipReason === 'condition_unmet') return definition.whenUnmet === 'skip-cascade'
-  if (skipReason === 'attempts_exhausted') return definition.whenExhausted === 'skip-cascade'
-  return skipReason === 'dep_skipped'
-}
-
-/** Whether a step starts as soon as its deps are closed. */
-function isPlain({ map, runIf, runUnless }: StepDefinition): boolean {
-  return !map && runIf === undefined && runUnless === undefined
-}
-
-export function isOpen({ status }: Task): boolean {
-  return status === 'queued' || status === 'started'
-}
-
-export function isCurrent({ status, attempts }: Task, attempt: number): boolean {
-  return status === 'started' && attempts === attempt
-}
-
-export function hasAttempts({ attempts, attemptsBefore, step }: Task): boolean {
-  return attempts - attemptsBefore < step.definition.maxAttempts
-}
-
-function complete(task: Task, output: Json): void {
-  task.status = 'completed'
-  task.output = output
-  task.error = null
-}
-
-function fail(task: Task, error: string): void {
-  task.status = 'failed'
-  task.error = error
-}
-
-function requeue(task: Task, error: string, delay: number): void {
-  task.status = 'queued'
-  task.error = error
-  task.visible = delay === 0
 }

@@ -1,0 +1,78 @@
+/** A run as the database shows it and as the model has it, in the same words. */
+import { applyEvent } from '../../../sdk/src/client/store.ts'
+import type { Observation } from './database.ts'
+import type { Run } from './run.ts'
+import { isOpen } from './task.ts'
+
+/** The earlier snapshot with what happened since. */
+export function replay(before: Observation, { events }: Observation) {
+  const since = events.filter(({ seq }) => seq > before.snapshot.seq)
+  return since.reduce(applyEvent, before.snapshot)
+}
+
+/** The rows of a run, as far as the model knows them. */
+export function rowsOf({ run, steps, tasks, events }: Omit<Observation, 'snapshot'>) {
+  return {
+    run: { status: run.status, output: run.output, error: run.error, remaining_steps: run.remaining_steps },
+    steps: steps.map((step) => ({
+      step_slug: step.step_slug,
+      status: step.status,
+      output: step.output,
+      error: step.error,
+      skip_reason: step.skip_reason,
+      progress: step.progress,
+      retries: step.retries,
+      retry_at: step.retry_at === null ? null : Date.parse(step.retry_at) / 1000,
+      initial_tasks: step.initial_tasks,
+      // What a step waits for is kept up to date for as long as it waits.
+      remaining_deps: step.status === 'created' ? step.remaining_deps : null,
+      remaining_tasks: step.status === 'started' ? step.remaining_tasks : null,
+    })),
+    tasks: tasks.map((task) => ({
+      step_slug: task.step_slug,
+      task_index: task.task_index,
+      status: task.status,
+      attempts_count: task.attempts_count,
+      input: task.input,
+      output: task.output,
+      error_message: task.error_message,
+    })),
+    events: events.map(({ type, step_slug }) => (step_slug === null ? type : `${type} ${step_slug}`)),
+  }
+}
+
+/** The same rows, as the model has them. */
+export function look(run: Run): ReturnType<typeof rowsOf> {
+  return {
+    run: {
+      status: run.status,
+      output: run.output,
+      error: run.error,
+      remaining_steps: run.steps.filter(({ status }) => status !== 'completed' && status !== 'skipped')
+        .length,
+    },
+    steps: run.steps.map((step) => ({
+      step_slug: step.definition.slug,
+      status: step.status,
+      output: step.output,
+      error: step.error,
+      skip_reason: step.skipReason,
+      progress: step.progress,
+      retries: step.retries,
+      retry_at: step.retryAt,
+      initial_tasks: step.initialTasks,
+      remaining_deps: step.status === 'created' ? run.openDeps(step) : null,
+      remaining_tasks: step.status === 'started' ? step.tasks.filter(isOpen).length : null,
+    })),
+    tasks: run.tasks.map((task) => ({
+      step_slug: task.step.definition.slug,
+      task_index: task.index,
+      status: task.status,
+      attempts_count: task.attempts,
+      input: task.item,
+      output: task.step.definition.map ? task.output : null,
+      error_message: task.error,
+    })),
+    events: run.events,
+  }
+}

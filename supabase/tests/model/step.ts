@@ -1,0 +1,117 @@
+/** Steps of a run: what they are, and how they change. */
+import type { StepDefinition } from './definition.ts'
+import type { Json } from './json.ts'
+import type { Task } from './task.ts'
+
+type StepStatus = 'created' | 'started' | 'completed' | 'failed' | 'skipped' | 'cancelled'
+
+export interface Step {
+  readonly definition: StepDefinition
+  readonly order: number
+  status: StepStatus
+  skipReason: 'condition_unmet' | 'dep_skipped' | 'attempts_exhausted' | null
+  output: Json
+  error: string | null
+  retries: number
+  /** When the last failure's next attempt was due, in seconds. */
+  retryAt: number | null
+  progress: { done: number; total: number } | null
+  initialTasks: number | null
+  /** Completed tasks, as of the last progress of the step. */
+  done: number
+  tasks: Task[]
+}
+
+/** What happens to a step. */
+export type Change =
+  | { to: 'completed'; output: Json }
+  | { to: 'failed'; error: string }
+  | { to: 'skipped'; reason: NonNullable<Step['skipReason']>; error: string | null }
+  | { to: 'started'; items: Json[] }
+  | { to: 'working'; done: number; retries: number; error: string | null; retryAt: number | null }
+  | { to: 'cancelled' }
+
+/** What happens to steps at once. */
+export type Wave = Map<Step, Change>
+
+export const plainStart: Change = { to: 'started', items: [null] }
+
+export interface StepEvent {
+  kind: string
+  step: Step
+}
+
+const ranks = [
+  'started first',
+  'completed',
+  'failed',
+  'skipped',
+  'cancelled',
+  'retrying',
+  'progress',
+  'started',
+]
+
+/** The events of one wave: steps end before others start, each kind in the order of the steps. */
+export function inOrder(events: StepEvent[]): string[] {
+  return events
+    .sort((a, b) => ranks.indexOf(a.kind) - ranks.indexOf(b.kind) || a.step.order - b.step.order)
+    .map(({ kind, step }) => `step:${kind.replace(' first', '')} ${step.definition.slug}`)
+}
+
+export const unstarted = {
+  status: 'created',
+  error: null,
+  retries: 0,
+  retryAt: null,
+  progress: null,
+  initialTasks: null,
+  done: 0,
+} as const satisfies Partial<Step>
+
+/** Changes a step; answers with the events of that. */
+export function transition(step: Step, change: Change): StepEvent[] {
+  if (change.to === 'working') return work(step, change)
+  const begins = step.status === 'created' && change.to === 'completed'
+  step.status = change.to
+  if (change.to === 'started') {
+    step.initialTasks = change.items.length
+    step.done = step.tasks.filter(({ status }) => status === 'completed').length
+    step.error = null
+  }
+  if (change.to === 'completed') {
+    step.initialTasks ??= 0
+    step.output = change.output
+    step.error = null
+  }
+  if (change.to === 'failed' || change.to === 'skipped') step.error = change.error
+  if (change.to === 'skipped') step.skipReason = change.reason
+  return [...(begins ? [{ kind: 'started first', step }] : []), { kind: change.to, step }]
+}
+
+/** Retries and progress of a step that goes on; progress is told each time another twentieth of the items is done. */
+function work(step: Step, { done, retries, error, retryAt }: Change & { to: 'working' }): StepEvent[] {
+  const total = step.initialTasks!
+  const before = step.done
+  step.done = done
+  step.retries += retries
+  if (retries > 0) step.error = error
+  step.retryAt = retryAt ?? step.retryAt
+  const hasGrown = Math.floor((20 * done) / total) > Math.floor((20 * before) / total)
+  if (hasGrown) step.progress = { done, total }
+  return [
+    ...(retries > 0 ? [{ kind: 'retrying', step }] : []),
+    ...(hasGrown ? [{ kind: 'progress', step }] : []),
+  ]
+}
+
+export function isClosed({ status }: Step): boolean {
+  return status === 'completed' || status === 'skipped'
+}
+
+/** Whether a step was skipped together with all that depends on it. */
+export function cascades({ skipReason, definition }: Step): boolean {
+  if (skipReason === 'condition_unmet') return definition.whenUnmet === 'skip-cascade'
+  if (skipReason === 'attempts_exhausted') return definition.whenExhausted === 'skip-cascade'
+  return skipReason === 'dep_skipped'
+}

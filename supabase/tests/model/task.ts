@@ -1,0 +1,77 @@
+/** Tasks: what they are, and how they are settled. */
+import type { Json } from './json.ts'
+import type { Clock } from './queue.ts'
+import type { Run } from './run.ts'
+import type { Step } from './step.ts'
+
+type TaskStatus = 'queued' | 'started' | 'completed' | 'failed' | 'skipped' | 'cancelled'
+
+export interface Task {
+  readonly run: Run
+  readonly step: Step
+  readonly index: number
+  readonly item: Json
+  status: TaskStatus
+  /** Counts claims, and never falls. */
+  attempts: number
+  /** Attempts that were used up before the run was retried. */
+  attemptsBefore: number
+  output: Json
+  error: string | null
+  /** Whether a claim may take it now. */
+  visible: boolean
+  /** Until when a failure has hidden it, in seconds; null where something else decides. */
+  hiddenUntil: number | null
+  /** The id of its message, which the database gives. */
+  message: number
+}
+
+/** How an attempt of a task ended. */
+export type Ending =
+  | { readonly output: Json }
+  | { readonly error: string; readonly retryDelay?: number; readonly permanent?: boolean }
+
+export interface Settlement {
+  readonly task: Task
+  /** The attempt that ended; none settles the task as it stands. */
+  readonly attempt: number | null
+  readonly ending: Ending
+}
+
+export const leaseExpired = 'lease expired: the worker was lost'
+
+export const unsettled = { output: null, error: null, hiddenUntil: null } as const satisfies Partial<Task>
+
+export function isOpen({ status }: Task): boolean {
+  return status === 'queued' || status === 'started'
+}
+
+export function isCurrent({ status, attempts }: Task, attempt: number): boolean {
+  return status === 'started' && attempts === attempt
+}
+
+export function hasAttempts({ attempts, attemptsBefore, step }: Task): boolean {
+  return attempts - attemptsBefore < step.definition.maxAttempts
+}
+
+/** Settles a task; answers with when its next attempt is due, if there is one, and whether it failed for good. */
+export function settleTask(task: Task, ending: Ending, clock: Clock): { retryAt?: number; failed?: true } {
+  task.output = 'output' in ending ? ending.output : null
+  task.error = 'output' in ending ? null : ending.error
+  if ('output' in ending) {
+    task.status = 'completed'
+    return {}
+  }
+  if (ending.permanent || !hasAttempts(task)) {
+    task.status = 'failed'
+    return { failed: true }
+  }
+  task.status = 'queued'
+  task.hiddenUntil = clock.now + (ending.retryDelay ?? retryDelay(task))
+  task.visible = clock.isPast
+  return { retryAt: task.hiddenUntil }
+}
+
+function retryDelay({ step, attempts, attemptsBefore }: Task): number {
+  return step.definition.baseDelay * 2 ** (attempts - attemptsBefore)
+}
