@@ -12,7 +12,7 @@ export interface Log {
  * @example
  * .step('page', async ({ run }, { signal, resources }) => resources.fetch(run.url, { signal }))
  */
-export interface Context<Resources = object> {
+export interface Context<Resources = object, Payload = unknown> {
   /**
    * Aborted when the result is of no use any more. Its reason is a `TimeoutError`, a `CancelledError` (the run was
    * cancelled or failed), a `LeaseLostError` (another worker has the task) or a `WorkerStoppedError`.
@@ -47,7 +47,7 @@ export interface Context<Resources = object> {
    * What the handler got. In a map step: what it would get if it were none, `run` and each dep's output. It is fetched
    * at the first call, once for all tasks of a worker, and so it is shared and frozen.
    */
-  payload(): Promise<unknown>
+  payload(): Promise<Payload>
   /** What the user handed to the worker: connections, clients, settings. */
   readonly resources: Resources
 }

@@ -71,7 +71,7 @@ describe('payloads', () => {
 describe('the context', () => {
   test('has what a worker gives', () => {
     Analyze.step('a', (_, context) => {
-      expectTypeOf(context).toEqualTypeOf<Context<Record<never, never>>>()
+      expectTypeOf(context).toEqualTypeOf<Context<Record<never, never>, { run: { path: string } }>>()
       expectTypeOf(context.signal).toEqualTypeOf<AbortSignal>()
       expectTypeOf(context.attempt).toEqualTypeOf<number>()
       expectTypeOf(context.log.warn).toBeCallableWith('text', { slug: 'a' })

@@ -60,7 +60,12 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
             In,
             Out
           >),
-    handler: Handler<F, Given<Payload<F, Dep>, In>, Returned, Out>,
+    handler: Handler<
+      Given<Payload<F, Dep>, In>,
+      Context<F['resources'], Given<Payload<F, Dep>, In>>,
+      Returned,
+      Out
+    >,
   ): Flow<
     WithStep<F, Slug, Dep, Stored<Returned, Out>, SkipsOf<If, Unless, Unmet, Exhausted>, Transformed<In>>
   >
@@ -77,7 +82,12 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
   >(
     slug: NewSlug<F, Slug>,
     dependsOn: readonly KnownDep<F, Dep>[],
-    handler: Handler<F, Given<Payload<F, Dep>, In>, Returned, Out>,
+    handler: Handler<
+      Given<Payload<F, Dep>, In>,
+      Context<F['resources'], Given<Payload<F, Dep>, In>>,
+      Returned,
+      Out
+    >,
     options?: TypedOptions<
       Possible<If, StoredPayload<F, Dep>>,
       Possible<Unless, StoredPayload<F, Dep>>,
@@ -122,7 +132,12 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
         In,
         Out
       >,
-    handler: Handler<F, Given<ItemOf<F, Dep, Items>, In>, Returned, Out>,
+    handler: Handler<
+      Given<ItemOf<F, Dep, Items>, In>,
+      Context<F['resources'], Payload<F, Dep | SourceStep<Items>, JsonOf<F['input']>>>,
+      Returned,
+      Out
+    >,
   ): Flow<
     WithStep<
       F,
@@ -161,11 +176,11 @@ interface TypedOptions<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming
 }
 
 /** It is a condition as a whole, so that the compiler knows the schema when it looks at what the handler returns. */
-type Handler<F extends FlowTypes, Given, Returned, Out extends StandardSchemaV1> = [Out] extends [never]
-  ? (payload: Given, context: Context<F['resources']>) => Returned & OnlyJson<Returned>
+type Handler<Given, Context, Returned, Out extends StandardSchemaV1> = [Out] extends [never]
+  ? (payload: Given, context: Context) => Returned & OnlyJson<Returned>
   : (
       payload: Given,
-      context: Context<F['resources']>,
+      context: Context,
     ) => StandardSchemaV1.InferInput<Out> | PromiseLike<StandardSchemaV1.InferInput<Out>>
 
 interface FlowConstructor {
