@@ -11,6 +11,8 @@ import { type Complaint, complaintsAbout } from '../sdk/src/testing/typescript.t
  * <!-- ts
  * import { Flow } from '@pgflow/sdk/flow'
  * -->
+ *
+ * A comment behind a type says what it is, and is held against it: `type Output = OutputOf<typeof F> // { a: number }`.
  */
 
 const docs = fileURLToPath(new URL('.', import.meta.url))
@@ -43,8 +45,17 @@ function linesBefore(text: string, index: number): number {
 }
 
 async function problemsIn(blocks: readonly Block[]): Promise<string[]> {
-  const programs = Object.fromEntries(blocks.map(({ setup, code }, n) => [`block_${n}.ts`, setup + code]))
+  const programs = Object.fromEntries(blocks.map((block, n) => [`block_${n}.ts`, programOf(block)]))
   return (await complaintsAbout(programs)).map((complaint) => problem(complaint, blocks))
+}
+
+/** With the types' comments as assertions, on their lines. */
+function programOf({ setup, code }: Block): string {
+  const asserted = code.replaceAll(
+    /^type (\w+) = .*?(?= \/\/ (.*))/gm,
+    (type, name, is) => `${type}; true satisfies Is<${name}, ${is}>`,
+  )
+  return `${setup}${asserted}type Is<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false\n`
 }
 
 function problem({ file, line, text }: Complaint, blocks: readonly Block[]): string {
@@ -57,6 +68,19 @@ describe('the pages', () => {
   it.each(pages.map((path) => [basename(path), path]))('%s has code that compiles', async (name, path) => {
     const blocks = blocksOf(name, readFileSync(path, 'utf8'))
     expect(await problemsIn(blocks)).toEqual([])
+  })
+
+  it('say of types what they are', async () => {
+    const page = [
+      '```ts',
+      "type A = Pick<Date, 'getDay'> // { getDay: () => number }",
+      'type B = 1 // 2',
+      '```',
+      '',
+    ]
+    expect(await problemsIn(blocksOf('page.md', page.join('\n')))).toEqual([
+      "page.md:3: Type 'true' does not satisfy the expected type 'false'.",
+    ])
   })
 
   it('are read block by block, with the lines of the page', async () => {
