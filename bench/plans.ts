@@ -8,15 +8,17 @@
 import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
 import postgres from 'postgres'
-import { table } from './measure.ts'
+import { measure, median, spread, table } from './measure.ts'
 import { exercise, prepare } from './plans/exercise.ts'
 import { type Explained, type Statement, statementsOf } from './plans/explain.ts'
 import { fill } from './plans/fill.ts'
+import { drain } from './worker.ts'
 
 const { FINISHED = '1000000' } = process.env
 /** How many more pages a row may cost: a tree of a million rows is two levels taller, and a row may take two lookups. */
 const MOST_GROWTH = 4
 
+const ROUNDS = 5
 const migrations = fileURLToPath(new URL('../supabase/migrations', import.meta.url))
 await using stack = await startLocalSupabase({ migrations: [migrations], fsync: false })
 
@@ -45,13 +47,28 @@ async function explain(): Promise<Map<string, Statement>> {
   return statementsOf(explained)
 }
 
+/** Steps a second of 500 runs of the chain, in a session of its own. */
+async function throughput(): Promise<number[]> {
+  const sql = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
+  const rates: number[] = []
+  for (let round = 0; round <= ROUNDS; round++) {
+    await sql`select count(*) from pgflow.start_flows('chain', (select jsonb_agg(n) from generate_series(1, 500) n))`
+    const { seconds } = await measure(sql, () => drain(sql, 'chain', 100))
+    if (round > 0) rates.push(1500 / seconds)
+  }
+  await sql.end()
+  return rates
+}
+
 const admin = postgres(stack.adminDbUrl, { max: 1, onnotice: () => undefined })
 const owner = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
 await prepare(owner)
 await owner.end()
 const before = await explain()
+const rateBefore = await throughput()
 await fill(admin, Number(FINISHED))
 const after = await explain()
+const rateAfter = await throughput()
 await admin.end()
 
 const pagesPerRow = ({ pages, rows }: Statement) => pages / rows
@@ -82,6 +99,10 @@ table(
       growth.toFixed(1),
       [...now.scans].join(', ') || 'none',
     ]),
+)
+console.log(
+  `\nsteps/s with none: ${spread(rateBefore)}, with ${FINISHED}: ${spread(rateAfter)}, ` +
+    `ratio ${(median(rateAfter) / median(rateBefore)).toFixed(2)}`,
 )
 const bad = found.filter(({ isBad }) => isBad)
 console.log(`\n${found.length} statements, ${bad.length} that grow or scan a table.`)
