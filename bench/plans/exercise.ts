@@ -47,8 +47,21 @@ async function drain(sql: Sql, flows: string[], end: (task: Task) => object = at
     const [answer] =
       await sql`select * from pgflow.settle_and_claim(${sql.json(results as never)}, ${flows}, 50, ${worker}::uuid)`
     tasks = answer?.tasks
-    await sql`select count(*) from pgflow.extend_leases(${sql.json(tasks.map(idOf) as never)})`
+    await hold(sql, worker, tasks)
   } while (tasks.length > 0)
+}
+
+/** What happens to tasks while their handlers run: leases are extended, progress is reported, one task is given back. */
+async function hold(sql: Sql, worker: string, tasks: Task[]): Promise<void> {
+  const ids = tasks.map(idOf)
+  await sql`select count(*) from pgflow.heartbeat(${worker}::uuid, ${sql.json(ids as never)})`
+  const [first] = ids
+  if (!first) return
+  await sql`select pgflow.report_progress(${sql.json([{ ...first, progress: { value: 0.5 } }] as never)})`
+  await sql`
+    select pgflow.fetch_value(r.run_id, 'run', pgflow.version_of(r.started_at))
+    from pgflow.runs r where r.run_id = ${first.run_id}`
+  if (first.attempt === 1) await sql`select pgflow.hand_back(${sql.json([first] as never)})`
 }
 
 function idOf({ run_id, step_slug, task_index, attempt }: Task): Task {
@@ -57,7 +70,9 @@ function idOf({ run_id, step_slug, task_index, attempt }: Task): Task {
 
 /** One task in ten fails at first. */
 function attemptTwice({ run_id, attempt }: Task): object {
-  return attempt === 1 && run_id.startsWith('a') ? { error: 'once', retry_delay: 0 } : { output: 1 }
+  return attempt === 1 && run_id.startsWith('a')
+    ? { error: 'once', retry_delay: 0, thrown: { name: 'Error' } }
+    : { output: 1 }
 }
 
 /** What the functions for clients do, under a client's role. */
