@@ -1,13 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
 import { createInterface } from 'node:readline'
-import type { Readable } from 'node:stream'
 import type { Account } from './account.ts'
 
 /**
  * A shell that outlives its owner. It makes a folder, then runs a command for each line on its standard input, which is
  * the command's last argument. At the end of the input, however the owner came to its end, it stops the command and
- * removes the folder. On descriptor 3 it reports `ready`, `pid <n>` and `exit <code>`.
+ * removes the folder. Among the command's output it reports `guardian: ready`, `guardian: pid <n>` and
+ * `guardian: exit`: in one pipe, so that whoever hears of the end has heard all that was said before.
  *
  * A job starts with SIGINT and SIGQUIT ignored, until Postgres installs its handlers, and an interrupted initdb may
  * still write into the folder: hence the loops. The owner may be gone when it gets its reports: hence the trap.
@@ -15,13 +15,14 @@ import type { Account } from './account.ts'
 const SCRIPT = `
 folder=$1 signal=$2
 shift 2
+exec 2>&1
 trap '' PIPE
 mkdir -m 700 "$folder" || exit
-echo ready >&3
+echo 'guardian: ready'
 while read -r argument; do
   {
-    sh -c 'echo $$ >"$0/pid"; echo "pid $$" >&3; exec "$@" 3>&-' "$folder" "$@" "$argument" </dev/null
-    echo "exit $?" >&3
+    sh -c 'echo $$ >"$0/pid"; echo "guardian: pid $$"; exec "$@"' "$folder" "$@" "$argument" </dev/null
+    echo 'guardian: exit'
   } &
   job=$!
 done
@@ -66,25 +67,18 @@ export class Guardian extends EventEmitter<GuardianEvents> {
       cwd: '/',
       detached: true, // else Ctrl-C in the owner's terminal would end it too
       env: { PATH: process.env.PATH ?? '/usr/bin:/bin', LC_ALL: 'C' },
-      stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
+      stdio: ['pipe', 'pipe', 'inherit'],
     })
     this.#child.stdin!.on('error', () => {}) // it ended before: see `exit`
     this.#child.on('close', () => this.emit('exit'))
-    this.#readLines(1, (line) => this.emit('line', line))
-    this.#readLines(2, (line) => this.emit('line', line))
-    this.#readLines(3, (line) => this.#report(line))
+    createInterface({ input: this.#child.stdout! }).on('line', (line) => this.#hear(line))
   }
 
-  #readLines(descriptor: number, listener: (line: string) => void): void {
-    createInterface({ input: this.#child.stdio[descriptor] as Readable }).on('line', listener)
-  }
-
-  #report(line: string): void {
-    const [event, value] = line.split(' ')
-    if (event === 'ready') this.emit(event)
-    // What the command said last is there to be read, but maybe not read yet.
-    if (event === 'exit') setImmediate(() => this.emit(event))
-    if (event === 'pid') this.emit(event, Number(value))
+  #hear(line: string): void {
+    const [, event, value] = /^guardian: (\w+) ?(\d*)$/.exec(line) ?? []
+    if (event === 'ready' || event === 'exit') this.emit(event)
+    else if (event === 'pid') this.emit(event, Number(value))
+    else this.emit('line', line)
   }
 
   /**
