@@ -11,7 +11,7 @@ interface LiveEvents {
   /** The log is known; nothing has been applied yet. */
   loaded: () => void
   applied: (event: RunEvent) => void
-  /** The snapshot is another one. */
+  /** The snapshot is another one, or can be read again. */
   changed: () => void
   refused: (error: PgflowError) => void
 }
@@ -184,6 +184,7 @@ export class Live {
         this.#readAgain = false
         await this.#readOnce()
       } while (this.#readAgain && !this.#store.closed)
+      if (this.#failures > 0) this.events.emit('changed')
       this.#failures = 0
       if (isOver(this.snapshot) && this.#store.missing === undefined) this.#stop()
     } catch (error) {

@@ -1,3 +1,4 @@
+import { createNanoEvents } from 'nanoevents'
 import { getRun } from './api.ts'
 import { Live } from './live.ts'
 import type { SupabaseLike } from './supabase.ts'
@@ -5,6 +6,7 @@ import type { RunSnapshot } from './types.ts'
 
 /** The runs that somebody looks at through one supabase-js client: one `Live` for each, however many look. */
 export class Lives {
+  readonly events = createNanoEvents<{ /** A run has come, begun or ended. */ moved: () => void }>()
   readonly #supabase: SupabaseLike
   readonly #lives = new Map<string, WeakRef<Live>>()
   readonly #fetching = new Map<string, Promise<Live>>()
@@ -28,6 +30,7 @@ export class Lives {
     const live = new Live(this.#supabase, snapshot)
     this.#lives.set(snapshot.run_id, new WeakRef(live))
     this.#forgotten.register(live, snapshot.run_id)
+    this.#watch(live)
     return live
   }
 
@@ -36,6 +39,16 @@ export class Lives {
     const live = this.at(snapshot)
     await live.adopt(snapshot)
     return live
+  }
+
+  #watch(live: Live): void {
+    let { status } = live.snapshot
+    live.events.on('changed', () => {
+      if (status === live.snapshot.status) return
+      status = live.snapshot.status
+      this.events.emit('moved')
+    })
+    this.events.emit('moved')
   }
 
   /** The run, asked for once however many want it at the same time. */

@@ -1,3 +1,5 @@
 export { PgflowProvider, type PgflowProviderProps, usePgflow } from './provider.ts'
+export type { RunFilter } from './run-list.ts'
 export { type RunState, type UseRunOptions, useRun } from './use-run.ts'
+export { type RunsState, useRuns } from './use-runs.ts'
 export { type StartFlow, useStartFlow } from './use-start-flow.ts'

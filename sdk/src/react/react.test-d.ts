@@ -1,11 +1,16 @@
 import { describe, expectTypeOf, it } from 'vitest'
-import type { Json, PgflowError, Run, RunSnapshot } from '../client/index.ts'
+import type { Json, PgflowClient, PgflowError, Run, RunRow, RunSnapshot } from '../client/index.ts'
 import { Flow } from '../flow/index.ts'
-import { useRun, useStartFlow } from './index.ts'
+import { PgflowProvider, useRun, useRuns, useStartFlow } from './index.ts'
 
 const Review = new Flow<{ path: string; since?: Date }>({ slug: 'review' })
   .step('read', async ({ run }) => ({ text: run.path, at: new Date() }))
   .step('report', ['read'], ({ read }) => read.text.length > 0)
+
+it('PgflowProvider takes any client', () => {
+  PgflowProvider({ client: {} as PgflowClient })
+  PgflowProvider({ client: {} as PgflowClient<{ review: typeof Review }> })
+})
 
 describe('useRun', () => {
   it('knows the run by the type of its flow', () => {
@@ -39,5 +44,14 @@ describe('useStartFlow', () => {
     expectTypeOf(run).toEqualTypeOf<Run<typeof Review> | null>()
     // @ts-expect-error: the flow takes a path
     void start({ paths: 'a' })
+  })
+})
+
+describe('useRuns', () => {
+  it('lists runs of the flow', () => {
+    const { runs } = useRuns<typeof Review>({ flowSlug: 'review', status: 'failed' })
+    expectTypeOf(runs).toEqualTypeOf<readonly RunRow<typeof Review>[] | null>()
+    // @ts-expect-error: there is no such status
+    useRuns({ status: 'broken' })
   })
 })

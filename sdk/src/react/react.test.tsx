@@ -7,7 +7,17 @@ import { renderToString } from 'react-dom/server'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { PgflowClient, type RunSnapshot } from '../client/index.ts'
 import { Line, type Review, Rig, ready } from '../client/testing/rig.ts'
-import { PgflowProvider, type RunState, type StartFlow, usePgflow, useRun, useStartFlow } from './index.ts'
+import {
+  PgflowProvider,
+  type RunFilter,
+  type RunState,
+  type RunsState,
+  type StartFlow,
+  usePgflow,
+  useRun,
+  useRuns,
+  useStartFlow,
+} from './index.ts'
 
 let rig: Rig
 let line: Line
@@ -175,6 +185,53 @@ describe('useRun', () => {
   })
 })
 
+describe('what is done to a run', () => {
+  it('is seen at once: it is cancelled, and goes on', async () => {
+    const runId = await start()
+    render(inProvider(<Show runId={runId} />))
+    await waitFor(() => expect(text()).toBe('started, left created'))
+    await shown.at(-1)!.cancel('no longer needed')
+    await waitFor(() => expect(text()).toBe('cancelled, left cancelled'))
+    expect(shown.at(-1)!.run!.error).toBe('no longer needed')
+    await shown.at(-1)!.retry()
+    await waitFor(() => expect(text()).toBe('started, left created'))
+    await rig.complete(runId)
+    await waitFor(() => expect(text()).toBe('completed, left completed'))
+  })
+
+  it('goes on being followed where a server had read it when it was over', async () => {
+    const runId = await start()
+    await rig.settle(runId, 'read', { error: 'broken', permanent: true })
+    const initialRun = await snapshot(runId)
+    stranger()
+    render(inProvider(<Show runId={runId} initialRun={initialRun} />))
+    await shown.at(-1)!.retry()
+    await waitFor(() => expect(text()).toBe('started, left created'))
+    await rig.complete(runId)
+    await waitFor(() => expect(text()).toBe('completed, left completed'))
+  })
+
+  it('happens once, however often it is asked for at the same time', async () => {
+    const runId = await start()
+    render(inProvider(<Show runId={runId} />))
+    await waitFor(() => expect(text()).toBe('started, left created'))
+    const { cancel } = shown.at(-1)!
+    await Promise.all([cancel(), cancel()])
+    expect(line.requests.filter((name) => name === 'cancel_run')).toHaveLength(1)
+    await waitFor(() => expect(text()).toBe('cancelled, left cancelled'))
+  })
+
+  it('says why it could not be done, until something else happens', async () => {
+    const runId = await start()
+    render(inProvider(<Show runId={runId} />))
+    await waitFor(() => expect(text()).toBe('started, left created'))
+    await shown.at(-1)!.retry()
+    await waitFor(() => expect(text()).toBe('PT409'))
+    await rig.complete(runId)
+    await waitFor(() => expect(text()).toBe('completed, left completed'))
+  })
+})
+
 describe('components that show one run', () => {
   it('share its channel and its requests, until the last one goes', async () => {
     const runId = await start()
@@ -310,6 +367,82 @@ describe('useStartFlow', () => {
     expect(await slow).toBeNull()
     await waitFor(() => expect(output()).toBe('started'))
     expect(latest).toMatchObject({ run, error: null })
+  })
+})
+
+describe('useRuns', () => {
+  let latest: RunsState<typeof Review>
+
+  function List({ filter }: { filter: RunFilter }) {
+    latest = useRuns<typeof Review>(filter)
+    return (
+      <p data-testid="list">{latest.error?.code ?? latest.runs?.map(({ status }) => status).join(' ')}</p>
+    )
+  }
+
+  it('lists the runs, and reads them again when one begins or ends', async () => {
+    render(inProvider(<List filter={{ flowSlug: 'review' }} />))
+    await waitFor(() => expect(latest.runs).toEqual([]))
+    const first = await client.startFlow<typeof Review>('review', { text: 'first' })
+    await waitFor(() => expect(text('list')).toBe('started'))
+    const second = await client.startFlow<typeof Review>('review', { text: 'second' })
+    await waitFor(() => expect(text('list')).toBe('started started'))
+    const done = first.waitForCompletion()
+    await rig.complete(first.runId)
+    await done
+    await waitFor(() => expect(text('list')).toBe('started completed'))
+    expect(latest.runs?.map(({ input }) => input.text)).toEqual(['second', 'first'])
+    await second.cancel()
+    await waitFor(() => expect(text('list')).toBe('cancelled completed'))
+  })
+
+  it('sees the end of runs that nobody shows', async () => {
+    const runId = await start()
+    render(inProvider(<List filter={{}} />))
+    await waitFor(() => expect(text('list')).toBe('started'))
+    await rig.complete(runId)
+    await waitFor(() => expect(text('list')).toBe('completed'), { timeout: 10_000 })
+    const { length } = line.requests
+    await supabase.rpc('nothing')
+    expect(line.requests.slice(length)).toEqual(['nothing'])
+  })
+
+  it('lists as many again', async () => {
+    await client.startFlows<typeof Review>('review', [{ text: 'a' }, { text: 'b' }, { text: 'c' }])
+    const filter = { limit: 2 }
+    render(inProvider(<List filter={filter} />))
+    await waitFor(() => expect(text('list')).toBe('started started'))
+    expect(latest.hasMore).toBe(true)
+    latest.more()
+    await waitFor(() => expect(text('list')).toBe('started started started'))
+    expect(latest.hasMore).toBe(false)
+  })
+
+  it('shows nothing of one filter for another', async () => {
+    await start()
+    const { rerender } = render(inProvider(<List filter={{ status: 'started' }} />))
+    await waitFor(() => expect(text('list')).toBe('started'))
+    rerender(inProvider(<List filter={{ status: 'failed' }} />))
+    expect(latest.runs).toBeNull()
+    await waitFor(() => expect(latest.runs).toEqual([]))
+  })
+
+  it('goes on while the server is unreachable, with what it knows', async () => {
+    await start()
+    render(inProvider(<List filter={{}} />))
+    await waitFor(() => expect(text('list')).toBe('started'))
+    line.broken = () => Promise.reject(new TypeError('fetch failed'))
+    latest.refresh()
+    await waitFor(() => expect(text('list')).toBe('unreachable'))
+    expect(latest.runs).toHaveLength(1)
+    line.broken = undefined
+    window.dispatchEvent(new Event('online'))
+    await waitFor(() => expect(text('list')).toBe('started'))
+  })
+
+  it('is rendered on a server without asking for anything', () => {
+    expect(renderToString(inProvider(<List filter={{}} />))).toBe('<p data-testid="list"></p>')
+    expect(line.requests).toEqual([])
   })
 })
 

@@ -11,16 +11,18 @@ export interface RunView {
 }
 
 /**
- * One run for one component, as `useSyncExternalStore` wants it. What has to be asked of the server is asked while
- * somebody is subscribed; everything behind it is shared with whoever else shows the run.
+ * One run for one component, as `useSyncExternalStore` wants it. What has to be asked of the server is asked while the
+ * component is subscribed; everything behind it is shared with whoever else shows the run.
  */
 export class RunSource {
   readonly #lives: Lives
   readonly #runId: string
   readonly #initialRun: RunSnapshot | undefined
   readonly #initial: RunView
-  #live: Live | undefined
   #view: RunView
+  #live: Live | undefined
+  #notify = () => {}
+  #acting = false
 
   constructor(lives: Lives, runId: string, initialRun?: RunSnapshot) {
     this.#lives = lives
@@ -40,14 +42,36 @@ export class RunSource {
   readonly subscribe = (notify: () => void): (() => void) => {
     const subscription = new AbortController()
     const { signal } = subscription
-    const show = (view: RunView) => {
-      this.#view = view
-      notify()
-    }
+    this.#notify = notify
     const live = this.#find()
-    if (live !== undefined) this.#follow(live, show, signal)
-    else void this.#fetch(show, signal).then((fetched) => fetched && this.#follow(fetched, show, signal))
+    if (live !== undefined) this.#follow(live, signal)
+    else void this.#fetch(signal).then((fetched) => fetched && this.#follow(fetched, signal))
     return () => subscription.abort()
+  }
+
+  readonly cancel = (reason?: string): Promise<void> => this.#act((live) => live.cancel(reason))
+
+  readonly retry = (): Promise<void> => this.#act((live) => live.retry())
+
+  /** One thing at a time; what fails is shown. */
+  async #act(action: (live: Live) => Promise<void>): Promise<void> {
+    if (this.#acting) return
+    this.#acting = true
+    try {
+      this.#show(this.#view.run)
+      await action(this.#live ?? (await this.#lives.fetch(this.#runId)))
+    } catch (error) {
+      this.#show(this.#view.run, error)
+    } finally {
+      this.#acting = false
+    }
+  }
+
+  /** All that a request is rejected with is a `PgflowError`. */
+  #show(run: RunSnapshot | null, error: unknown = null): void {
+    if (run === this.#view.run && error === this.#view.error) return
+    this.#view = { run, error: error as PgflowError | null }
+    this.#notify()
   }
 
   /** The run, where nothing has to be asked to show it. One that was over may have been retried by somebody else. */
@@ -61,14 +85,13 @@ export class RunSource {
   }
 
   /** Asks until there is an answer: the run, or a refusal. */
-  async #fetch(show: (view: RunView) => void, signal: AbortSignal): Promise<Live | undefined> {
+  async #fetch(signal: AbortSignal): Promise<Live | undefined> {
     for (let failures = 1; !signal.aborted; failures++) {
       try {
         return await this.#lives.fetch(this.#runId)
       } catch (error) {
         if (signal.aborted) return undefined
-        // All that a request is rejected with is of this class.
-        show({ run: this.#view.run, error: error as PgflowError })
+        this.#show(this.#view.run, error)
         // Only a session that has ended may come back by itself.
         if (isRefusal(error) && error.status !== 401) return undefined
         await nextTry(failures, signal)
@@ -77,17 +100,17 @@ export class RunSource {
     return undefined
   }
 
-  #follow(live: Live, show: (view: RunView) => void, signal: AbortSignal): void {
+  #follow(live: Live, signal: AbortSignal): void {
     if (signal.aborted) return
     this.#live = live
     const undo: (() => void)[] = []
     let held = false
-    const look = (error: PgflowError | null = null) => {
+    const look = (error?: PgflowError) => {
       if (!held && !live.closed) {
         held = true
         undo.push(live.hold())
       }
-      if (live.snapshot !== this.#view.run || error !== this.#view.error) show({ run: live.snapshot, error })
+      this.#show(live.snapshot, error)
     }
     undo.push(
       live.events.on('changed', () => look()),

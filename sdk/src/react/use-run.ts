@@ -13,10 +13,14 @@ export interface UseRunOptions<F extends AnyFlow = AnyFlow> {
 export interface RunState<F extends AnyFlow = AnyFlow> {
   /** `null` until it is known. */
   readonly run: RunSnapshot<F> | null
-  /** Why the run cannot be shown, or not be followed, for now. */
+  /** Why the run cannot be shown or followed for now, or why it could not be cancelled or retried. */
   readonly error: PgflowError | null
   /** One step of the run; `undefined` until the run is known. */
   step<Slug extends StepSlug<F>>(slug: Slug): StepStates<F>[Slug] | undefined
+  /** Ends the run; the reason becomes its error. It never rejects: `error` says what failed. */
+  cancel(reason?: string): Promise<void>
+  /** Lets a failed or cancelled run go on from where it ended. It never rejects: `error` says what failed. */
+  retry(): Promise<void>
 }
 
 /**
@@ -42,19 +46,29 @@ export function useRun<F extends AnyFlow = AnyFlow>(
     [lives, runId],
   )
   const view = useSyncExternalStore(source.subscribe, source.view, source.initial)
-  return useMemo(() => stateOf<F>(view), [view])
+  return useMemo(() => stateOf<F>(source, view), [source, view])
 }
+
+type Source = Pick<RunSource, 'subscribe' | 'view' | 'initial' | 'cancel' | 'retry'>
 
 const nothing: RunView = { run: null, error: null }
 
-const none = { subscribe: () => () => {}, view: () => nothing, initial: () => nothing }
+const none: Source = {
+  subscribe: () => () => {},
+  view: () => nothing,
+  initial: () => nothing,
+  cancel: async () => {},
+  retry: async () => {},
+}
 
-function stateOf<F extends AnyFlow>({ run, error }: RunView): RunState<F> {
+function stateOf<F extends AnyFlow>({ cancel, retry }: Source, { run, error }: RunView): RunState<F> {
   return {
     // The caller has said of which flow the run is.
     run: run as unknown as RunSnapshot<F> | null,
     error,
     step: (slug) =>
       run?.steps.find(({ step_slug }) => step_slug === slug) as StepStates<F>[typeof slug] | undefined,
+    cancel,
+    retry,
   }
 }
