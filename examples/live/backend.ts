@@ -1,0 +1,18 @@
+import { fileURLToPath } from 'node:url'
+import { type LocalSupabase, type LocalSupabaseOptions, startLocalSupabase } from '@pgflow/local'
+import { startWorker, type Worker } from '@pgflow/sdk/worker'
+import { ReadDocument } from './flow.ts'
+
+/** A local stack with what the page needs. */
+export function startStack(options: LocalSupabaseOptions = {}): Promise<LocalSupabase> {
+  const migrations = fileURLToPath(new URL('../../supabase/migrations', import.meta.url))
+  return startLocalSupabase({ ...options, migrations: [migrations] })
+}
+
+/** A worker for the page's flow, to be stopped before the stack. */
+export function startPageWorker(
+  { dbUrl }: LocalSupabase,
+  pause: (signal: AbortSignal) => Promise<void>,
+): Promise<Worker> {
+  return startWorker({ connection: dbUrl, flows: [ReadDocument], resources: { pause }, concurrency: 2 })
+}

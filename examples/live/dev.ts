@@ -1,0 +1,21 @@
+import { setTimeout } from 'node:timers/promises'
+import { createServer } from 'vite'
+import { startPageWorker, startStack } from './backend.ts'
+import { pageConfig } from './vite.ts'
+
+const ended = new Promise<void>((resolve) => {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve())
+})
+
+console.log('starting Postgres, REST and Realtime, a worker, and Vite')
+const stack = await startStack()
+const worker = await startPageWorker(stack, (signal) => setTimeout(700, undefined, { signal }))
+const server = await createServer(pageConfig(stack))
+await server.listen()
+server.printUrls()
+console.log('  Ctrl+C stops everything')
+
+await ended
+await server.close()
+await worker.stop()
+await stack.stop()
