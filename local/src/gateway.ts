@@ -117,6 +117,8 @@ function decode(name: string): string {
 function poolOf(config: pg.PoolConfig, log: (line: string) => void): pg.Pool {
   const pool = new pg.Pool({ ...config, connectionTimeoutMillis: 10_000, idleTimeoutMillis: 60_000 })
   pool.on('error', (error) => log(`idle connection lost: ${error.message}`))
+  // One that is in use is missed by its query.
+  pool.on('connect', (client) => client.on('error', () => {}))
   return pool
 }
 

@@ -53,6 +53,6 @@ describe('Deno', () => {
     }
     expect(await exit).toEqual([0, null])
     expect(lines.at(-1)).toBe('{"report":true}')
-    expect(lines.filter((line) => line.startsWith('run:'))).toEqual(['run:started', 'run:completed'])
+    expect(lines.filter((line) => line.includes('run:'))).toEqual(['1 run:started', '10 run:completed'])
   })
 })

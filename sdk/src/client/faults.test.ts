@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { SupabaseClient, SupabaseClientOptions } from '@supabase/supabase-js'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
@@ -23,6 +24,10 @@ interface Followed {
   line: Line
   run: Run<typeof Review>
   all: Recorder<RunEvent<typeof Review>>
+  /** What another object of the same run hears of one step. */
+  other: Recorder<RunEvent<typeof Review>>
+  /** What an iterator has given when it ends; nothing if it was broken off. */
+  iterated: Promise<RunEvent[]>
   done: Promise<{ report: boolean }>
   ready: Promise<void>
 }
@@ -32,16 +37,30 @@ async function follow(options: SupabaseClientOptions<'public'> = {}): Promise<Fo
   const line = new Line()
   const supabase = await rig.user(randomUUID(), { global: { fetch: line.fetch }, ...options })
   const run = await new PgflowClient(supabase).startFlow<typeof Review>('review', { text: 'some text' })
+  const again = await new PgflowClient(supabase).getRun<typeof Review>(run.runId)
   const channelReady = ready(supabase)
-  const all = new Recorder<RunEvent<typeof Review>>()
+  const [all, other] = [new Recorder<RunEvent<typeof Review>>(), new Recorder<RunEvent<typeof Review>>()]
   run.on('*', all.take)
-  return { supabase, line, run, all, done: run.waitForCompletion(), ready: channelReady }
+  again.step('left').on('*', other.take)
+  const iterated = collect(run.events()).catch(() => [])
+  const done = run.waitForCompletion()
+  return { supabase, line, run, all, other, iterated, done, ready: channelReady }
 }
 
-/** The listener got what the log has, and everything was put away. */
-async function expectAll({ supabase, run, all, done }: Followed): Promise<void> {
+async function collect<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
+  const collected: Item[] = []
+  for await (const item of items) collected.push(item)
+  return collected
+}
+
+/** All listeners got what the log has, and everything was put away. */
+async function expectAll({ supabase, run, all, other, iterated, done }: Followed): Promise<void> {
   expect(await done).toEqual({ report: true })
-  expect(all.events).toEqual(await rig.log(run.runId))
+  const log = (await rig.log(run.runId)) as RunEvent[]
+  expect(all.events).toEqual(log)
+  expect(other.events).toEqual(log.filter(({ step_slug }) => step_slug === 'left'))
+  expect(await iterated).toEqual(log)
+  await run.close()
   expect(supabase.getChannels().length).toBe(0)
 }
 
@@ -55,9 +74,13 @@ describe('once the channel is ready', () => {
   })
 
   it('a run that nobody looks at any more is not read', async () => {
-    const { line, run, all, done } = await follow()
+    const line = new Line()
+    const supabase = await rig.user(randomUUID(), { global: { fetch: line.fetch } })
+    const run = await new PgflowClient(supabase).startFlow<typeof Review>('review', { text: 'some text' })
+    const all = new Recorder<RunEvent<typeof Review>>()
+    run.on('*', all.take)
     await all.first('step:started')
-    await Promise.all([run.close(), expect(done).rejects.toMatchObject({ code: 'closed' })])
+    await run.close()
     const { length } = line.requests
     await rig.complete(run.runId)
     expect(line.requests).toHaveLength(length)
@@ -101,6 +124,27 @@ describe('every event comes once and in order', () => {
     await rig.settle(followed.run.runId, 'left', { output: { words: 9 } })
     await rig.stack.realtime.startReplication()
     await rig.complete(followed.run.runId, 2)
+    await expectAll(followed)
+  })
+
+  it('when the server is restarted', async () => {
+    const followed = await follow()
+    await followed.ready
+    await rig.settle(followed.run.runId, 'read', { output: 'some text' })
+    await rig.stack.realtime.stopReplication()
+    rig.stack.realtime.closeSockets(1012)
+    await rig.settle(followed.run.runId, 'left', { output: { words: 9 } })
+    await rig.stack.realtime.startReplication()
+    await rig.complete(followed.run.runId, 2)
+    await expectAll(followed)
+  })
+
+  it('when the database is restarted', async () => {
+    const followed = await follow()
+    await followed.ready
+    await rig.settle(followed.run.runId, 'read', { output: 'some text' })
+    await rig.stack.postgres.restart()
+    await rig.complete(followed.run.runId, 1)
     await expectAll(followed)
   })
 
@@ -235,26 +279,55 @@ describe('a session that has ended', () => {
   })
 })
 
-describe('a process', () => {
-  it('ends by itself when its last run is over', async () => {
-    const env = {
+/** The program of `testing/follow-run.ts`, and what it has said. */
+async function spawnProgram(env: Record<string, string> = {}) {
+  const script = fileURLToPath(new URL('./testing/follow-run.ts', import.meta.url))
+  const child = spawn(process.execPath, ['--conditions=pgflow-source', '--import', 'tsx', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: {
       ...process.env,
       SUPABASE_URL: rig.stack.url,
       SUPABASE_KEY: rig.stack.publishableKey,
       SUPABASE_TOKEN: await rig.stack.signToken({ sub: randomUUID() }),
-    }
-    const script = fileURLToPath(new URL('./testing/await-run.ts', import.meta.url))
-    const child = spawn(process.execPath, ['--conditions=pgflow-source', '--import', 'tsx', script], { env })
-    const output = new Recorder<{ type: string; seq: number; step_slug: null }>()
-    let printed = ''
-    child.stdout.on('data', (data) => {
-      printed += data
-      if (printed.includes('ready ')) output.take({ type: 'ready', seq: 1, step_slug: null })
+      ...env,
+    },
+  })
+  const exit = once(child, 'exit')
+  const said: string[] = []
+  const runId = await new Promise<string>((resolve) => {
+    createInterface(child.stdout).on('line', (line) => {
+      said.push(line)
+      if (line.startsWith('ready ')) resolve(line.slice('ready '.length))
     })
-    const exit = once(child, 'exit')
-    await output.first('ready')
-    await rig.complete(/ready (\S+)/.exec(printed)![1]!)
+  })
+  return { child, runId, said, exit }
+}
+
+describe('a process', () => {
+  it('ends by itself when its last run is over', async () => {
+    const { runId, said, exit } = await spawnProgram()
+    await rig.complete(runId)
     expect(await exit).toEqual([0, null])
-    expect(printed).toContain('{"report":true}')
+    expect(said.at(-1)).toBe('{"report":true}')
+  })
+
+  it('ends by itself when its last run is closed', async () => {
+    const { said, exit } = await spawnProgram({ LEAVE: 'yes' })
+    expect(await exit).toEqual([0, null])
+    expect(said.at(-1)).toMatch(/^ready/)
+  })
+
+  it('that slept while everything happened learns of it when it wakes up', async () => {
+    const { child, runId, said, exit } = await spawnProgram()
+    child.kill('SIGSTOP')
+    await rig.settle(runId, 'read', { output: 'some text' })
+    await rig.stack.realtime.stopReplication()
+    await rig.complete(runId, 1)
+    rig.stack.realtime.closeSockets()
+    child.kill('SIGCONT')
+    expect(await exit).toEqual([0, null])
+    const log = (await rig.log(runId)) as RunEvent[]
+    expect(said.filter((line) => /^\d/.test(line))).toEqual(log.map(({ seq, type }) => `${seq} ${type}`))
+    expect(said.at(-1)).toBe('{"report":true}')
   })
 })

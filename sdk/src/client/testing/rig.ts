@@ -122,11 +122,20 @@ export class Recorder<Event extends { type: string; seq: number; step_slug: stri
   }
 
   /** Resolves with the first event of a type, and of a step where one is named. */
-  async first(type: string, stepSlug?: string): Promise<Event> {
+  first(type: string, stepSlug?: string): Promise<Event> {
+    return this.#find(
+      (event) => event.type === type && (stepSlug === undefined || event.step_slug === stepSlug),
+    )
+  }
+
+  /** Resolves when the event with this number has come. */
+  async last(seq: number): Promise<void> {
+    await this.#find((event) => event.seq === seq)
+  }
+
+  async #find(is: (event: Event) => boolean): Promise<Event> {
     for (;;) {
-      const found = this.events.find(
-        (event) => event.type === type && (stepSlug === undefined || event.step_slug === stepSlug),
-      )
+      const found = this.events.find(is)
       if (found) return found
       await new Promise<void>((resolve) => {
         this.#arrived = resolve
