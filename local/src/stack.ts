@@ -4,6 +4,7 @@ import { newSecret, openDataDir } from './data-dir.ts'
 import { messageOf } from './errors.ts'
 import { startGateway } from './gateway.ts'
 import { migrate } from './migrate.ts'
+import { startPooler } from './pooler.ts'
 import { HOST } from './ports.ts'
 import { type Postgres, startPostgres } from './postgres.ts'
 import { type Realtime, startRealtime } from './realtime/index.ts'
@@ -41,6 +42,8 @@ export interface LocalSupabase extends AsyncDisposable {
   jwtSecret: string
   /** As `postgres`, the owner of the application's objects, not a superuser. */
   dbUrl: string
+  /** As `dbUrl`, through a transaction pooler: no transaction finds the session of another. */
+  poolerUrl: string
   /** As `supabase_admin`, a superuser: for tests. */
   adminDbUrl: string
   /** Signs a user's token; `role` defaults to `authenticated`, `exp` to one hour from now. */
@@ -108,6 +111,8 @@ async function startParts(options: LocalSupabaseOptions, stoppers: Stopper[]): P
   await bootstrap(postgres, password)
   const { admin } = postgres
   const owner = { ...admin, user: 'postgres' }
+  const pooler = await startPooler(owner, log)
+  stoppers.push(() => pooler.stop())
   const realtime = startRealtime({ database: admin, jwtSecret, keys, log })
   stoppers.push(() => realtime.stop())
   const gateway = await startGateway({ port: options.port, admin, schemas, jwtSecret, keys, realtime, log })
@@ -120,6 +125,7 @@ async function startParts(options: LocalSupabaseOptions, stoppers: Stopper[]): P
     secretKey: keys.secret,
     jwtSecret,
     dbUrl: databaseUrl(owner),
+    poolerUrl: databaseUrl({ ...owner, port: pooler.port }),
     adminDbUrl: databaseUrl(admin),
     signToken: (claims) => signToken(jwtSecret, claims),
     migrate: (folder) => migrate({ folder, admin, owner }),
