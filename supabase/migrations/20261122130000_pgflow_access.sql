@@ -1,4 +1,4 @@
--- Chapter 14: who may do what. All grants, policies and the exposed API.
+-- Chapter 16: who may do what. All grants, policies and the exposed API.
 --
 -- Clients reach nothing but pgflow_public. Its functions run as their caller and call the few definer functions here,
 -- which look at who the caller is. Tables have row level security and no grants to clients: a second wall.
@@ -469,3 +469,30 @@ to anon, authenticated, service_role;
 grant execute on function pgflow.can_read_topic(text) to authenticated;
 -- For teams that grant the tables to their users, whose policies call these.
 grant execute on function pgflow.can_access_run(uuid, uuid), pgflow.current_user_id() to authenticated;
+
+-- Workers with a secret key. What they call runs as the owner, since the service role has no rights on the tables.
+
+do $$
+declare
+  for_workers regprocedure;
+begin
+  foreach for_workers in array array[
+    'pgflow.register_flow', 'pgflow.register_worker', 'pgflow.settle_and_claim', 'pgflow.heartbeat', 'pgflow.hand_back',
+    'pgflow.report_progress', 'pgflow.fetch_value', 'pgflow.stop_worker'
+  ]::regproc[]::oid[]::regprocedure[] loop
+    execute format('alter function %s security definer', for_workers);
+    execute format('grant execute on function %s to service_role', for_workers);
+  end loop;
+end
+$$;
+
+grant execute on function
+  pgflow_public.register_flow(jsonb),
+  pgflow_public.register_worker(uuid, text, text[]),
+  pgflow_public.settle_and_claim(jsonb, text[], int, uuid, int, int),
+  pgflow_public.heartbeat(uuid, jsonb, int),
+  pgflow_public.hand_back(jsonb),
+  pgflow_public.report_progress(jsonb),
+  pgflow_public.fetch_value(uuid, text, text),
+  pgflow_public.stop_worker(uuid)
+to service_role;

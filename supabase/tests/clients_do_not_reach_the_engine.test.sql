@@ -20,6 +20,11 @@ begin
 end
 $$;
 
+-- Of the service role, with a secret key.
+create function pg_temp.calls_of_workers() returns name[] immutable return array[
+  'register_flow', 'register_worker', 'settle_and_claim', 'heartbeat', 'hand_back', 'report_progress', 'fetch_value', 'stop_worker'
+];
+
 create temp view calls as
 select c.role, p.oid,
        format('%I.%I', n.nspname, p.proname) as name,
@@ -31,7 +36,8 @@ cross join pg_proc p
 join pg_namespace n on n.oid = p.pronamespace
 where n.nspname = 'pgflow' and p.prorettype <> 'trigger'::regtype
   and not (p.proname like 'client\_%')
-  and not (c.role = 'authenticated' and p.proname in ('can_read_topic', 'can_access_run', 'current_user_id'));
+  and not (c.role = 'authenticated' and p.proname in ('can_read_topic', 'can_access_run', 'current_user_id'))
+  and not (c.role = 'service_role' and p.proname = any (pg_temp.calls_of_workers()));
 
 create temp view statements as
 select c.role, format(s, t.oid::regclass) as statement

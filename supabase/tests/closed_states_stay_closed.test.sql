@@ -1,5 +1,5 @@
 begin;
-select plan(34);
+select plan(36);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 
@@ -49,7 +49,7 @@ select pgmq.send('f', task - 'attempt' || '{"flow_slug": "f"}') from results whe
 create function pg_temp.swallow(statement text) returns void language plpgsql as $$
 begin
   execute statement;
-exception when sqlstate 'PT409' then null;
+exception when sqlstate 'PT409' or sqlstate 'PT404' then null;
 end
 $$;
 create temp table calls (name text, statement text);
@@ -81,7 +81,9 @@ insert into calls values
   ('delete_flow', $$select pgflow.delete_flow('f')$$),
   ('register_worker', $$select pgflow.register_worker('30000000-0000-4000-8000-000000000001', 'w', '{f}')$$),
   ('heartbeat', $$select pgflow.heartbeat('30000000-0000-4000-8000-000000000001')$$),
-  ('stop_worker', $$select pgflow.stop_worker('30000000-0000-4000-8000-000000000001')$$);
+  ('stop_worker', $$select pgflow.stop_worker('30000000-0000-4000-8000-000000000001')$$),
+  ('wake_worker', $$select pgflow.wake_worker()$$),
+  ('keep_worker_awake', $$select pgflow.keep_worker_awake()$$);
 select set_eq(
   'select distinct name from calls',
   $$ select distinct p.proname from pg_proc p

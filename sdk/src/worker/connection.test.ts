@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { Flow } from '../flow/index.ts'
 import { startWorker } from './index.ts'
-import { openTransport } from './postgres.ts'
+import { openTransport } from './open.ts'
 import { startTestDatabase, type TestDatabase } from './testing/database.ts'
 import { type ProxyOptions, startProxy } from './testing/proxy.ts'
 import { Bell } from './time.ts'

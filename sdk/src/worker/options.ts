@@ -4,8 +4,8 @@ import type { AnyFlow } from '../flow/definition.ts'
 import type { ResourcesOf } from '../flow/extract.ts'
 import { WorkerStartError } from './errors.ts'
 
-/** Where a worker finds its tasks: a database URL, or connections of the user's that it does not close. */
-export type WorkerConnection =
+/** Postgres itself. */
+export type DatabaseConnection =
   | {
       /** The URL of the database, of its session pooler or of its transaction pooler, as the role `postgres`. */
       readonly connection: string
@@ -16,6 +16,21 @@ export type WorkerConnection =
       readonly sql: Sql
       readonly connection?: never
     }
+
+/** The project's REST API: needs no password of the database. `pgflow_public` must be among its exposed schemas. */
+export interface ProjectConnection {
+  /** `https://<project>.supabase.co` */
+  readonly url: string
+  /** `sb_secret_…`, or the older service_role key. */
+  readonly secretKey: string
+}
+
+type Without<Options> = { readonly [Name in Options extends unknown ? keyof Options : never]?: never }
+
+/** Where a worker finds its tasks: a database URL, connections of the user's that it does not close, or a project's REST API. */
+export type WorkerConnection =
+  | (DatabaseConnection & Without<ProjectConnection>)
+  | (ProjectConnection & Without<DatabaseConnection>)
 
 export interface WorkerSettings {
   /** How many tasks run at the same time. @default 10 */

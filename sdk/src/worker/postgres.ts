@@ -2,7 +2,7 @@ import postgres, { type Sql } from 'postgres'
 import { definitionOf } from '../flow/compile.ts'
 import { WorkerStartError } from './errors.ts'
 import { type ConnectionOptions, Listener } from './listener.ts'
-import type { WorkerConnection } from './options.ts'
+import type { DatabaseConnection } from './options.ts'
 import * as queries from './queries.ts'
 import type { Transport } from './transport.ts'
 
@@ -24,7 +24,9 @@ const settings: ConnectionOptions = {
  * The worker's own connections to a session or a transaction pooler, one of which hears of new tasks where there are two
  * or more; or the user's, which stay open in the end, and over which it polls.
  */
-export function openTransport(options: WorkerConnection & { readonly maxConnections?: number }): Transport {
+export function openPostgresTransport(
+  options: DatabaseConnection & { readonly maxConnections?: number },
+): Transport {
   if (options.sql !== undefined) return { ...calls(options.sql), close: async () => {} }
   const { connection, maxConnections = 2 } = options
   const sql = openPool(connection, Math.max(1, maxConnections - 1))

@@ -1,9 +1,9 @@
 import type { AnyFlow } from '../flow/definition.ts'
 import { Core } from './core.ts'
 import { WorkerStartError } from './errors.ts'
-import { explain, sqlState } from './faults.ts'
+import { explain } from './faults.ts'
+import { openTransport } from './open.ts'
 import { checkGracePeriod, checkOptions, silent, type WorkerOptions, type WorkerSettings } from './options.ts'
-import { openTransport } from './postgres.ts'
 import { after } from './time.ts'
 import type { Transport, WorkerRow } from './transport.ts'
 
@@ -87,13 +87,20 @@ async function introduce(transport: Transport, flows: readonly AnyFlow[], worker
   })
 }
 
-/** Undefined schema, function, table. */
-const notInstalled = ['3F000', '42883', '42P01']
+const notInstalled = 'Apply the migrations of pgflow to this database first.'
+
+/** What to do, by what the database or PostgREST says. */
+const advice: Readonly<Record<string, string>> = {
+  '3F000': notInstalled,
+  '42883': notInstalled,
+  '42P01': notInstalled,
+  PGRST202: notInstalled,
+  PGRST106: 'Add pgflow_public to the exposed schemas of the project.',
+}
 
 function startError(what: string, cause: unknown): WorkerStartError {
-  const state = sqlState(cause) ?? ''
-  const next = notInstalled.includes(state) ? ' Apply the migrations of pgflow to this database first.' : ''
-  return new WorkerStartError(`${what}: ${explain(cause)}.${next}`, { cause })
+  const next = advice[(cause as { code?: string }).code ?? '']
+  return new WorkerStartError(`${what}: ${explain(cause)}.${next ? ` ${next}` : ''}`, { cause })
 }
 
 interface Running extends WorkerSettings {

@@ -3,7 +3,8 @@ import { startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
 import type { Json } from '../../flow/json-types.ts'
 
-const migrations = fileURLToPath(new URL('../../../../supabase/migrations', import.meta.url))
+/** The folder of the plugin. */
+export const migrations = fileURLToPath(new URL('../../../../supabase/migrations', import.meta.url))
 
 export interface RunRow {
   readonly run_id: string

@@ -1,0 +1,82 @@
+import { definitionOf } from '../flow/compile.ts'
+import type { ProjectConnection } from './options.ts'
+import { resultsJson } from './tasks.ts'
+import type { Transport, Work } from './transport.ts'
+
+/** Milliseconds after which a call counts as lost. */
+const patience = 30_000
+
+/** What PostgREST, or the gateway before it, refused. */
+export class RpcError extends Error {
+  override readonly name = 'RpcError'
+  readonly status: number
+  /** The SQLSTATE, or the code of PostgREST's own. */
+  readonly code: string | undefined
+  readonly detail: string | undefined
+  readonly hint: string | undefined
+
+  constructor(status: number, { code, message, details, hint }: Partial<Record<string, string>>) {
+    super(message ?? `HTTP status ${status}`)
+    this.status = status
+    // Asking again cannot help: as the database says of a value that is too large.
+    this.code = status === 413 ? '54000' : code
+    this.detail = details
+    this.hint = hint
+  }
+}
+
+/** Calls the functions of `pgflow_public` through PostgREST, so that no password of the database is needed. */
+export function openRpcTransport({ url, secretKey }: ProjectConnection): Transport {
+  const base = `${url.replace(/\/+$/, '')}/rest/v1/rpc/`
+  const headers = {
+    'content-type': 'application/json',
+    'content-profile': 'pgflow_public',
+    apikey: secretKey,
+    // The older keys are JWTs, which name the role; the new ones are not, and are refused here.
+    ...(!secretKey.startsWith('sb_') && { authorization: `Bearer ${secretKey}` }),
+  }
+  const closing = new AbortController()
+
+  /** Answers with JSON text; the empty text is that of a function that returns nothing. */
+  async function call(name: string, body: string): Promise<string> {
+    const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(patience)])
+    const response = await fetch(base + name, { method: 'POST', headers, body, signal })
+    const text = await response.text()
+    if (!response.ok) throw new RpcError(response.status, errorOf(text))
+    return text
+  }
+
+  /** The type is what the called function returns: see its definition in the migrations. */
+  async function answer<Answer>(name: string, given: object): Promise<Answer> {
+    return JSON.parse(await call(name, JSON.stringify(given))) as Answer
+  }
+
+  async function tell(name: string, given: object): Promise<void> {
+    await call(name, JSON.stringify(given))
+  }
+
+  return {
+    defineFlow: (flow) => tell('register_flow', { definition: definitionOf(flow) }),
+    registerWorker: (worker) => tell('register_worker', worker),
+    async settleAndClaim({ results, waiting: _, ...request }) {
+      const given = `{"results":${resultsJson(results)},${JSON.stringify(request).slice(1)}`
+      return JSON.parse(await call('settle_and_claim', given)) as Work
+    },
+    heartbeat: (worker_id, tasks, lease) => answer('heartbeat', { worker_id, tasks, lease }),
+    handBack: (tasks) => tell('hand_back', { tasks }),
+    reportProgress: (reports) => tell('report_progress', { reports }),
+    fetchValue: (ref) => call('fetch_value', JSON.stringify(ref)),
+    stopWorker: (worker_id) => tell('stop_worker', { worker_id }),
+    close: async () => closing.abort(),
+  }
+}
+
+/** A gateway's own refusals are not always JSON. */
+function errorOf(text: string): Partial<Record<string, string>> {
+  try {
+    const body: unknown = JSON.parse(text)
+    return typeof body === 'object' && body !== null ? body : { message: text }
+  } catch {
+    return { message: text.slice(0, 200) }
+  }
+}
