@@ -87,12 +87,12 @@ export class Rig implements AsyncDisposable {
 /** A connection to the server that a test can break. */
 export class Line {
   /** Takes the place of each request while it is set. */
-  broken: (() => Promise<Response>) | undefined
+  broken: ((...request: Parameters<typeof fetch>) => Promise<Response>) | undefined
   readonly requests: string[] = []
 
   readonly fetch: typeof fetch = (input, init) => {
     this.requests.push(new URL(String(input)).pathname.split('/').at(-1)!)
-    return this.broken ? this.broken() : fetch(input, init)
+    return this.broken ? this.broken(input, init) : fetch(input, init)
   }
 }
 
