@@ -69,7 +69,7 @@ end
 $$;
 
 -- The tasks of `settle`: completed, failed, or queued again for another attempt. Of several results for one task the
--- first that is not stale counts.
+-- first that is not stale counts. A task that fails without having been claimed has used an attempt, too.
 create function pgflow.settle_tasks_of_runs(run_ids uuid[], results pgflow.task_result[], now timestamptz)
 returns setof pgflow.settled_task
 language plpgsql
@@ -82,7 +82,7 @@ begin
         select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.output, r.error,
                case
                  when r.error is null then 'completed'
-                 when r.permanent or t.attempts_count - t.attempts_before >= (
+                 when r.permanent or used.attempts >= (
                    select o.max_attempts from pgflow.step_options o
                    where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
                  ) then 'failed'
@@ -92,7 +92,7 @@ begin
                  now + make_interval(secs => greatest(0, least(31536000, coalesce(
                    r.retry_delay,
                    (
-                     select pgflow.calculate_retry_delay(o.base_delay, t.attempts_count - t.attempts_before)
+                     select pgflow.calculate_retry_delay(o.base_delay, used.attempts)
                      from pgflow.step_options o
                      where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
                    )
@@ -101,6 +101,9 @@ begin
         from unnest(settle_tasks_of_runs.results) with ordinality r
         join pgflow.step_tasks t
           on (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
+        cross join lateral (
+          select t.attempts_count - t.attempts_before + case t.status when 'queued' then 1 else 0 end
+        ) as used (attempts)
         where r.run_id = any (settle_tasks_of_runs.run_ids) and case
           when r.attempt is null then t.status in ('queued', 'started')
           else t.status = 'started' and t.attempts_count = r.attempt
@@ -115,6 +118,7 @@ begin
       )
     update pgflow.step_tasks t
     set status = case d.outcome when 'retrying' then 'queued' else d.outcome end,
+        attempts_count = t.attempts_count + case when t.status = 'queued' and d.error is not null then 1 else 0 end,
         output = case when t.input is not null and d.outcome = 'completed' then coalesce(d.output, 'null') end,
         error_message = d.error,
         completed_at = case d.outcome when 'completed' then now end,
@@ -315,7 +319,8 @@ as $$
 $$;
 comment on function pgflow.complete_task is 'Completes one task as it stands; no row where it is closed already.';
 
--- Fails a task as it stands: another attempt follows while there are any left.
+-- Fails a task as it stands. That counts as an attempt, whether the task was claimed or not: another one follows while
+-- there are any left. For good at once: pgflow.settle_tasks('[{…, "error": "…", "permanent": true}]'), without `attempt`.
 --   select * from pgflow.fail_task('…', 'report', 0, 'the disk is full');
 create function pgflow.fail_task(run_id uuid, step_slug text, task_index int, error_message text)
 returns setof pgflow.step_tasks

@@ -12,7 +12,7 @@ create function pg_temp.result(n int, step text, task_index int, result jsonb) r
 return jsonb_build_object('run_id', pg_temp.run(n), 'step_slug', step, 'task_index', task_index, 'attempt', 1) || result;
 
 -- A flow for each way, with a step `a` that two others wait for.
-select pgflow.create_flow(replace(way, '-', '_'), max_attempts => 2, base_delay => 0),
+select pgflow.create_flow(replace(way, '-', '_'), max_attempts => 3, base_delay => 0),
        pgflow.add_step(replace(way, '-', '_'), 'a', when_exhausted => way),
        pgflow.add_step(replace(way, '-', '_'), 'b', array['a']),
        pgflow.add_step(replace(way, '-', '_'), 'c', array['b']),
@@ -24,7 +24,7 @@ from unnest(array['fail', 'skip', 'skip_cascade']) with ordinality flows (slug, 
 select pgflow.fail_task(pg_temp.run(n), 'a', 0, 'first') from generate_series(1, 3) n;
 select is(pg_temp.states(n), 'a started, b created, c created, other started', 'while attempts are left the step goes on')
 from generate_series(1, 3) n;
-select is((select attempts_count from pgflow.step_tasks where run_id = pg_temp.run(1) and step_slug = 'a'), 0, 'unclaimed, nothing is counted');
+select is((select attempts_count from pgflow.step_tasks where run_id = pg_temp.run(1) and step_slug = 'a'), 1, 'unclaimed, an attempt is counted');
 select pgflow.claim_tasks(array['fail', 'skip', 'skip_cascade'], 100, gen_random_uuid());
 select pgflow.fail_task(pg_temp.run(n), 'a', 0, 'second') from generate_series(1, 3) n;
 select pgflow.claim_tasks(array['fail', 'skip', 'skip_cascade'], 100, gen_random_uuid());

@@ -1,5 +1,5 @@
 begin;
-select plan(32);
+select plan(34);
 set local pgflow.now = '2030-01-01 00:00+00';
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
@@ -23,29 +23,29 @@ begin
 end
 $$;
 
-select pgflow.create_flow('f', max_attempts => 3, base_delay => 5);
+select pgflow.create_flow('f', max_attempts => 4, base_delay => 5);
 select pgflow.add_step('f', 'a');
 select pgflow.start_flow('f', '1', run_id => pg_temp.run());
 
--- Queued: a person may fail it; no attempt is counted.
+-- Queued: a person may fail it, which counts as an attempt.
 create temp table answer as
 select * from pgflow.fail_task(run_id => pg_temp.run(), step_slug => 'a', task_index => 0, error_message => 'by hand');
 select results_eq(
   'table answer', $$ select * from pgflow.step_tasks where run_id = pg_temp.run() $$, 'answers with the task''s row'
 );
 select is(
-  (select (status, attempts_count, error_message)::text from answer), '(queued,0,"by hand")', 'the task waits for its next attempt'
+  (select (status, attempts_count, error_message)::text from answer), '(queued,1,"by hand")', 'the task waits for its next attempt'
 );
-select is(pg_temp.hidden_for('f'), interval '5 seconds', 'for base_delay * 2^0 seconds');
+select is(pg_temp.hidden_for('f'), interval '10 seconds', 'for base_delay * 2^1 seconds');
 
--- The first attempt
-select is(pg_temp.claim_again('f'), 1, 'the first attempt');
+-- The second attempt
+select is(pg_temp.claim_again('f'), 2, 'the second attempt');
 create temp table run_before as select r.ctid as version, r.* from pgflow.runs r;
-select ok(pg_temp.settle('a', 1, '{"error": "boom"}'), 'fails');
-select is(pg_temp.hidden_for('f'), interval '10 seconds', 'the next one waits base_delay * 2^1 seconds');
+select ok(pg_temp.settle('a', 2, '{"error": "boom"}'), 'fails');
+select is(pg_temp.hidden_for('f'), interval '20 seconds', 'the next one waits base_delay * 2^2 seconds');
 select results_eq(
   $$ select status, error, retries, retry_at, remaining_tasks, failed_at from pgflow.step_states $$,
-  $$ values ('started', 'boom', 2, '2030-01-01 00:00:10+00'::timestamptz, 1, null::timestamptz) $$,
+  $$ values ('started', 'boom', 2, '2030-01-01 00:00:20+00'::timestamptz, 1, null::timestamptz) $$,
   'the step goes on, and shows why and until when it waits'
 );
 select results_eq(
@@ -59,15 +59,15 @@ select results_eq(
 );
 select is_empty($$ select * from pgflow.claim_tasks(array['f'], 10, gen_random_uuid()) $$, 'nobody claims it before');
 
--- The second
-select is(pg_temp.claim_again('f'), 2, 'the second attempt');
-select ok(not pg_temp.settle('a', 1, '{"output": "too late"}'), 'the first one''s late result is stale');
-select ok(pg_temp.settle('a', 2, '{"error": "boom again"}'), 'fails');
-select is(pg_temp.hidden_for('f'), interval '20 seconds', 'the next one waits base_delay * 2^2 seconds');
+-- The third
+select is(pg_temp.claim_again('f'), 3, 'the third attempt');
+select ok(not pg_temp.settle('a', 2, '{"output": "too late"}'), 'the second one''s late result is stale');
+select ok(pg_temp.settle('a', 3, '{"error": "boom again"}'), 'fails');
+select is(pg_temp.hidden_for('f'), interval '40 seconds', 'the next one waits base_delay * 2^3 seconds');
 
 -- The last
-select is(pg_temp.claim_again('f'), 3, 'the last attempt');
-select ok(pg_temp.settle('a', 3, '{"error": "the end"}'), 'fails');
+select is(pg_temp.claim_again('f'), 4, 'the last attempt');
+select ok(pg_temp.settle('a', 4, '{"error": "the end"}'), 'fails');
 select results_eq(
   $$ select status, error, failed_at from pgflow.runs $$,
   $$ values ('failed', 'the end', '2030-01-01 00:00+00'::timestamptz) $$,
@@ -118,6 +118,11 @@ select results_eq(
   $$ values ('failed', ''), ('failed', 'failed without a message'), ('failed', 'failed without a message') $$,
   'an empty error is one, a missing one is said to be'
 );
+
+-- The last attempt may be one that nobody claimed.
+select pgflow.start_flow('h', '1', run_id => pg_temp.run(7));
+select is((select t.status from pgflow.fail_task(pg_temp.run(7), 'a', 0, 'by hand') t), 'failed', 'a task that waits fails by hand');
+select is((select error from pgflow.runs where run_id = pg_temp.run(7)), 'by hand', 'and its run with it');
 
 -- Wrong state
 select is_empty($$ select * from pgflow.fail_task(pg_temp.run(9), 'a', 0, 'x') $$, 'no row for an unknown run');

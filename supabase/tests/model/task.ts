@@ -62,6 +62,8 @@ export function settleTask(task: Task, ending: Ending, clock: Clock): { retryAt?
     task.status = 'completed'
     return {}
   }
+  // Whoever fails a task that nobody has claimed uses an attempt, too.
+  if (task.status === 'queued') task.attempts += 1
   if (ending.permanent || !hasAttempts(task)) {
     task.status = 'failed'
     return { failed: true }
