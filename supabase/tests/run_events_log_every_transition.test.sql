@@ -89,12 +89,13 @@ update pgflow.step_states set progress = null where run_id = pg_temp.run(3) and 
 select results_eq(
   $$ select event -> 'progress' from pg_temp.events(4, 3) event $$, array['null'::jsonb], 'progress that is gone is an event'
 );
-update pgflow.step_states set status = 'skipped', skip_reason = 'by hand', skipped_at = '2030-01-01 00:00:09+00'
+update pgflow.step_states
+set status = 'skipped', skip_reason = 'by hand', skipped_at = '2030-01-01 00:00:09+00', progress = '{"done": 2}'
 where run_id = pg_temp.run(3) and step_slug = 'a';
 select results_eq(
   $$ select * from pg_temp.events(5, 3) $$,
   $$ values ('{"seq": 6, "type": "step:skipped", "error": null, "step_slug": "a", "at": "2030-01-01T00:00:09+00:00", "skip_reason": "by hand"}'::jsonb) $$,
-  'a step skipped by hand is an event, with its own time'
+  'a step skipped by hand is an event, with its own time, and its progress in the same statement is none'
 );
 update pgflow.step_states set status = 'cancelled'
 where run_id in (pg_temp.run(3), pg_temp.run(4)) and status in ('created', 'started');
