@@ -9,6 +9,7 @@ import type {
 } from './definition.ts'
 import { toJson } from './json.ts'
 import { checkFlow, checkStep } from './validate.ts'
+import { versionedSlug } from './version.ts'
 
 interface FlowArguments extends FlowOptions {
   readonly slug: string
@@ -58,16 +59,6 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     const steps = new Map(this.steps).set(definition.slug, frozen(definition))
     return new FlowBuilder({ slug, ...options, ...(input && { input }) }, steps)
   }
-}
-
-/**
- * The slug under which the database knows a version of a flow. The first one has the flow's own slug.
- *
- * @example
- * versionedSlug('analyze', 2) // 'analyze_v2'
- */
-export function versionedSlug(slug: string, version = 1): string {
-  return version === 1 ? slug : `${slug}_v${version}`
 }
 
 /** `checkStep` says whether these arguments are what their types promise. */

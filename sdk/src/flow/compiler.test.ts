@@ -109,6 +109,9 @@ new Flow({ slug: 'flow', input: { url: 'string' } })
 flow.step({ slug: 's', output: z.object({ n: z.number() }) }, () => ({ n: 'one' }))
 flow.step({ slug: 's', output: z.object({ n: z.number() }) }, async ({ run }) => ({ m: run.url }))
 flow.step({ slug: 's' }, ({ run }) => run.path)
+new Flow({ slug: 'flow', input: z.object({ at: z.date() }) })
+flow.step({ slug: 's', input: z.object({ page: z.string() }) }, () => 1)
+flow.step({ slug: 's', output: z.object({ n: z.bigint() }) }, () => ({ n: 1n }))
 `)
     expect(errors).toMatchInlineSnapshot(`
       [
@@ -116,6 +119,9 @@ flow.step({ slug: 's' }, ({ run }) => run.path)
         "4: Type 'string' is not assignable to type 'number'.",
         "5: Type 'Promise<{ m: string; }>' is not assignable to type 'PromiseLike<{ n: number; }> | { n: number; }'.",
         "6: Property 'path' does not exist on type '{ url: string; }'.",
+        "7: Property ''~mistake'' is missing in type 'ZodObject<{ at: ZodDate; }, $strip>' but required in type 'Mistake<"What this schema takes is not JSON: values arrive as JSON, for instance a date as a string">'.",
+        "8: Property ''~mistake'' is missing in type 'ZodObject<{ page: ZodString; }, $strip>' but required in type 'Mistake<"The step's input never has 'page'">'.",
+        "9: Property ''~mistake'' is missing in type 'ZodObject<{ n: ZodBigInt; }, $strip>' but required in type 'Mistake<{ n: Mistake<"A bigint is not JSON: return it as a string">; }>'.",
       ]
     `)
   })

@@ -214,6 +214,7 @@ describe('a wrong definition', () => {
       () => new Untyped({ slug: 'f', broadcast: true }),
       /is true: .*watched, always, never/,
     ],
+    ['invalid_slug', () => new Untyped({ slug: 'f'.repeat(126), version: 2 }), /129 characters/],
     ['invalid_option', () => new Untyped({ slug: 'f', version: 0 }), /version .* a whole number, 1 or more/],
     ['invalid_option', () => new Untyped({ slug: 'f', input: {} }), /input of flow 'f' .* Standard Schema/],
     [

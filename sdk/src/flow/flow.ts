@@ -5,19 +5,9 @@ import type { Context } from './context.ts'
 import type { AnyFlow, FlowOptions, Otherwise, StepTiming } from './definition.ts'
 import type { JsonOf, OnlyJson } from './json-types.ts'
 import type { ItemOf, ItemsOption, SourceStep } from './map-types.ts'
+import type { Given, MakesJson, Stored, TakesJson, TakesPayload, Transformed } from './schema-types.ts'
 import type { NewSlug } from './slug-types.ts'
-import type {
-  FlowTypes,
-  Given,
-  KnownDep,
-  NewFlow,
-  Payload,
-  SkipsOf,
-  Stored,
-  StoredPayload,
-  Transformed,
-  WithStep,
-} from './types.ts'
+import type { FlowTypes, KnownDep, NewFlow, Payload, SkipsOf, StoredPayload, WithStep } from './types.ts'
 
 /**
  * An immutable definition of a flow. Each method returns a new flow.
@@ -57,8 +47,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
             Possible<Unless, StoredPayload<F, Dep>>,
             Unmet,
             Exhausted,
-            In,
-            Out
+            TakesPayload<In, Dep>,
+            MakesJson<Out>
           >),
     handler: Handler<
       Given<Payload<F, Dep>, In>,
@@ -93,8 +83,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       Possible<Unless, StoredPayload<F, Dep>>,
       Unmet,
       Exhausted,
-      In,
-      Out
+      TakesPayload<In, Dep>,
+      MakesJson<Out>
     >,
   ): Flow<
     WithStep<F, Slug, Dep, Stored<Returned, Out>, SkipsOf<If, Unless, Unmet, Exhausted>, Transformed<In>>
@@ -129,8 +119,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
         Possible<Unless, StoredPayload<F, Dep | SourceStep<Items>>>,
         Unmet,
         Exhausted,
-        In,
-        Out
+        TakesJson<In>,
+        MakesJson<Out>
       >,
     handler: Handler<
       Given<ItemOf<F, Dep, Items>, In>,
@@ -201,7 +191,7 @@ interface FlowConstructor {
     options: FlowOptions & {
       readonly slug: string
       /** A Standard Schema of what a run is started with. Handlers get what it makes of that, as `run`. */
-      readonly input?: Schema
+      readonly input?: TakesJson<Schema>
     },
   ): Flow<NewFlow<StandardSchemaV1.InferInput<Schema>, StandardSchemaV1.InferOutput<Schema>, Resources>>
 }

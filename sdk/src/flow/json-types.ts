@@ -16,6 +16,9 @@ interface Serializable {
   toJSON(key: string): unknown
 }
 
+/** What JSON is not, whatever it may become. */
+export type NeverJson = Serializable | Callable | symbol | bigint | undefined | Opaque
+
 /** Objects of which `JSON.stringify` silently keeps nothing. */
 type Opaque = Error | RegExp | PromiseLike<unknown> | ReadonlyMap<unknown, unknown> | ReadonlySet<unknown>
 

@@ -48,6 +48,67 @@ describe('a schema of the input', () => {
   })
 })
 
+describe('a schema', () => {
+  const flow = new Flow<{ at: string }>({ slug: 'f' }).step('page', () => JSON.parse('1'))
+
+  test('takes JSON', () => {
+    // @ts-expect-error dates arrive as strings
+    new Flow({ slug: 'f', input: z.object({ at: z.date() }) })
+    new Flow({ slug: 'f', input: z.object({ at: z.coerce.date(), by: v.string() as any }) })
+    new Flow({ slug: 'f', input: z.any() })
+    new Flow({ slug: 'f', input: z.json() })
+    new Flow({ slug: 'f', input: z.looseObject({ a: z.tuple([z.string(), z.number().optional()]) }) })
+    new Flow({ slug: 'f', input: v.pipe(v.string(), v.transform(Number)) })
+    new Flow({ slug: 'f', input: type('string | number[]') })
+    // @ts-expect-error dates arrive as strings
+    flow.step({ slug: 's', dependsOn: ['page'], input: z.object({ page: z.date() }) }, () => 1)
+    // @ts-expect-error dates arrive as strings
+    flow.step('s', ['page'], () => 1, { input: type({ page: { at: 'Date' } }) })
+    // @ts-expect-error dates arrive as strings
+    flow.map({ slug: 's', items: 'page.list', input: z.array(z.date()) }, () => 1)
+  })
+
+  test('may be recursive', () => {
+    interface Tree {
+      n: number
+      children: Tree[]
+    }
+    const tree = z.object({
+      n: z.number(),
+      get children() {
+        return z.array(tree)
+      },
+    })
+    const flow = new Flow({ slug: 'f', input: tree }).step({ slug: 'a', output: tree }, ({ run }) => run)
+    expectTypeOf<OutputOf<typeof flow>['a']['children'][0]['n']>().toEqualTypeOf<number>()
+    const typed: z.ZodType<Tree, Tree> = z.lazy(() => tree)
+    new Flow({ slug: 'f', input: typed }).step({ slug: 'a', output: typed }, ({ run }) => run)
+    const dated: z.ZodType<Tree & { at: Date }, Tree & { at: Date }> = JSON.parse('0')
+    // @ts-expect-error dates arrive as strings
+    new Flow({ slug: 'f', input: dated })
+  })
+
+  test('takes what the step gets', () => {
+    flow.step({ slug: 's', dependsOn: ['page'], input: z.object({ page: z.string() }) }, () => 1)
+    flow.step({ slug: 's', input: v.looseObject({ run: v.object({ at: v.string() }) }) }, () => 1)
+    flow.step({ slug: 's', input: z.unknown() }, () => 1)
+    flow.step({ slug: 's', input: z.object({ note: z.string().optional() }) }, () => 1)
+    // @ts-expect-error the step's input never has 'page'
+    flow.step({ slug: 's', input: z.object({ page: z.string() }) }, () => 1)
+    // @ts-expect-error the step's input never has 'pge'
+    flow.step('s', ['page'], () => 1, { input: type({ pge: 'string' }) })
+  })
+
+  test('makes JSON', () => {
+    flow.step({ slug: 's', output: z.date() }, () => new Date())
+    // @ts-expect-error a bigint is not JSON
+    flow.step({ slug: 's', output: z.object({ n: z.bigint() }) }, () => ({ n: 1n }))
+    const output = z.map(z.string(), z.number())
+    // @ts-expect-error JSON keeps nothing of a Map
+    flow.step('s', ['page'], () => new Map([['a', 1]]), { output })
+  })
+})
+
 describe('a schema of an output', () => {
   test('gives what dependents get, as JSON', () => {
     expectTypeOf<OutputOf<typeof Zod>>().toEqualTypeOf<{ size: number }>()

@@ -1,5 +1,4 @@
-import type { StandardSchemaV1 } from '@standard-schema/spec'
-import type { JsonOf, OutputFrom, Plain } from './json-types.ts'
+import type { JsonOf, Plain } from './json-types.ts'
 import type { Mistake } from './mistake.ts'
 
 /** Everything that a flow's type knows, read by key. */
@@ -95,18 +94,3 @@ export type KnownDep<F extends FlowTypes, Dep extends string> = Dep extends keyo
   : string extends Dep
     ? Dep
     : Mistake<`There is no step '${Dep}' before this one: define it first, or correct its name`>
-
-/** What a handler gets: what the schema makes of the payload, or the payload. */
-export type Given<Payload, Schema extends StandardSchemaV1> = [Schema] extends [never]
-  ? Payload
-  : StandardSchemaV1.InferOutput<Schema>
-
-/** What a schema makes of a payload, in a tuple; `null` without a schema. */
-export type Transformed<Schema extends StandardSchemaV1> = [Schema] extends [never]
-  ? null
-  : [StandardSchemaV1.InferOutput<Schema>]
-
-/** What is stored of what a handler returned: what the schema makes of it, as JSON. */
-export type Stored<Returned, Schema extends StandardSchemaV1> = [Schema] extends [never]
-  ? OutputFrom<Returned>
-  : OutputFrom<StandardSchemaV1.InferOutput<Schema>>

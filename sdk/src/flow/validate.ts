@@ -1,12 +1,14 @@
 import type { FlowOptions, MapSource, StepDefinition } from './definition.ts'
 import { FlowDefinitionError } from './errors.ts'
 import { toJson } from './json.ts'
+import { versionedSlug } from './version.ts'
 
 /** Throws if a flow cannot have this slug, these options or this schema. */
 export function checkFlow(slug: string, options: FlowOptions, input: unknown): void {
   checkSlug('flow', slug)
   const subject = `flow '${slug}'`
   checkOptions(subject, options, flowOptions)
+  checkSlug('flow', versionedSlug(slug, options.version))
   checkSchema(subject, 'input', input)
 }
 
