@@ -1,3 +1,4 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { AnyFlow, InputOf } from '../flow/index.ts'
 import { getRun, listRuns, pageSize, startFlow, startFlows } from './api.ts'
 import { InvalidInputError } from './errors.ts'
@@ -5,6 +6,7 @@ import type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flow
 import { checkJson } from './json.ts'
 import { type Lives, livesOf } from './lives.ts'
 import { Run } from './run.ts'
+import { checkSchema } from './schema.ts'
 import type { SupabaseLike } from './supabase.ts'
 import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
 
@@ -13,6 +15,8 @@ interface CommonStartOptions {
   readonly metadata?: unknown
   /** Seconds before the first steps start. @default 0 */
   readonly delay?: number
+  /** A Standard Schema of the input, the flow's for instance: what it refuses is not sent. */
+  readonly schema?: StandardSchemaV1
 }
 
 export interface StartOptions extends CommonStartOptions {
@@ -73,7 +77,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   /**
    * Starts a flow: one request, which does not wait for Realtime.
    *
-   * @throws InvalidInputError if the input is not JSON (nothing is sent then) or not what the flow takes
+   * @throws InvalidInputError if the input is not JSON or not what `schema` says (nothing is sent then), or not what the flow takes
    * @throws NotFoundError if there is no such flow
    * @throws ForbiddenError if the caller may not start it
    * @throws ConflictError if the key was used with another input
@@ -81,11 +85,12 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   async startFlow<Name extends FlowName<Flows>>(
     flowSlug: SlugOf<Name>,
     input: InputOf<FlowOf<Flows, Name>>,
-    { idempotencyKey, metadata, delay }: StartOptions = {},
+    { idempotencyKey, metadata, delay, schema }: StartOptions = {},
   ): Promise<RunOf<Flows, Name>> {
+    await checkSchema(schema, [given(input, 'input')])
     const snapshot = await startFlow(this.#supabase, {
       flow_slug: flowSlug,
-      input: await checkJson(given(input, 'input'), 'input'),
+      input: await checkJson(input, 'input'),
       idempotency_key: idempotencyKey,
       metadata: await checkJson(metadata, 'metadata'),
       delay,
@@ -105,11 +110,12 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   async startFlows<Name extends FlowName<Flows>>(
     flowSlug: SlugOf<Name>,
     inputs: readonly InputOf<FlowOf<Flows, Name>>[],
-    { idempotencyKeys, metadata, delay }: StartManyOptions = {},
+    { idempotencyKeys, metadata, delay, schema }: StartManyOptions = {},
   ): Promise<RunOf<Flows, Name>[]> {
+    await checkSchema(schema, given(inputs, 'inputs'))
     const snapshots = await startFlows(this.#supabase, {
       flow_slug: flowSlug,
-      inputs: await checkJson(given(inputs, 'inputs'), 'inputs'),
+      inputs: await checkJson(inputs, 'inputs'),
       idempotency_keys: idempotencyKeys,
       metadata: await checkJson(metadata, 'metadata'),
       delay,

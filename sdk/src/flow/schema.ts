@@ -34,7 +34,12 @@ export async function parse(
   if (schema === undefined) return value
   const result = await schema['~standard'].validate(value)
   if (result.issues === undefined) return result.value
-  throw refuse(result.issues.map(describeIssue).join('; '))
+  throw refuse(describeIssues(result.issues))
+}
+
+/** In one line: `$.a[3].b: Expected a string; …`. */
+export function describeIssues(issues: readonly StandardSchemaV1.Issue[]): string {
+  return issues.map(describeIssue).join('; ')
 }
 
 function describeIssue({ path = [], message }: StandardSchemaV1.Issue): string {
