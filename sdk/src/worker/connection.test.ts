@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { Flow } from '../flow/index.ts'
 import { startWorker } from './index.ts'
 import { openTransport } from './open.ts'
-import { startTestDatabase, type TestDatabase } from './testing/database.ts'
+import { startTestDatabase, type TestDatabase, until } from './testing/database.ts'
 import { type ProxyOptions, startProxy } from './testing/proxy.ts'
 import { Bell } from './time.ts'
 import type { Transport, WorkRequest } from './transport.ts'
@@ -174,6 +174,37 @@ describe('The connections of a worker', () => {
     })
     expect(await transport.settleAndClaim(request(slug, { results }))).toEqual({ stale: [], tasks: [] })
     expect(proxy.queries() - before).toBe(2)
+  })
+
+  it('keep the leases of what runs while a settlement waits for a lock', async () => {
+    const slug = newSlug()
+    const finish = new Map<string, (value: string) => void>()
+    const flow = new Flow<string>({ slug }).step('work', ({ run }) => {
+      return new Promise<string>((resolve) => finish.set(run, resolve))
+    })
+    const worker = await startWorker({ connection: db.url, flows: [flow], lease: 1 })
+    onTestFinished(() => worker.stop())
+    const [slow, quick] = await db.startRuns(slug, ['slow', 'quick'])
+    const leases = () => db.sql<{ vt: Date }[]>`
+      select q.vt from pgflow.step_tasks t join ${db.sql(`pgmq.q_${slug}`)} q on q.msg_id = t.message_id
+      where t.run_id = ${slow!} and t.status = 'started'`
+    const { vt } = await until(leases)
+    await until(async () => (finish.size === 2 ? [finish] : []))
+
+    await db.sql.begin(async (sql) => {
+      await sql`select from pgflow.runs where run_id = ${quick!} for update`
+      finish.get('quick')!('quick')
+      await until(
+        () =>
+          db.sql`select from pg_stat_activity where application_name = 'pgflow worker' and wait_event_type = 'Lock'`,
+      )
+      await until(async () => (await leases()).filter((lease) => lease.vt.getTime() > vt.getTime() + 2_000))
+    })
+    finish.get('slow')!('slow')
+    expect(await db.runEnded(quick!)).toMatchObject({ output: { work: 'quick' } })
+    expect(await db.runEnded(slow!)).toMatchObject({ output: { work: 'slow' } })
+    const tasks = await db.sql`select attempts_count from pgflow.step_tasks where flow_slug = ${slug}`
+    expect([...tasks]).toEqual([{ attempts_count: 1 }, { attempts_count: 1 }])
   })
 
   it('may be cut at any time: nothing is run twice', async () => {

@@ -181,7 +181,7 @@ describe('Core', () => {
     }
     transport.addTasks('running', 'done')
     await vi.advanceTimersByTimeAsync(35_000)
-    expect(transport.extended).toHaveLength(3)
+    expect(transport.extended).toHaveLength(7)
     for (const tasks of transport.extended) {
       expect(tasks.map(({ step_slug }) => step_slug)).toEqual(['running', 'done'])
     }
@@ -196,7 +196,7 @@ describe('Core', () => {
       if (failures-- > 0) throw databaseError('08006', 'connection failure')
     }
     transport.addTasks('running')
-    await vi.advanceTimersByTimeAsync(11_000)
+    await vi.advanceTimersByTimeAsync(6_000)
     expect(transport.extended).toHaveLength(3)
     running.open(1)
   })

@@ -14,6 +14,9 @@ const largestClaim = 100
 /** Seconds for the last calls after the grace period. */
 const lastCall = 2
 
+/** Seconds between two heartbeats, and so until a handler hears that its run was cancelled. */
+const longestBeat = 5
+
 export interface CoreOptions extends Surroundings {
   readonly transport: Transport
   readonly flows: readonly AnyFlow[]
@@ -195,9 +198,10 @@ export class Core {
 
   async #keepLeases(): Promise<void> {
     const { lease, log } = this.#options
+    const pause = Math.min(lease / 3, longestBeat)
     let failures = 0
     while (true) {
-      await sleep(failures === 0 ? lease / 3 : Math.min(retryPause(failures), lease / 3), this.#end.signal)
+      await sleep(failures === 0 ? pause : Math.min(retryPause(failures), pause), this.#end.signal)
       if (this.#end.signal.aborted) return
       try {
         await this.#beat()

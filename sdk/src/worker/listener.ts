@@ -1,52 +1,54 @@
-import postgres, { type Sql } from 'postgres'
+import type { Sql } from 'postgres'
 import * as queries from './queries.ts'
 import { Bell, retryPause, sleep } from './time.ts'
 
 /** Seconds for a notification to come back. */
 const patience = 3
 
-export type ConnectionOptions = NonNullable<Parameters<typeof postgres>[1]>
+export interface ListenerHooks {
+  readonly max_lifetime: null
+  onclose(): void
+  onnotify(channel: string, payload: string): void
+}
 
 /** A connection that hears of new tasks, and comes back when it was lost. */
 export class Listener {
-  readonly #connection: Sql
-  readonly #onTasks: (flow_slug: string | undefined) => void
+  /** The connection; it is free for statements that wait for nobody. */
+  readonly sql: Sql
+  #onTasks: (flow_slug: string | undefined) => void = () => {}
   readonly #closing = new AbortController()
   readonly #lost = new Bell()
   readonly #probe = `probe ${crypto.randomUUID()}`
   readonly #heard = new Bell()
 
-  constructor(url: string, options: ConnectionOptions, onTasks: (flow_slug: string | undefined) => void) {
-    this.#onTasks = onTasks
-    const settings = {
-      ...options,
-      max: 1,
+  constructor(connect: (hooks: ListenerHooks) => Sql) {
+    this.sql = connect({
       max_lifetime: null,
       onclose: () => this.#lost.ring(),
-      onnotify: (_channel: string, payload: string) => this.#hear(payload),
-    }
-    this.#connection = postgres(url, settings)
+      onnotify: (_, payload) => this.#hear(payload),
+    })
   }
 
   /**
    * Listens from now on.
    *
-   * @param sql another connection to the same database
+   * @param other another connection to the same database
    * @returns whether what the other one notifies is heard: a transaction pooler takes LISTEN and forgets it
    */
-  async listen(sql: Sql): Promise<boolean> {
-    await queries.listen(this.#connection)
-    await queries.notify(sql, this.#probe)
+  async listen(other: Sql, onTasks: (flow_slug: string | undefined) => void): Promise<boolean> {
+    this.#onTasks = onTasks
+    await queries.listen(this.sql)
+    await queries.notify(other, this.#probe)
     const works = (await this.#heard.wait(patience)) && !this.#closing.signal.aborted
     if (works) void this.#keepListening()
     return works
   }
 
-  async close(): Promise<void> {
+  /** Stops listening; the connection stays. */
+  close(): void {
     this.#closing.abort()
     this.#lost.ring()
     this.#heard.ring()
-    await this.#connection.end({ timeout: 1 })
   }
 
   #hear(payload: string): void {
@@ -61,7 +63,7 @@ export class Listener {
       await sleep(retryPause(failures), this.#closing.signal)
       if (this.#closing.signal.aborted) return
       try {
-        await queries.listen(this.#connection)
+        await queries.listen(this.sql)
         failures = 0
         // Some may have been missed.
         this.#onTasks(undefined)

@@ -38,8 +38,9 @@ export interface WorkerSettings {
   /** Seconds after which the tasks of a worker that died are run by others; it is extended while they run. @default 30 */
   readonly lease?: number
   /**
-   * How many connections the worker opens at most; without effect on `sql`. From two on, one of them hears of new tasks
-   * at once, where there is no transaction pooler between; with one, and over `sql`, the worker polls. @default 2
+   * How many connections the worker opens at most; without effect on `sql`. From two on, one of them keeps the leases and
+   * hears of new tasks at once, where no transaction pooler is between; with one, and over `sql`, the worker polls.
+   * @default 2
    */
   readonly maxConnections?: number
   /** How many results are settled in one call at most. @default 100 */

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { type AnyFlow, type Context, Flow } from '../flow/index.ts'
+import type { Json } from '../flow/json-types.ts'
 import {
   CancelledError,
   NonRetryableError,
@@ -10,7 +11,7 @@ import {
   TimeoutError,
   type Worker,
 } from './index.ts'
-import { startTestDatabase, type TestDatabase } from './testing/database.ts'
+import { startTestDatabase, type TestDatabase, until } from './testing/database.ts'
 
 let db: TestDatabase
 
@@ -170,6 +171,62 @@ describe('A worker', () => {
   })
 })
 
+describe('The context of a handler', () => {
+  it('tells how far the step is: the latest stays with it, and becomes an event', async () => {
+    const slug = newSlug()
+    const flow = new Flow({ slug }).step('read', async (_, { progress, runId }) => {
+      progress(0.25, { page: 1 })
+      const stored = () => db.sql<{ progress: Json }[]>`
+        select progress from pgflow.step_states where run_id = ${runId} and progress is not null`
+      return (await until(stored)).progress
+    })
+    await runningWorker(flow)
+    const run_id = await db.startRun(slug, null)
+    const progress = { value: 0.25, data: { page: 1 } }
+    expect(await db.runEnded(run_id)).toMatchObject({ output: { read: progress } })
+    const events = await db.sql`
+      select event ->> 'step_slug' as step_slug, event -> 'progress' as progress
+      from pgflow.run_event_records where run_id = ${run_id} and event ->> 'type' = 'step:progress'`
+    expect([...events]).toEqual([{ step_slug: 'read', progress }])
+  })
+
+  it('logs with the ids of the task', async () => {
+    const slug = newSlug()
+    const log = { debug: vi.fn(), info: vi.fn(), warn: vi.fn(), error: vi.fn() }
+    const flow = new Flow({ slug }).step('speak', (_, context) => {
+      for (const level of ['debug', 'info', 'warn', 'error'] as const) context.log[level]('Hello', { level })
+    })
+    const worker = await startWorker({ connection: db.url, flows: [flow], log })
+    onTestFinished(() => worker.stop())
+    const run_id = await db.startRun(slug, null)
+    await db.runEnded(run_id)
+    for (const level of ['debug', 'info', 'warn', 'error'] as const) {
+      const data = { run_id, step_slug: 'speak', task_index: 0, attempt: 1, level }
+      expect(log[level]).toHaveBeenCalledWith('Hello', data)
+    }
+  })
+
+  it('gives a map’s handler what it would get otherwise, frozen; a single step’s what it got', async () => {
+    const slug = newSlug()
+    const flow = new Flow<{ words: string[] }>({ slug })
+      .step('count', async (input, { payload }) => (input === (await payload()) ? input.run.words.length : 0))
+      .map({ slug: 'each', dependsOn: ['count'], items: 'run.words' }, async (word, { payload }) => {
+        const input = await payload()
+        return { word, input, isFrozen: Object.isFrozen((input as { run: object }).run) }
+      })
+    await runningWorker(flow)
+    const run = { words: ['a', 'b'] }
+    const { output } = await db.runEnded(await db.startRun(slug, run))
+    const input = { run, count: 2 }
+    expect(output).toEqual({
+      each: [
+        { word: 'a', input, isFrozen: true },
+        { word: 'b', input, isFrozen: true },
+      ],
+    })
+  })
+})
+
 describe('A handler that fails', () => {
   const cyclic: { self?: unknown } = {}
   cyclic.self = cyclic
@@ -220,6 +277,23 @@ describe('A handler that fails', () => {
       expect(task!.error_message, name).toContain(cases[name]!.reason)
       expect(await db.runEnded(fine_ids[index]!)).toMatchObject({ output: { work: index } })
     }
+  })
+
+  it('leaves name, message and stack of what it threw with the task, bounded, and no stack with the run', async () => {
+    const slug = newSlug()
+    const flow = new Flow({ slug, maxAttempts: 1 }).step('work', () => {
+      throw new TypeError('long '.repeat(10_000))
+    })
+    await runningWorker(flow)
+    const run_id = await db.startRun(slug, null)
+    const { error } = await db.runEnded(run_id)
+    expect(error).toMatch(/^step "work" failed: TypeError: long long/)
+    expect(error).not.toContain('worker.test.ts')
+    const [task] = await db.sql`select last_error from pgflow.step_tasks where run_id = ${run_id}`
+    const { name, message, stack } = task!.last_error
+    expect(name).toBe('TypeError')
+    expect(message).toHaveLength(8_000)
+    expect(stack).toHaveLength(8_000)
   })
 
   it('may succeed at a later attempt', async () => {

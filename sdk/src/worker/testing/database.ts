@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
 import type { Json } from '../../flow/json-types.ts'
+import { turn } from '../time.ts'
 
 /** The folder of the plugin. */
 export const migrations = fileURLToPath(new URL('../../../../supabase/migrations', import.meta.url))
@@ -68,6 +69,15 @@ export async function startTestDatabase(): Promise<TestDatabase> {
       await sql.end({ timeout: 1 })
       await stack.stop()
     },
+  }
+}
+
+/** Looks again and again until there is a row, and returns it. */
+export async function until<Row extends object>(look: () => PromiseLike<readonly Row[]>): Promise<Row> {
+  for (;;) {
+    const [row] = await look()
+    if (row !== undefined) return row
+    await turn()
   }
 }
 
