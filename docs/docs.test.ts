@@ -1,7 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import { toMermaid } from '../sdk/src/flow/index.ts'
 import { type Complaint, complaintsAbout } from '../sdk/src/testing/typescript.ts'
 
 /*
@@ -49,6 +51,17 @@ async function problemsIn(blocks: readonly Block[]): Promise<string[]> {
   return (await complaintsAbout(programs)).map((complaint) => problem(complaint, blocks))
 }
 
+async function imported(program: string) {
+  await mkdir(`${docs}../.vitest`, { recursive: true })
+  const folder = await mkdtemp(`${docs}../.vitest/page-`)
+  try {
+    await writeFile(`${folder}/page.ts`, program)
+    return await import(`${folder}/page.ts`)
+  } finally {
+    await rm(folder, { recursive: true })
+  }
+}
+
 /** With the types' comments as assertions, on their lines. */
 function programOf({ setup, code }: Block): string {
   const asserted = code.replaceAll(
@@ -68,6 +81,13 @@ describe('the pages', () => {
   it.each(pages.map((path) => [basename(path), path]))('%s has code that compiles', async (name, path) => {
     const blocks = blocksOf(name, readFileSync(path, 'utf8'))
     expect(await problemsIn(blocks)).toEqual([])
+  })
+
+  it('show the picture of their flow', async () => {
+    const text = readFileSync(`${docs}flows.md`, 'utf8')
+    const [first] = blocksOf('flows.md', text)
+    const { Crawl } = await imported(programOf(first!))
+    expect(text).toContain(`\`\`\`mermaid\n${toMermaid(Crawl)}\`\`\``)
   })
 
   it('say of types what they are', async () => {

@@ -34,7 +34,8 @@ describe('a condition', () => {
     const fragment: Json = JSON.parse('{}')
     Shop.step({ slug: 'a', runIf: { run: fragment } }, none)
     const paid: boolean = JSON.parse('true')
-    Shop.step({ slug: 'a', runIf: { run: { paid } } }, none)
+    const kind: string = JSON.parse('"book"')
+    Shop.step({ slug: 'a', runIf: { run: { paid, kind } } }, none)
   })
 
   test('does not compile if no input contains it', () => {

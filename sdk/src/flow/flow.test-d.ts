@@ -200,6 +200,9 @@ describe('options', () => {
     Analyze.step('a', ['read'], () => 1, { timeout: '5' })
     // @ts-expect-error the flow decides who starts it
     Analyze.step({ slug: 'a', startRole: 'anon' }, () => 1)
+    new Flow<string>({ slug: 'f', maxAttempts: 1, baseDelay: 0.5, timeout: 9, startDelay: 1, version: 2 })
+    // @ts-expect-error conditions are of steps
+    new Flow<string>({ slug: 'f', runIf: {} })
     // @ts-expect-error there is no such role
     new Flow<string>({ slug: 'f', startRole: 'admin' })
     // @ts-expect-error a flow has a slug
