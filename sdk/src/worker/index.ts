@@ -10,7 +10,17 @@ export {
   WorkerStartError,
   WorkerStoppedError,
 } from './errors.ts'
-export type { ResourcesOfAll, WorkerConnection, WorkerOptions, WorkerSettings } from './options.ts'
+export type {
+  DatabaseConnection,
+  ProjectConnection,
+  ResourcesOfAll,
+  WorkerConnection,
+  WorkerOptions,
+  WorkerSettings,
+} from './options.ts'
+export { projectFrom } from './project.ts'
+export type { ServeAnswer, ServeOptions } from './serve.ts'
+export { serveWorker } from './serve.ts'
 export { stopOnSignals } from './signals.ts'
 export type { StopOptions, Worker } from './start.ts'
 export { startWorker } from './start.ts'

@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url'
-import { startLocalSupabase } from '@pgflow/local'
+import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
 import type { Json } from '../../flow/json-types.ts'
 import { turn } from '../time.ts'
@@ -24,6 +24,7 @@ export interface TaskRow {
 
 /** A database with pgflow in it, which tells when a run has ended. */
 export interface TestDatabase extends AsyncDisposable {
+  readonly stack: LocalSupabase
   readonly url: string
   readonly adminUrl: string
   readonly sql: Sql
@@ -55,6 +56,7 @@ export async function startTestDatabase(): Promise<TestDatabase> {
   }
 
   return {
+    stack,
     url: stack.dbUrl,
     adminUrl: stack.adminDbUrl,
     sql,

@@ -1,0 +1,149 @@
+import type { AnyFlow } from '../flow/definition.ts'
+import { WorkerStartError } from './errors.ts'
+import { checkOptions, type WorkerOptions } from './options.ts'
+import { sameSecret } from './secret.ts'
+import { startWorker, type Worker } from './start.ts'
+import { sleep } from './time.ts'
+
+/** Seconds for the last settlement and for closing, after the grace period. */
+const reserve = 5
+
+const shortestSecret = 16
+
+/** Keeps an instance of Supabase's alive until a promise has settled. */
+const runtime = globalThis as { readonly EdgeRuntime?: { waitUntil(promise: Promise<unknown>): void } }
+
+export type ServeOptions<Flows extends readonly AnyFlow[]> = WorkerOptions<Flows> & {
+  /** What a request must carry as `Authorization: Bearer <secret>`: 16 characters or more. */
+  readonly secret: string | undefined
+  /**
+   * Seconds after which the platform ends this instance, counted from this call. The worker stops claiming when
+   * `gracePeriod` and 5 seconds are left of them. @default 150
+   */
+  readonly wallClock?: number
+}
+
+/** What a request is answered with, as JSON. */
+export type ServeAnswer =
+  /** 202: a worker runs now. */
+  | { readonly status: 'started'; readonly workerId: string }
+  /** 200: this instance has one already. */
+  | { readonly status: 'running'; readonly workerId: string }
+  /** 503: the platform is about to end this instance; the next one takes the next request. */
+  | { readonly status: 'ending' }
+  /** 503: the worker could not start. */
+  | { readonly status: 'failed'; readonly message: string }
+  /** 401, 405 */
+  | { readonly status: 'refused'; readonly message: string }
+
+/**
+ * A request handler that hosts a worker where processes live for minutes, as Supabase Edge Functions do: a POST with the
+ * secret starts a worker, which ends by itself before the platform would end it, and hands back what it has not finished.
+ *
+ * @throws WorkerStartError if an option cannot work
+ *
+ * @example
+ * Deno.serve(serveWorker({ flows, secret: Deno.env.get('PGFLOW_WORKER_SECRET'), url, secretKey }))
+ */
+export function serveWorker<const Flows extends readonly AnyFlow[]>(
+  options: ServeOptions<Flows>,
+): (request: Request) => Promise<Response> {
+  const secret = checked(options)
+  const instance = new Instance(options)
+  return async (request) => {
+    const [, given = ''] = /^bearer +(.+)$/i.exec(request.headers.get('authorization') ?? '') ?? []
+    if (!(await sameSecret(given, secret))) {
+      const headers = { 'www-authenticate': 'Bearer' }
+      return reply(401, { status: 'refused', message: 'The secret is missing or wrong' }, headers)
+    }
+    if (request.method !== 'POST') {
+      return reply(405, { status: 'refused', message: 'Only POST starts a worker' }, { allow: 'POST' })
+    }
+    return instance.wake()
+  }
+}
+
+function checked({ secret = '', ...options }: ServeOptions<readonly AnyFlow[]>): string {
+  checkOptions(options)
+  if (secret.length < shortestSecret) {
+    throw new WorkerStartError(`secret is missing or short: give it ${shortestSecret} characters or more`)
+  }
+  const { wallClock, gracePeriod } = timesOf(options)
+  if (!(wallClock > gracePeriod + reserve)) {
+    throw new WorkerStartError(
+      `wallClock is ${wallClock}: give it more than the gracePeriod and ${reserve} seconds`,
+    )
+  }
+  return secret
+}
+
+function timesOf(options: { readonly wallClock?: number; readonly gracePeriod?: number }) {
+  return { wallClock: options.wallClock ?? 150, gracePeriod: options.gracePeriod ?? 25 }
+}
+
+function reply(status: number, answer: ServeAnswer, headers: Record<string, string> = {}): Response {
+  return Response.json(answer, { status, headers })
+}
+
+/** An instance of the platform's, which has a worker or not. */
+class Instance {
+  readonly #options: ServeOptions<readonly AnyFlow[]>
+  readonly #unload = new AbortController()
+  #birth = performance.now()
+  #worker: Promise<Worker> | undefined
+
+  constructor(options: ServeOptions<readonly AnyFlow[]>) {
+    this.#options = options
+    // How Supabase says that wall clock, CPU time or memory are used up.
+    globalThis.addEventListener?.('beforeunload', () => this.#unload.abort())
+  }
+
+  async wake(): Promise<Response> {
+    const isNew = this.#worker === undefined
+    const seconds = this.#secondsLeft()
+    if (seconds <= 0) return reply(503, { status: 'ending' }, { 'retry-after': '5' })
+    this.#worker ??= this.#start(seconds)
+    try {
+      const { workerId } = await this.#worker
+      return isNew ? reply(202, { status: 'started', workerId }) : reply(200, { status: 'running', workerId })
+    } catch (error) {
+      return reply(503, { status: 'failed', message: (error as Error).message })
+    }
+  }
+
+  /** Until the worker must stop claiming. */
+  #secondsLeft(): number {
+    const { signal } = this.#options
+    if (signal?.aborted || this.#unload.signal.aborted) return 0
+    const { wallClock, gracePeriod } = timesOf(this.#options)
+    const age = (performance.now() - this.#birth) / 1000
+    if (age < wallClock) return wallClock - gracePeriod - reserve - age
+    // Still here: the platform's limit is a longer one.
+    this.#birth = performance.now()
+    return wallClock - gracePeriod - reserve
+  }
+
+  #start(seconds: number): Promise<Worker> {
+    const { secret: _, wallClock: __, signal, ...options } = this.#options
+    const starting = startWorker(options)
+    const hosted = starting
+      .then((worker) => this.#host(worker, seconds, signal))
+      // The request's answer has the reason.
+      .catch(() => {})
+      .finally(() => {
+        this.#worker = undefined
+      })
+    runtime.EdgeRuntime?.waitUntil(hosted)
+    return starting
+  }
+
+  async #host(worker: Worker, seconds: number, signal?: AbortSignal): Promise<void> {
+    const unload = this.#unload.signal
+    await sleep(seconds, signal ? AbortSignal.any([unload, signal]) : unload)
+    const hurry = () => void worker.stop({ gracePeriod: 0 })
+    unload.addEventListener('abort', hurry)
+    if (unload.aborted) hurry()
+    await worker.stop()
+    unload.removeEventListener('abort', hurry)
+  }
+}
