@@ -27,6 +27,8 @@ export interface TestDatabase extends AsyncDisposable {
   readonly stack: LocalSupabase
   readonly url: string
   readonly adminUrl: string
+  /** Through a transaction pooler. */
+  readonly poolerUrl: string
   readonly sql: Sql
   startRun(flow_slug: string, input: Json): Promise<string>
   startRuns(flow_slug: string, inputs: readonly Json[]): Promise<string[]>
@@ -59,6 +61,7 @@ export async function startTestDatabase(): Promise<TestDatabase> {
     stack,
     url: stack.dbUrl,
     adminUrl: stack.adminDbUrl,
+    poolerUrl: stack.poolerUrl,
     sql,
     startRuns,
     startRun: async (flow_slug, input) => (await startRuns(flow_slug, [input]))[0]!,

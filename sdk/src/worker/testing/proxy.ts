@@ -13,12 +13,7 @@ export interface CountingProxy extends AsyncDisposable {
   cut(): void
 }
 
-export interface ProxyOptions {
-  /** Keeps notifications back, as a transaction pooler does. */
-  readonly dropNotifications?: boolean
-}
-
-export async function startProxy(databaseUrl: string, options: ProxyOptions = {}): Promise<CountingProxy> {
+export async function startProxy(databaseUrl: string): Promise<CountingProxy> {
   const target = new URL(databaseUrl)
   const sockets = new Set<Socket>()
   let received = 0
@@ -37,16 +32,16 @@ export async function startProxy(databaseUrl: string, options: ProxyOptions = {}
         other.destroy()
       })
     }
-    // The first message of a client has no type.
-    const requests = messages(true, (type) => {
+    const count = messageCounter((type) => {
       if (type === 'Q' || type === 'E') queries++
-      return true
     })
-    const answers = messages(false, (type) => type !== 'A' || options.dropNotifications !== true)
-    client.on('data', (data) => database.write(requests(data)))
+    client.on('data', (data) => {
+      count(data)
+      database.write(data)
+    })
     database.on('data', (data) => {
       received += data.length
-      client.write(answers(data))
+      client.write(data)
     })
   })
   server.listen(0, '127.0.0.1')
@@ -69,20 +64,18 @@ export async function startProxy(databaseUrl: string, options: ProxyOptions = {}
   }
 }
 
-/** Cuts a stream into messages of Postgres' protocol, and passes on those that it may. */
-function messages(startsUntyped: boolean, mayPass: (type: string) => boolean): (data: Buffer) => Buffer {
-  let isUntyped = startsUntyped
+/** Calls back for each message of a client, with its type; the first one of a connection has none. */
+function messageCounter(onMessage: (type: string | undefined) => void): (data: Buffer) => void {
+  let isFirst = true
   let rest: Buffer = Buffer.alloc(0)
   return (data) => {
     rest = Buffer.concat([rest, data])
-    const passed: Buffer[] = []
-    while (rest.length >= (isUntyped ? 4 : 5)) {
-      const length = isUntyped ? rest.readUInt32BE(0) : rest.readUInt32BE(1) + 1
-      if (rest.length < length) break
-      if (isUntyped || mayPass(String.fromCharCode(rest[0]!))) passed.push(rest.subarray(0, length))
+    while (rest.length >= 5) {
+      const length = isFirst ? rest.readUInt32BE(0) : rest.readUInt32BE(1) + 1
+      if (rest.length < length) return
+      onMessage(isFirst ? undefined : String.fromCharCode(rest[0]!))
       rest = rest.subarray(length)
-      isUntyped = false
+      isFirst = false
     }
-    return Buffer.concat(passed)
   }
 }
