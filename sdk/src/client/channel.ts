@@ -28,6 +28,7 @@ export class RunChannel {
   #refusals = 0
   #failures = 0
   #channel: ChannelLike | undefined
+  #left: Promise<void> | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
 
   constructor(supabase: SupabaseLike, runId: string, handlers: ChannelHandlers) {
@@ -72,6 +73,8 @@ export class RunChannel {
   async #subscribe(): Promise<void> {
     // Without it, the first join may go out before supabase-js knows the user's token.
     await this.refreshToken()
+    // An older supabase-js would give the channel that is being left.
+    await this.#left
     if (!this.#wanted || this.#channel !== undefined) return
     try {
       this.#channel = this.#build()
@@ -127,11 +130,13 @@ export class RunChannel {
   async #leave(): Promise<void> {
     clearTimeout(this.#timer)
     this.#joined = false
-    const channel = this.#channel
-    if (channel === undefined) return
-    this.#channel = undefined
-    // It came from this client, whose type of channels is not known here.
-    await this.#supabase.removeChannel(channel as never)
-    hangUpLater(this.#supabase)
+    if (this.#channel !== undefined) {
+      // It came from this client, whose type of channels is not known here.
+      this.#left = this.#supabase
+        .removeChannel(this.#channel as never)
+        .then(() => hangUpLater(this.#supabase))
+      this.#channel = undefined
+    }
+    await this.#left
   }
 }

@@ -42,8 +42,8 @@ export class Rig implements AsyncDisposable {
     return this.client({ accessToken: async () => token, ...options })
   }
 
-  client(options: SupabaseClientOptions<'public'> = {}): SupabaseClient {
-    const client = createClient(this.stack.url, this.stack.publishableKey, {
+  client(options: SupabaseClientOptions<'public'> = {}, create = createClient): SupabaseClient {
+    const client = create(this.stack.url, this.stack.publishableKey, {
       ...options,
       // The socket of Node 22 and later would do as well.
       realtime: { transport: WebSocket as never, ...options.realtime },
