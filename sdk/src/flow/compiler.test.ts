@@ -180,15 +180,15 @@ export const steps = (value: StepsOf<typeof Crawl>) => value
           };
       }>;
       export declare const payload: (value: StepInputOf<typeof Crawl, 'report'>) => {
+          run: {
+              urls: string[];
+              deep: boolean;
+          };
           links?: string[];
           pages: {
               url: string;
               at: string;
           }[];
-          run: {
-              urls: string[];
-              deep: boolean;
-          };
       };
       export declare const output: (value: OutputOf<typeof Crawl>) => {
           report: {

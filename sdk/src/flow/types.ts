@@ -66,9 +66,9 @@ export type WithStep<
 
 /** What the handler of a step with these deps gets: `run`, and each dep's output under its slug, if it was not skipped. */
 export type Payload<F extends FlowTypes, Dep extends string, Run = F['run']> = Plain<
-  {
-    [K in 'run' | Exclude<Dep, AloneSkipped<F, Dep>>]: K extends 'run' ? Run : F['steps'][K]['output']
-  } & { [K in AloneSkipped<F, Dep>]?: F['steps'][K]['output'] }
+  { run: Run } & { [K in Exclude<Dep, AloneSkipped<F, Dep>>]: F['steps'][K]['output'] } & {
+    [K in AloneSkipped<F, Dep>]?: F['steps'][K]['output']
+  }
 >
 
 /** What the database has for a step with these deps: what conditions and maps look at. */
