@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { contend, createRaces, type Outcome } from './testing/contend.ts'
+import { contend, createRaces, type Outcome, untilSomebodyWaits } from './testing/contend.ts'
 import { violations } from './testing/invariants.ts'
 import { createLoad, expectedEnd, work } from './testing/load.ts'
 import { type Race, races } from './testing/races.ts'
@@ -152,6 +152,28 @@ describe('while somebody else holds', () => {
     expect(await messagesOf([runId])).toHaveLength(2)
     expect(await violations(sql, ['held'])).toEqual([])
     expect(await messagesOf([runId])).toHaveLength(1)
+  })
+
+  test('a key, a start goes on although the run of another of its keys is deleted', async () => {
+    const startBoth = () => sql<{ run_id: string }[]>`
+      select run_id from pgflow.start_flows('held', '[1, 1]', array['key 1', 'key 2'])`
+    const [first] = await sql`select run_id from pgflow.start_flow('held', '1', idempotency_key => 'key 1')`
+    let both: ReturnType<typeof startBoth> | undefined
+    const [second] = await sql.begin(async (other) => {
+      const run = await other`select run_id from pgflow.start_flow('held', '1', idempotency_key => 'key 2')`
+      both = startBoth()
+      both.execute()
+      await untilSomebodyWaits(sql)
+      await sql`delete from pgflow.runs where run_id = ${first!.run_id}`
+      return run
+    })
+    const answer = await both!
+    const runs =
+      await sql`select run_id from pgflow.runs where idempotency_key like 'key _' order by idempotency_key`
+    expect([...answer]).toEqual([...runs])
+    expect(runs[0]!.run_id).not.toBe(first!.run_id)
+    expect(runs[1]!.run_id).toBe(second!.run_id)
+    expect(await violations(sql, ['held'])).toEqual([])
   })
 
   const statusOf = async (runId: string) =>

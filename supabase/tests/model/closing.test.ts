@@ -1,7 +1,7 @@
-import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { untilSomebodyWaits } from '../testing/contend.ts'
 import { Database } from './database.ts'
 
 let stack: LocalSupabase
@@ -36,7 +36,7 @@ test('a run that is cancelled while its tasks are being claimed closes all of th
   await database.sql.begin(async (claiming) => {
     await claiming`select from pgflow.claim_tasks(array[${flow}], 3, gen_random_uuid())`
     cancelled = database.cancel(runId)
-    await untilSomebodyWaits()
+    await untilSomebodyWaits(database.sql)
   })
   await cancelled
 
@@ -44,7 +44,3 @@ test('a run that is cancelled while its tasks are being claimed closes all of th
   expect(seen!.tasks.map(({ status }) => status)).toEqual(['cancelled', 'cancelled', 'cancelled'])
   expect(await database.violations(flow)).toEqual([])
 })
-
-async function untilSomebodyWaits(): Promise<void> {
-  while ((await database.sql`select from pg_locks where not granted`).length === 0) await setImmediate()
-}

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import type { ReservedSql, Sql } from 'postgres'
 
 /** One statement of a race; `$1` is the round's run, `$2` its number. It answers with one JSON value. */
@@ -136,6 +137,11 @@ export async function contend(
   } finally {
     await Promise.all(connections.map(release))
   }
+}
+
+/** Resolves when a transaction waits for another. */
+export async function untilSomebodyWaits(sql: Sql): Promise<void> {
+  while ((await sql`select from pg_locks where not granted`).length === 0) await setImmediate()
 }
 
 async function release(connection: ReservedSql): Promise<void> {

@@ -261,7 +261,7 @@ const starting: Race[] = [
     prepare: failAll('key_prune', 'a'),
     arrange: `update pgflow.runs set idempotency_key = $2::text, ${end} where run_id = $1`,
     contenders: [
-      `select to_jsonb(case run_id when $1 then 'old' else 'new' end)
+      `select to_jsonb(case run_id = $1 when true then 'old' when false then 'new' end)
        from pgflow.start_flow('key_prune', '{}', idempotency_key => $2::text)`,
       prune,
     ],
