@@ -9,6 +9,8 @@ export default defineConfig({
     typecheck: { enabled: true, include: ['sdk/**/*.test-d.ts'], checker: 'tsc', ignoreSourceErrors: true },
     reporters: process.env.CI ? ['default', 'json'] : ['default'],
     outputFile: { json: '.vitest/results.json' },
+    // Many files wait, for sockets, leases or processes that end.
+    maxWorkers: '150%',
     testTimeout: 30_000,
     hookTimeout: 60_000,
   },

@@ -184,7 +184,7 @@ describe('switches', () => {
 
   it('delay a refused join, and every other frame of its socket: heartbeats remain unanswered', async () => {
     const { realtime } = await serve({ joinErrorDelayMs: 600_000 })
-    const client = await server.user(U1, { heartbeatIntervalMs: 50 })
+    const client = await server.user(U1, { heartbeatIntervalMs: 500 })
     const heartbeats = new Queue<string>()
     client.realtime.onHeartbeat((status) => heartbeats.push(status))
     const good = await new Watched(client, 'room:1').ready()
