@@ -144,6 +144,13 @@ export class Database {
     return answer!.active
   }
 
+  /** How many were given back. */
+  async handBack(task: TaskKey & { attempt: number | null }): Promise<number> {
+    const [answer] = await this.sql<{ tasks: number }[]>`
+      select pgflow.hand_back(${json([task])}::text::jsonb) as tasks`
+    return answer!.tasks
+  }
+
   async settle(results: Result[]): Promise<boolean[]> {
     const rows = await this.sql<{ applied: boolean }[]>`
       select applied from pgflow.settle_tasks(${json(results.map(wireResult))}::text::jsonb)`

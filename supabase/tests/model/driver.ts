@@ -6,7 +6,7 @@ import type { FlowDefinition } from './definition.ts'
 import type { History, Operation, Pick } from './flows.ts'
 import type { Json } from './json.ts'
 import { look, replay, rowsOf } from './look.ts'
-import { hide, Queue, show } from './queue.ts'
+import { handBack, hide, Queue, show } from './queue.ts'
 import type { Run } from './run.ts'
 import { isOpen, type Settlement, type Task } from './task.ts'
 
@@ -75,6 +75,9 @@ export class Driver {
       }
       case 'extend':
         await this.#extend(operation.task, operation.attempt)
+        break
+      case 'handBack':
+        await this.#handBack(operation.task, operation.attempt)
         break
       case 'settle':
         await this.#settle(this.#settlements(operation.picks))
@@ -186,6 +189,16 @@ export class Driver {
     const isHeld = attempt === task.attempts
     expect(await this.#database.extend({ ...this.#key(task), attempt })).toBe(isHeld)
     if (isHeld) hide(task)
+  }
+
+  async #handBack(nth: number, which: Pick['attempt']): Promise<void> {
+    const claimed = this.#queue.tasks.filter(({ status }) => status === 'started')
+    const task = claimed[nth % claimed.length]
+    if (!task) return
+    const attempt = attemptOf(task, which)
+    const isHeld = attempt === task.attempts
+    expect(await this.#database.handBack({ ...this.#key(task), attempt })).toBe(isHeld ? 1 : 0)
+    if (isHeld) handBack(task)
   }
 
   async #elapse(nth: number | undefined): Promise<void> {

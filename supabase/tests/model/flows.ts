@@ -123,6 +123,7 @@ const operations = {
   settleAndClaim: fc.record({ picks, from, quantity }),
   settleByHand: fc.record({ pick }),
   extend: fc.record({ task, attempt: pick.map(({ attempt }) => attempt) }),
+  handBack: fc.record({ task, attempt: pick.map(({ attempt }) => attempt) }),
   /** Ends the wait of one message, or of all. */
   elapse: fc.record({ task: sometimes(2, task) }),
   cancel: fc.record({ run }),
@@ -143,6 +144,7 @@ const weights: Record<keyof typeof operations, number> = {
   settleAndClaim: 8,
   settleByHand: 2,
   extend: 1,
+  handBack: 2,
   elapse: 3,
   cancel: 1,
   retry: 3,

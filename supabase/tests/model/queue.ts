@@ -69,3 +69,10 @@ export function show(task: Task): void {
   task.visible = true
   task.hiddenUntil = null
 }
+
+/** Queues a claimed task again, as if the claim had not been. */
+export function handBack(task: Task): void {
+  task.status = 'queued'
+  task.attemptsBefore += 1
+  show(task)
+}

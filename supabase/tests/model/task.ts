@@ -14,7 +14,7 @@ export interface Task {
   status: TaskStatus
   /** Counts claims, and never falls. */
   attempts: number
-  /** Attempts that were used up before the run was retried. */
+  /** Attempts that do not count: the run was retried after them, or they were handed back. */
   attemptsBefore: number
   output: Json
   error: string | null

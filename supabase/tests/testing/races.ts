@@ -51,6 +51,11 @@ const extend = `
     jsonb_build_array(jsonb_build_object('run_id', $1, 'step_slug', 'a', 'task_index', 0, 'attempt', 1)), 1000
   )`
 
+const handBack = `
+  select to_jsonb(pgflow.hand_back(
+    jsonb_build_array(jsonb_build_object('run_id', $1, 'step_slug', 'a', 'task_index', 0, 'attempt', 1))
+  ))`
+
 const isHidden = (slug: string, interval: string) => `(
   select case when q.vt > clock_timestamp() + interval '${interval}' then 'hidden' else 'not hidden' end
   from pgflow.step_tasks t join pgmq.q_${slug} q on q.msg_id = t.message_id
@@ -368,6 +373,42 @@ const claiming: Race[] = [
     ],
     ways: ['300 | true → started hidden', '299 | true → started hidden'],
     also: isHidden('extend_many', '50 minutes'),
+  },
+  {
+    name: 'a task is handed back against its completion',
+    slug: 'returned',
+    steps: single,
+    input: {},
+    prepare: claimAll('returned'),
+    contenders: [handBack, complete('a', 1)],
+    ways: ['1 | false → started', '0 | true → completed {"a": 1}'],
+  },
+  {
+    name: 'a task is handed back against a claim after its lease',
+    slug: 'return_late',
+    steps: single,
+    input: {},
+    prepare: claimAll('return_late'),
+    arrange: expire('return_late'),
+    contenders: [handBack, claimOne('return_late')],
+    // A claim takes any task of these rounds.
+    ways: [
+      '1 | 0 → started 1 attempts',
+      '1 | 0 → started 2 attempts',
+      '1 | 1 → started 1 attempts',
+      '1 | 1 → started 2 attempts',
+      '0 | 1 → started 2 attempts',
+    ],
+    also: attempts,
+  },
+  {
+    name: 'a task is handed back against a cancel',
+    slug: 'return_cancel',
+    steps: single,
+    input: {},
+    prepare: claimAll('return_cancel'),
+    contenders: [handBack, cancel],
+    ways: ['1 | "cancelled" → cancelled', '0 | "cancelled" → cancelled'],
   },
 ]
 
