@@ -130,12 +130,11 @@ export class RunChannel {
   async #leave(): Promise<void> {
     clearTimeout(this.#timer)
     this.#joined = false
-    if (this.#channel !== undefined) {
-      // It came from this client, whose type of channels is not known here.
-      this.#left = this.#supabase
-        .removeChannel(this.#channel as never)
-        .then(() => hangUpLater(this.#supabase))
+    const channel = this.#channel
+    if (channel !== undefined) {
       this.#channel = undefined
+      // It came from this client, whose type of channels is not known here.
+      this.#left = this.#supabase.removeChannel(channel as never).then(() => hangUpLater(this.#supabase))
     }
     await this.#left
   }

@@ -24,6 +24,17 @@ class CountedSocket extends WebSocket {
   }
 }
 
+/** Requests that are under way. */
+const requests = new Set<Promise<unknown>>()
+
+const countedFetch: typeof fetch = (input, init) => {
+  const request = fetch(input, init)
+  requests.add(request)
+  const done = () => requests.delete(request)
+  request.then(done, done)
+  return request
+}
+
 const lines = createInterface(process.stdin)
 const parent = lines[Symbol.asyncIterator]()
 
@@ -43,12 +54,16 @@ async function cycle(
 
 const supabase = createClient(SUPABASE_URL!, SUPABASE_KEY!, {
   accessToken: async () => SUPABASE_TOKEN!,
+  global: { fetch: countedFetch },
   realtime: { transport: CountedSocket as never },
 })
 const client = new PgflowClient<{ quick: typeof Quick }>(supabase)
 const { signal } = new AbortController()
 const runs: WeakRef<object>[] = []
 for (let batch = 0; batch < Number(BATCHES); batch++) runs.push(...(await cycle(client, signal)))
+// A run may end while its log is being read.
+while (requests.size > 0) await Promise.allSettled(requests)
+await new Promise(setImmediate)
 const timersBefore = timers()
 lines.close()
 
