@@ -110,7 +110,7 @@ export class RunChannel {
       if (status === 'CLOSED') {
         this.#channel = undefined
         this.#subscribeLater()
-      } else if (error?.message.startsWith('Unauthorized') && ++this.#refusals >= refusalsAllowed) {
+      } else if (isUnauthorized(error) && ++this.#refusals >= refusalsAllowed) {
         void this.close()
       } else {
         void this.refreshToken()
@@ -138,4 +138,9 @@ export class RunChannel {
     }
     await this.#left
   }
+}
+
+/** Older versions of supabase-js put the reason in quotes, and have none for a socket that was closed. */
+function isUnauthorized(error: { message?: string } | undefined): boolean {
+  return /^"?Unauthorized/.test(error?.message ?? '')
 }

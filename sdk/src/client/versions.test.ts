@@ -81,4 +81,33 @@ describe.each(versions)('with supabase-js %s', (_, create) => {
     await again.close()
     expect(supabase.getChannels().length).toBe(0)
   })
+
+  it('events come again after the channel has crashed', async () => {
+    const { run, channelReady } = await begin()
+    const seen = recorder()
+    run.on('*', seen.take)
+    const done = run.waitForCompletion()
+    await channelReady
+    rig.stack.realtime.crashChannels()
+    await rig.complete(run.runId)
+    expect(await done).toEqual({ report: true })
+    expect(seen.events).toEqual(await rig.log(run.runId))
+  })
+
+  it('a channel that may not be joined is left alone', async () => {
+    rig.stack.realtime.refuseJoins('Unauthorized: You do not have permissions', 2)
+    const { run, supabase } = await begin()
+    const left = new Promise<void>((resolve) => {
+      const remove = supabase.removeChannel.bind(supabase)
+      supabase.removeChannel = (channel) => {
+        resolve()
+        return remove(channel)
+      }
+    })
+    const done = run.waitForCompletion()
+    await left
+    await rig.complete(run.runId)
+    expect(await done).toEqual({ report: true })
+    expect(supabase.getChannels()).toEqual([])
+  })
 })
