@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { TestBed, type TestServer, U1, Watched } from './fixtures/server.ts'
+import { CLIENTS, TestBed, type TestServer, U1, Watched } from './fixtures/server.ts'
 
 let bed: TestBed
 let server: TestServer
@@ -28,8 +28,8 @@ async function payloads(watched: Watched, count: number): Promise<unknown[]> {
   return received
 }
 
-describe.each(['1.0.0', '2.0.0'])('protocol %s', (vsn) => {
-  const join = async (topic = 'room:1') => new Watched(await server.user(U1, { vsn }), topic).ready()
+describe.each(CLIENTS)('supabase-js $library, protocol $vsn', (options) => {
+  const join = async (topic = 'room:1') => new Watched(await server.user(U1, options), topic).ready()
 
   it('delivers realtime.send with the id of its row', async () => {
     const watched = await join()
@@ -77,7 +77,7 @@ describe.each(['1.0.0', '2.0.0'])('protocol %s', (vsn) => {
 
   it('keeps topics apart, and private from public', async () => {
     const watched = await join()
-    const open = await new Watched(await server.user(U1, { vsn }), 'room:1', { private: false }).ready()
+    const open = await new Watched(await server.user(U1, options), 'room:1', { private: false }).ready()
     await send({ for: 'another topic' }, 'e', 'room:10')
     await postgres.query(`select realtime.send('{"for": "all"}', 'e', 'room:1', false)`)
     await send({ for: 'readers' })
@@ -99,9 +99,9 @@ describe.each(['1.0.0', '2.0.0'])('protocol %s', (vsn) => {
   })
 
   it('carries any text', async () => {
-    const watched = await join()
+    const watched = await join('räume:é😀')
     const payload = { text: '"\\\n\u2028 é😀', nested: [null, false, 0, ''] }
-    await send(payload, 'événement "😀"')
+    await send(payload, 'événement "😀"', 'räume:é😀')
     const message = await watched.message()
     expect(message.event).toBe('événement "😀"')
     expect(message.payload).toMatchObject(payload)

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { labelledTokens, TestBed, type TestServer, U1, U2, Watched } from './fixtures/server.ts'
+import { CLIENTS, labelledTokens, TestBed, type TestServer, U1, U2, Watched } from './fixtures/server.ts'
 
 const denied = (topic: string) =>
   `Unauthorized: You do not have permissions to read from this Channel topic: ${topic}`
@@ -75,15 +75,15 @@ describe('an upgrade', () => {
   })
 })
 
-describe.each(['1.0.0', '2.0.0'])('supabase-js, protocol %s', (vsn) => {
+describe.each(CLIENTS)('supabase-js $library, protocol $vsn', (options) => {
   it('joins public and private channels', async () => {
-    const client = await server.user(U1, { vsn })
+    const client = await server.user(U1, options)
     await new Watched(client, 'anything', { private: false }).ready()
     await new Watched(client, 'room:1').ready()
   })
 
   it('is told why it may not join, tries again, and is let in once it may', async () => {
-    const client = await server.user(U2, { vsn })
+    const client = await server.user(U2, options)
     const watched = new Watched(client, 'room:later')
     expect(await watched.status()).toEqual(['CHANNEL_ERROR', denied('room:later')])
     await admin.query(`insert into rt_access values ($1, 'room:later')`, [U2])
@@ -93,7 +93,7 @@ describe.each(['1.0.0', '2.0.0'])('supabase-js, protocol %s', (vsn) => {
 
   it('keeps its channel with another token of the user', async () => {
     let session = 1
-    const client = await server.client(() => bed.stack.signToken({ sub: U1, session_id: session }), { vsn })
+    const client = await server.client(() => bed.stack.signToken({ sub: U1, session_id: session }), options)
     const watched = await new Watched(client, 'room:1').ready()
     session = 2
     await client.realtime.setAuth()
@@ -103,7 +103,7 @@ describe.each(['1.0.0', '2.0.0'])('supabase-js, protocol %s', (vsn) => {
 
   it('loses its channel for good with the token of a user who may not read it', async () => {
     let sub = U1
-    const client = await server.client(() => bed.stack.signToken({ sub }), { vsn })
+    const client = await server.client(() => bed.stack.signToken({ sub }), options)
     const watched = await new Watched(client, 'room:1').ready()
     sub = U2
     await client.realtime.setAuth()
@@ -116,8 +116,8 @@ describe.each(['1.0.0', '2.0.0'])('supabase-js, protocol %s', (vsn) => {
   })
 
   it('loses its channel for good when the token expires', async () => {
-    const exp = Math.floor(Date.now() / 1000) + 2
-    const client = await server.client(() => bed.stack.signToken({ sub: U1, exp }), { vsn })
+    const exp = Math.ceil(Date.now() / 1000 + 0.3)
+    const client = await server.client(() => bed.stack.signToken({ sub: U1, exp }), options)
     const watched = await new Watched(client, 'room:1').ready()
     expect(await watched.system()).toMatchObject({ message: 'Token has expired 0 seconds ago' })
     expect((await watched.status())[0]).toBe('CLOSED')
@@ -126,7 +126,7 @@ describe.each(['1.0.0', '2.0.0'])('supabase-js, protocol %s', (vsn) => {
   })
 
   it('removes a channel and joins the same topic again', async () => {
-    const client = await server.user(U1, { vsn })
+    const client = await server.user(U1, options)
     for (let round = 0; round < 3; round++) {
       const watched = await new Watched(client, 'room:1').ready()
       void client.removeChannel(watched.channel)
@@ -137,15 +137,25 @@ describe.each(['1.0.0', '2.0.0'])('supabase-js, protocol %s', (vsn) => {
     expect((await last.message()).event).toBe('still here')
   })
 
+  it('leaves and joins in one turn, as React does that mounts twice', async () => {
+    const client = await server.user(U1, options)
+    const first = new Watched(client, 'room:1')
+    void client.removeChannel(first.channel)
+    const second = await new Watched(client, 'room:1').ready()
+    await admin.query(`select realtime.send('{}', 'still here', 'room:1')`)
+    expect((await second.message()).event).toBe('still here')
+    expect(client.getChannels()).toEqual([second.channel])
+  })
+
   it('is told that replay is not offered', async () => {
     const broadcast = { replay: { since: 1 } }
-    const watched = new Watched(await server.user(U1, { vsn }), 'room:1', { broadcast })
+    const watched = new Watched(await server.user(U1, options), 'room:1', { broadcast })
     const reason = 'UnableToReplayMessages: Replay is not supported by the local stack'
     expect(await watched.status()).toEqual(['CHANNEL_ERROR', reason])
   })
 
   it('is told that postgres changes are not offered', async () => {
-    const client = await server.user(U1, { vsn })
+    const client = await server.user(U1, options)
     const channel = client
       .channel('room:1')
       .on('postgres_changes', { event: '*', schema: 'public' }, () => {})
@@ -155,7 +165,7 @@ describe.each(['1.0.0', '2.0.0'])('supabase-js, protocol %s', (vsn) => {
 
   it('is refused presence, and broadcasts that it wants acknowledged', async () => {
     const config = { broadcast: { ack: true, replication_ready: true } }
-    const { channel } = await new Watched(await server.user(U1, { vsn }), 'room:1', config).ready()
+    const { channel } = await new Watched(await server.user(U1, options), 'room:1', config).ready()
     expect(await channel.track({ online: true })).toBe('error')
     expect(await channel.send({ type: 'broadcast', event: 'e', payload: {} })).toBe('error')
     expect(channel.state).toBe('joined')

@@ -12,13 +12,17 @@ const CONVERSATIONS = RECORDING.split('\n# ')
 
 let bed: TestBed
 let server: TestServer
-let postgres: pg.Client
+let sessions: Record<string, Session>
 let tokens: Record<string, string>
 
 beforeAll(async () => {
   bed = await TestBed.start()
   server = await bed.serve()
-  postgres = await bed.connect()
+  sessions = {
+    sql: new Session(await bed.connect()),
+    sql2: new Session(await bed.connect()),
+    admin: new Session(await bed.connect(bed.stack.adminDbUrl)),
+  }
   tokens = await labelledTokens(bed.stack)
   await server.realtime.startReplication()
 })
@@ -27,24 +31,87 @@ afterAll(() => bed.stop())
 
 describe('recorded conversations', () => {
   it.each(CONVERSATIONS)('$name', async ({ lines }) => {
-    const sockets = new Map<string, RawSocket>()
-    for (const line of lines) await follow(line, sockets)
-    for (const socket of sockets.values()) await expectNothingElse(socket)
+    const conversation = new Conversation()
+    for (const line of lines) await conversation.follow(line)
+    await conversation.end()
   })
 })
 
-async function follow(line: string, sockets: Map<string, RawSocket>): Promise<void> {
-  const [, id = '', action, text = ''] = /^(sql|\d+) (?:(open|>|<) )?(.*)$/.exec(line) ?? []
-  if (id === 'sql') return void (await postgres.query(text))
-  if (action === 'open') {
-    const [vsn = '', key = ''] = text.split(' ')
-    sockets.set(id, await server.open({ vsn, apikey: withTokens(key) }))
-    return
+/** A session of the database that says what became of its latest statement. */
+class Session {
+  readonly #client: pg.Client
+  #warning: string | undefined
+
+  constructor(client: pg.Client) {
+    this.#client = client
+    client.on('notice', ({ message }) => {
+      this.#warning = message
+    })
   }
-  const socket = sockets.get(id)
-  if (!socket) throw new Error(`${line}: the socket is not open`)
-  if (action === '<') expect(readable(await socket.next())).toBe(text)
-  else socket.send(text.startsWith('hex:') ? Buffer.from(text.slice(4), 'hex') : withTokens(text))
+
+  async run(statement: string): Promise<{ error?: string | undefined; warning?: string | undefined }> {
+    this.#warning = undefined
+    const error = await this.#client.query(statement).then(
+      () => undefined,
+      (failure: pg.DatabaseError) => failure.code,
+    )
+    return { error, warning: this.#warning }
+  }
+}
+
+class Conversation {
+  readonly #sockets = new Map<string, RawSocket>()
+  readonly #closed = new Set<string>()
+  /** What became of the statement before. */
+  #outcome: Awaited<ReturnType<Session['run']>> = {}
+
+  async follow(line: string): Promise<void> {
+    const [word = '', ...rest] = line.split(' ')
+    const text = rest.join(' ')
+    if (word === 'warning') return expect(this.#outcome.warning).toBe(text)
+    if (word !== 'error') expect(this.#outcome.error).toBeUndefined()
+    const { error } = this.#outcome
+    this.#outcome = {}
+    if (word === 'error') return expect(error).toBe(text)
+    const session = sessions[word]
+    if (session) this.#outcome = await session.run(text)
+    else if (word === 'server') await this.#switch(text)
+    else await this.#exchange(word, line.slice(word.length + 1))
+  }
+
+  /** Nothing is left unsaid, by any socket that is still open. */
+  async end(): Promise<void> {
+    expect(this.#outcome.error).toBeUndefined()
+    for (const [id, socket] of this.#sockets) if (!this.#closed.has(id)) await expectNothingElse(socket)
+  }
+
+  async #switch(text: string): Promise<void> {
+    const [name, code] = text.split(' ')
+    const { realtime } = server
+    if (name === 'stopReplication') await realtime.stopReplication()
+    else if (name === 'startReplication') await realtime.startReplication()
+    else if (name === 'closeSockets') realtime.closeSockets(code === undefined ? undefined : Number(code))
+    else throw new Error(`the server has no switch ${name}`)
+  }
+
+  async #exchange(id: string, rest: string): Promise<void> {
+    const [, action, text = ''] = /^(open|closed|>|<) (.*)$/.exec(rest) ?? []
+    if (action === 'open') {
+      const [vsn = '', key = ''] = text.split(' ')
+      const version: Record<string, string> = vsn === 'none' ? {} : { vsn }
+      this.#sockets.set(id, await server.open({ ...version, apikey: withTokens(key) }))
+      return
+    }
+    const socket = this.#sockets.get(id)
+    if (!socket) throw new Error(`${id} ${rest}: the socket is not open`)
+    if (action === '>')
+      socket.send(text.startsWith('hex:') ? Buffer.from(text.slice(4), 'hex') : withTokens(text))
+    else if (action === '<') expect(readable(await socket.next())).toBe(text)
+    else {
+      expect(await socket.closed).toBe(Number(text))
+      this.#closed.add(id)
+    }
+  }
 }
 
 /** The answer to a heartbeat is the next frame. */

@@ -34,6 +34,8 @@ export interface Realtime {
   refuseJoins(reason: string, times: number): void
   /** Closes every socket with a code (1000, 1001, 1012), or cuts them without one, which clients see as 1006. */
   closeSockets(code?: number): void
+  /** Ends every channel as a crash of the server's part of it does: clients join again. */
+  crashChannels(): void
 }
 
 /**
@@ -63,5 +65,6 @@ export function startRealtime({ eager, ...options }: RealtimeOptions): Realtime 
       server.refusals.push(...Array<string>(times).fill(reason))
     },
     closeSockets: (code) => server.closeSockets(code),
+    crashChannels: () => server.crashChannels(),
   }
 }

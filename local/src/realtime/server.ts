@@ -27,7 +27,7 @@ export class Server implements Backend {
   /** Reasons with which the next joins are refused. */
   readonly refusals: string[] = []
   readonly #keys: ApiKeys
-  readonly #sockets = new Set<WebSocket>()
+  readonly #sockets = new Map<WebSocket, Socket>()
   readonly #stopping = new AbortController()
   #timers: NodeJS.Timeout[] = []
   readonly #upgrades = new WebSocketServer({
@@ -69,9 +69,8 @@ export class Server implements Backend {
       const handshake = await readHandshake(request, this.jwtSecret, this.#keys)
       this.#stopping.signal.throwIfAborted()
       this.#upgrades.handleUpgrade(request, socket, head, (ws) => {
-        this.#sockets.add(ws)
+        this.#sockets.set(ws, new Socket(ws, handshake, this))
         ws.on('close', () => this.#sockets.delete(ws))
-        new Socket(ws, handshake, this)
       })
     } catch (error) {
       if (!(error instanceof UpgradeError)) throw error
@@ -81,13 +80,17 @@ export class Server implements Backend {
   }
 
   closeSockets(code?: number): void {
-    for (const ws of this.#sockets) code === undefined ? ws.terminate() : ws.close(code)
+    for (const ws of this.#sockets.keys()) code === undefined ? ws.terminate() : ws.close(code)
+  }
+
+  crashChannels(): void {
+    for (const socket of this.#sockets.values()) socket.crashChannels()
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort()
     for (const timer of this.#timers) clearInterval(timer)
-    await Promise.all([...this.#sockets].map((ws) => closeSocket(ws, 1012)))
+    await Promise.all([...this.#sockets.keys()].map((ws) => closeSocket(ws, 1012)))
     await Promise.all([this.replication.stop(), this.session.close()])
   }
 

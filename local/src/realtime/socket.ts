@@ -45,6 +45,14 @@ export class Socket implements Connection {
     this.send(encodeFrame(this.version, frame))
   }
 
+  crashChannels(): void {
+    for (const channel of this.#channels.values()) {
+      const { topic, joinRef } = channel
+      this.sendFrame({ joinRef, ref: joinRef, topic, event: 'phx_error', payload: {} })
+    }
+    this.#closeChannels()
+  }
+
   forget(channel: Channel): void {
     if (this.#channels.get(channel.topic) === channel) this.#channels.delete(channel.topic)
   }
@@ -52,6 +60,10 @@ export class Socket implements Connection {
   #closed(): void {
     clearTimeout(this.#idle)
     this.#closing.abort()
+    this.#closeChannels()
+  }
+
+  #closeChannels(): void {
     for (const channel of this.#channels.values()) channel.close()
     this.#channels.clear()
   }
