@@ -12,6 +12,8 @@ export interface Command {
 export interface Io {
   readonly cwd: string
   readonly now: Date
+  /** The environment's `DATABASE_URL`. */
+  readonly databaseUrl: string | undefined
   out(line: string): void
   /** For what is no result. */
   note(line: string): void

@@ -1,32 +1,12 @@
-import { execFile } from 'node:child_process'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { type Answer, pgflow, root } from './testing/pgflow.ts'
 
-const root = fileURLToPath(new URL('../../../', import.meta.url))
-const main = fileURLToPath(new URL('./main.ts', import.meta.url))
 const fixture = (name: string) => `sdk/src/cli/fixtures/${name}.ts`
-
-interface Answer {
-  code: number | string | null | undefined
-  out: string
-  errors: string
-}
-
-function pgflow(...args: string[]): Promise<Answer> {
-  return new Promise((resolve) => {
-    execFile(
-      process.execPath,
-      ['--import=tsx', '--conditions=pgflow-source', main, ...args],
-      { cwd: root },
-      (error, out, errors) => resolve({ code: error ? error.code : 0, out, errors }),
-    )
-  })
-}
 
 let folder: string
 
@@ -167,7 +147,7 @@ describe('pgflow says in a sentence', () => {
     [
       'that it takes one file',
       ['compile', 'x.ts', 'y.ts'],
-      { code: 1, errors: expect.stringContaining('one file at a time, not also y.ts') },
+      { code: 1, errors: expect.stringContaining('"y.ts" is one word too many') },
     ],
     [
       'that there is no such file',

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { relative, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
 import { definitionOf, sqlOf } from '../flow/compile.ts'
+import { parsed } from './arguments.ts'
 import { type Command, CommandError, type Io } from './command.ts'
 import { flowsOf } from './flows.ts'
 import { writeMigration } from './migrations.ts'
@@ -29,20 +29,10 @@ export const compileCommand: Command = {
 }
 
 function read(args: readonly string[], { cwd }: Io): { file: string; out: string; schemas: boolean } {
-  try {
-    const { values, positionals } = parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: { out: { type: 'string' }, 'no-schemas': { type: 'boolean' } },
-    })
-    const [file, ...more] = positionals
-    if (file === undefined) throw new Error('name the file that exports the flows')
-    if (more.length > 0) throw new Error(`one file at a time, not also ${more.join(', ')}`)
-    const out = values.out ?? 'supabase/migrations'
-    return { file: resolve(cwd, file), out: resolve(cwd, out), schemas: values['no-schemas'] !== true }
-  } catch (cause) {
-    throw new CommandError(`${(cause as Error).message}\nUsage: pgflow ${usage}`, { cause })
-  }
+  const options = { out: { type: 'string' }, 'no-schemas': { type: 'boolean' } } as const
+  const { values, words } = parsed(usage, args, options, { file: 'name the file that exports the flows' })
+  const out = values.out ?? 'supabase/migrations'
+  return { file: resolve(cwd, words[0]!), out: resolve(cwd, out), schemas: values['no-schemas'] !== true }
 }
 
 async function existing(folder: string, { cwd }: Io): Promise<string> {

@@ -1,14 +1,19 @@
 #!/usr/bin/env node
 import { type Command, CommandError, type Io } from './command.ts'
 import { compileCommand } from './compile.ts'
+import { doctorCommand } from './doctor.ts'
+import { runsCommand } from './runs.ts'
 
 const commands: Readonly<Record<string, Command>> = {
   compile: compileCommand,
+  runs: runsCommand,
+  doctor: doctorCommand,
 }
 
 const io: Io = {
   cwd: process.cwd(),
   now: new Date(),
+  databaseUrl: process.env.DATABASE_URL,
   out: (line) => process.stdout.write(`${line}\n`),
   note: (line) => process.stderr.write(`${line}\n`),
 }

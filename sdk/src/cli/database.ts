@@ -1,0 +1,42 @@
+import postgres, { type Sql } from 'postgres'
+import { explain, sqlState } from '../worker/faults.ts'
+import { CommandError, type Io } from './command.ts'
+
+/** That of `supabase start`. */
+const local = 'postgresql://postgres:postgres@127.0.0.1:54322/postgres'
+
+/**
+ * Works on the database that `--db` names, else the environment's `DATABASE_URL`, else the one of `supabase start`.
+ *
+ * @throws CommandError if it cannot be reached, or refuses what is asked
+ */
+export async function withDatabase<Result>(
+  url: string | undefined,
+  io: Io,
+  work: (sql: Sql) => Promise<Result>,
+): Promise<Result> {
+  const sql = open(url ?? io.databaseUrl ?? local)
+  try {
+    return await work(sql)
+  } catch (error) {
+    if (error instanceof CommandError) throw error
+    const isOurs = sqlState(error)?.startsWith('PT')
+    throw new CommandError(`${isOurs ? '' : 'the database says: '}${explain(error)}`, { cause: error })
+  } finally {
+    await sql.end({ timeout: 1 })
+  }
+}
+
+function open(url: string): Sql {
+  try {
+    return postgres(url, { max: 1, prepare: false, connect_timeout: 10, onnotice: () => {} })
+  } catch (cause) {
+    // Without the URL, which holds a password.
+    throw new CommandError(
+      '--db is not the URL of a database: postgresql://user:password@host:port/database',
+      {
+        cause,
+      },
+    )
+  }
+}
