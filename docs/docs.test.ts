@@ -22,6 +22,7 @@ const pages = readdirSync(docs)
   .filter((name) => name.endsWith('.md'))
   .map((name) => `${docs}${name}`)
   .concat(`${docs}../README.md`)
+  .filter((path) => readFileSync(path, 'utf8').includes('\n```ts\n'))
 
 interface Block {
   readonly page: string
