@@ -28,6 +28,7 @@ interface Block {
   readonly page: string
   /** The number of its first line in the page. */
   readonly line: number
+  readonly language: string
   readonly setup: string
   readonly code: string
 }
@@ -35,10 +36,10 @@ interface Block {
 function blocksOf(page: string, text: string): Block[] {
   const blocks: Block[] = []
   let setup = ''
-  for (const match of text.matchAll(/^<!-- ts\n(.*?)^-->$|^```ts\n(.*?)^```$/gms)) {
-    const [, comment, code] = match
+  for (const match of text.matchAll(/^<!-- ts\n(.*?)^-->$|^```(tsx?)\n(.*?)^```$/gms)) {
+    const [, comment, language = '', code] = match
     if (code === undefined) setup = comment ?? ''
-    else blocks.push({ page, line: linesBefore(text, match.index) + 2, setup, code })
+    else blocks.push({ page, line: linesBefore(text, match.index) + 2, language, setup, code })
   }
   return blocks
 }
@@ -48,7 +49,10 @@ function linesBefore(text: string, index: number): number {
 }
 
 async function problemsIn(blocks: readonly Block[]): Promise<string[]> {
-  const programs = Object.fromEntries(blocks.map((block, n) => [`block_${n}.ts`, programOf(block)]))
+  if (blocks.length === 0) return []
+  const programs = Object.fromEntries(
+    blocks.map((block, n) => [`block_${n}.${block.language}`, programOf(block)]),
+  )
   return (await complaintsAbout(programs)).map((complaint) => problem(complaint, blocks))
 }
 
