@@ -61,12 +61,6 @@ describe('replication', () => {
     await realtime.stop()
   })
 
-  it('begins at once when it is told to be eager', async () => {
-    const { realtime } = await serve({ eager: true })
-    await realtime.startReplication()
-    expect(await slots()).toBe(1)
-  })
-
   it('makes the publication if it is missing, and keeps it', async () => {
     await admin.query('drop publication if exists supabase_realtime_messages_publication')
     for (let round = 0; round < 2; round++) {
@@ -171,6 +165,21 @@ describe('switches', () => {
     ])
     await watched.ready()
   })
+
+  it.each(CLIENTS)(
+    'delay joins: a client gives up, and joins once it is answered (supabase-js $library, protocol $vsn)',
+    async (client) => {
+      const { realtime } = await serve({ joinDelayMs: 600_000 })
+      const user = await server.user(U1, { ...impatient(client), timeout: 100 })
+      const watched = new Watched(user, 'room:1')
+      expect((await watched.status())[0]).toBe('TIMED_OUT')
+      realtime.settings.joinDelayMs = 0
+      realtime.closeSockets()
+      let status = await watched.status()
+      while (status[0] !== 'SUBSCRIBED') status = await watched.status()
+      expect(await watched.system()).toMatchObject({ status: 'ok' })
+    },
+  )
 
   it.each([undefined, 1000, 1001, 1012])('close the sockets (%s), and clients come back', async (code) => {
     const { realtime, watched } = await joined()

@@ -12,8 +12,6 @@ export interface RealtimeOptions extends Partial<RealtimeSettings> {
   database: pg.ClientConfig
   jwtSecret: string
   keys: ApiKeys
-  /** Opens the replication slot at once, not at the first join. @default false, as Supabase does */
-  eager?: boolean
 }
 
 /** Supabase Realtime's broadcasts from the database, over WebSockets that the caller's HTTP server hands over. */
@@ -43,9 +41,8 @@ export interface Realtime {
  *
  * @example httpServer.on('upgrade', realtime.upgrade)
  */
-export function startRealtime({ eager, ...options }: RealtimeOptions): Realtime {
+export function startRealtime(options: RealtimeOptions): Realtime {
   const server = new Server(options)
-  if (eager) server.connect()
   return {
     settings: server.settings,
     upgrade(request, socket, head) {

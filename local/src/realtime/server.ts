@@ -37,7 +37,7 @@ export class Server implements Backend {
     maxPayload: MAX_FRAME_BYTES,
   })
 
-  constructor({ database, jwtSecret, keys, ...settings }: Omit<RealtimeOptions, 'eager'>) {
+  constructor({ database, jwtSecret, keys, ...settings }: RealtimeOptions) {
     this.settings = { ...DEFAULTS, ...settings }
     this.jwtSecret = jwtSecret
     this.#keys = keys

@@ -1,5 +1,7 @@
 /** How the server behaves. Each is read when it matters: a test may change them while the server runs. */
 export interface RealtimeSettings {
+  /** How long every join waits, and with it every later frame of its socket, as behind slow policies. @default 0 */
+  joinDelayMs: number
   /** How long a refused join waits, and with it every later frame of its socket. Supabase: 5000. @default 0 */
   joinErrorDelayMs: number
   /** How long a refused upgrade waits. Supabase: 2000. @default 0 */
@@ -30,6 +32,7 @@ export interface RealtimeSettings {
 }
 
 export const DEFAULTS: RealtimeSettings = {
+  joinDelayMs: 0,
   joinErrorDelayMs: 0,
   upgradeErrorDelayMs: 0,
   replicationDelayMs: 0,

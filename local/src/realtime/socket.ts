@@ -100,6 +100,8 @@ export class Socket implements Connection {
       previous.close()
       this.forget(previous)
     }
+    const { joinDelayMs } = this.#backend.settings
+    if (joinDelayMs > 0) await sleep(joinDelayMs, undefined, { signal: this.#closing.signal })
     try {
       const channel = await this.#authorize(frame)
       if (this.#closing.signal.aborted) return
