@@ -10,6 +10,7 @@ import {
   WorkerStoppedError,
 } from './errors.ts'
 import { explain } from './faults.ts'
+import { withData } from './log.ts'
 import { type Progress, reportOf } from './progress.ts'
 import { checkedInput, checkedOutput } from './schemas.ts'
 import { keyOf } from './tasks.ts'
@@ -190,14 +191,4 @@ export class Attempt {
 
 function isMap(step: StepDefinition): boolean {
   return step.type === 'map'
-}
-
-/** A log whose every entry has this data. */
-function withData(log: Log, data: object): Log {
-  return {
-    debug: (message, more) => log.debug(message, { ...data, ...more }),
-    info: (message, more) => log.info(message, { ...data, ...more }),
-    warn: (message, more) => log.warn(message, { ...data, ...more }),
-    error: (message, more) => log.error(message, { ...data, ...more }),
-  }
 }

@@ -1,7 +1,9 @@
+import type { Log } from '../flow/context.ts'
 import type { AnyFlow } from '../flow/definition.ts'
 import { Core } from './core.ts'
 import { WorkerStartError } from './errors.ts'
 import { explain } from './faults.ts'
+import { neverThrowing } from './log.ts'
 import { openTransport } from './open.ts'
 import { checkGracePeriod, checkOptions, silent, type WorkerOptions, type WorkerSettings } from './options.ts'
 import { after } from './time.ts'
@@ -58,17 +60,22 @@ export async function startWorker<const Flows extends readonly AnyFlow[]>(
     await transport.close()
     throw error
   }
-  const core = createCore(options, transport, workerId)
+  const log = neverThrowing(options.log ?? silent)
+  const core = createCore({ ...options, log }, transport, workerId)
   core.start()
-  return runningWorker({ ...options, core, transport, workerId, gracePeriod })
+  return runningWorker({ core, transport, workerId, gracePeriod, signal, log })
 }
 
 function createCore(
-  options: WorkerSettings & { readonly flows: readonly AnyFlow[]; readonly resources?: object | undefined },
+  options: WorkerSettings & {
+    readonly flows: readonly AnyFlow[]
+    readonly resources?: object | undefined
+    readonly log: Log
+  },
   transport: Transport,
   workerId: string,
 ): Core {
-  const { flows, concurrency = 10, lease = 30, log = silent, resources = {} } = options
+  const { flows, concurrency = 10, lease = 30, log, resources = {} } = options
   const { settleBatch = 100, settleDelayMs = 10, inlineLimit = 65_536, cacheLimit = 67_108_864 } = options
   return new Core({
     ...{ transport, flows, workerId, concurrency, lease, log, resources },
@@ -103,14 +110,16 @@ function startError(what: string, cause: unknown): WorkerStartError {
   return new WorkerStartError(`${what}: ${explain(cause)}.${next ? ` ${next}` : ''}`, { cause })
 }
 
-interface Running extends WorkerSettings {
+interface Running {
   readonly core: Core
   readonly transport: Transport
   readonly workerId: string
   readonly gracePeriod: number
+  readonly signal: AbortSignal | undefined
+  readonly log: Log
 }
 
-function runningWorker({ core, transport, workerId, gracePeriod, signal, log = silent }: Running): Worker {
+function runningWorker({ core, transport, workerId, gracePeriod, signal, log }: Running): Worker {
   let ended: Promise<void> | undefined
 
   function stop(options: StopOptions = {}): Promise<void> {

@@ -206,6 +206,21 @@ describe('The context of a handler', () => {
     }
   })
 
+  it('may have a log that fails: the worker goes on', async () => {
+    const slug = newSlug()
+    const fail = () => {
+      throw new Error('the disk is full')
+    }
+    const log = { debug: fail, info: fail, warn: fail, error: fail }
+    const flow = new Flow({ slug, baseDelay: 0 }).step('work', (_, { attempt }) => {
+      if (attempt === 1) throw new Error('once')
+      return attempt
+    })
+    const worker = await startWorker({ connection: db.url, flows: [flow], log })
+    onTestFinished(() => worker.stop())
+    expect(await db.runEnded(await db.startRun(slug, null))).toMatchObject({ output: { work: 2 } })
+  })
+
   it('gives a map’s handler what it would get otherwise, frozen; a single step’s what it got', async () => {
     const slug = newSlug()
     const flow = new Flow<{ words: string[] }>({ slug })
