@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { Flow } from '../flow/index.ts'
 import { startWorker } from './index.ts'
 import { openTransport } from './open.ts'
+import { openPostgresTransport } from './postgres.ts'
 import { startTestDatabase, type TestDatabase, until } from './testing/database.ts'
 import { startProxy } from './testing/proxy.ts'
 import { Bell } from './time.ts'
@@ -204,6 +205,32 @@ describe('The connections of a worker', () => {
     expect(await db.runEnded(slow!)).toMatchObject({ output: { work: 'slow' } })
     const tasks = await db.sql`select attempts_count from pgflow.step_tasks where flow_slug = ${slug}`
     expect([...tasks]).toEqual([{ attempts_count: 1 }, { attempts_count: 1 }])
+  })
+
+  it('are replaced when they do not answer any more', async () => {
+    const slug = newSlug()
+    const proxy = await newProxy()
+    const patience = { patience: 2, freePatience: 2 }
+    const transport = openPostgresTransport({ connection: proxy.url }, patience)
+    onTestFinished(() => transport.close())
+    const worker_id = crypto.randomUUID()
+    await transport.defineFlow(new Flow({ slug }).step('a', () => 1))
+    await transport.registerWorker({ worker_id, name: 'patient', flow_slugs: [slug] })
+    const told: (string | undefined)[] = []
+    expect(await transport.listen!((flow_slug) => told.push(flow_slug))).toBe(true)
+
+    proxy.freeze()
+    const silence = 'The database did not answer for 2 s'
+    const work = request(slug, { worker_id, waiting: true })
+    await expect(transport.settleAndClaim(work)).rejects.toThrow(silence)
+    expect(await transport.settleAndClaim(work)).toEqual({ stale: [], tasks: [] })
+    await expect(transport.heartbeat(worker_id, [], 30)).rejects.toThrow(silence)
+    expect(await transport.heartbeat(worker_id, [], 30)).toEqual([])
+    await until(async () => (told.length > 0 ? [told] : []))
+    await transport.settleAndClaim(work)
+    await db.startRun(slug, null)
+    await until(async () => (told.length > 1 ? [told] : []))
+    expect(told).toEqual([undefined, slug])
   })
 
   it('may be cut at any time: nothing is run twice', async () => {

@@ -1,4 +1,4 @@
-import type { Sql } from 'postgres'
+import type { Pool, RenewedPool } from './pool.ts'
 import * as queries from './queries.ts'
 import { Bell, retryPause, sleep } from './time.ts'
 
@@ -14,15 +14,15 @@ export interface ListenerHooks {
 /** A connection that hears of new tasks, and comes back when it was lost. */
 export class Listener {
   /** The connection; it is free for statements that wait for nobody. */
-  readonly sql: Sql
+  readonly pool: RenewedPool
   #onTasks: (flow_slug: string | undefined) => void = () => {}
   readonly #closing = new AbortController()
   readonly #lost = new Bell()
   readonly #probe = `probe ${crypto.randomUUID()}`
   readonly #heard = new Bell()
 
-  constructor(connect: (hooks: ListenerHooks) => Sql) {
-    this.sql = connect({
+  constructor(connect: (hooks: ListenerHooks) => RenewedPool) {
+    this.pool = connect({
       max_lifetime: null,
       onclose: () => this.#lost.ring(),
       onnotify: (_, payload) => this.#hear(payload),
@@ -35,10 +35,10 @@ export class Listener {
    * @param other another connection to the same database
    * @returns whether what the other one notifies is heard: a transaction pooler takes LISTEN and forgets it
    */
-  async listen(other: Sql, onTasks: (flow_slug: string | undefined) => void): Promise<boolean> {
+  async listen(other: Pool, onTasks: (flow_slug: string | undefined) => void): Promise<boolean> {
     this.#onTasks = onTasks
-    await queries.listen(this.sql)
-    await queries.notify(other, this.#probe)
+    await this.pool.use(queries.listen)
+    await other.use((sql) => queries.notify(sql, this.#probe))
     const works = (await this.#heard.wait(patience)) && !this.#closing.signal.aborted
     if (works) void this.#keepListening()
     return works
@@ -63,7 +63,7 @@ export class Listener {
       await sleep(retryPause(failures), this.#closing.signal)
       if (this.#closing.signal.aborted) return
       try {
-        await queries.listen(this.sql)
+        await this.pool.use(queries.listen)
         failures = 0
         // Some may have been missed.
         this.#onTasks(undefined)

@@ -3,6 +3,7 @@ import { definitionOf } from '../flow/compile.ts'
 import { WorkerStartError } from './errors.ts'
 import { Listener, type ListenerHooks } from './listener.ts'
 import type { DatabaseConnection } from './options.ts'
+import { type Pool, RenewedPool } from './pool.ts'
 import * as queries from './queries.ts'
 import type { Transport } from './transport.ts'
 
@@ -20,6 +21,13 @@ const settings = {
   connection: { application_name: 'pgflow worker' },
 }
 
+export interface Patience {
+  /** Seconds for an answer to what may wait for locks. */
+  readonly patience: number
+  /** Seconds for an answer to what waits for nothing. */
+  readonly freePatience: number
+}
+
 /**
  * The worker's own connections to a session or a transaction pooler; or the user's, which stay open in the end. Of two or
  * more connections of its own, one listens for tasks and keeps the leases: a settlement that waits for a lock does not
@@ -27,23 +35,27 @@ const settings = {
  */
 export function openPostgresTransport(
   options: DatabaseConnection & { readonly maxConnections?: number },
+  { patience, freePatience }: Patience = { patience: 60, freePatience: 15 },
 ): Transport {
-  if (options.sql !== undefined) return { ...calls(options.sql), close: async () => {} }
-  const { connection, maxConnections = 2 } = options
-  const sql = openPool(connection, { max: Math.max(1, maxConnections - 1) })
-  if (maxConnections === 1) return { ...calls(sql), close: () => sql.end({ timeout: closing }) }
-  const listener = new Listener((hooks) => openPool(connection, { ...hooks, max: 1 }))
+  const { sql, connection, maxConnections = 2 } = options
+  if (sql !== undefined) return { ...calls({ use: (query) => query(sql) }), close: async () => {} }
+  const max = Math.max(1, maxConnections - 1)
+  const pool = new RenewedPool(() => connect(connection, { max }), patience)
+  if (maxConnections === 1) return { ...calls(pool), close: () => pool.close(closing) }
+  const listener = new Listener((hooks) => {
+    return new RenewedPool(() => connect(connection, { ...hooks, max: 1 }), freePatience, hooks.onclose)
+  })
   return {
-    ...calls(sql, listener.sql),
-    listen: (onTasks) => listener.listen(sql, onTasks),
+    ...calls(pool, listener.pool),
+    listen: (onTasks) => listener.listen(pool, onTasks),
     close: async () => {
       listener.close()
-      await Promise.all([sql.end({ timeout: closing }), listener.sql.end({ timeout: closing })])
+      await Promise.all([pool.close(closing), listener.pool.close(closing)])
     },
   }
 }
 
-function openPool(connection: string, more: { max: number } & Partial<ListenerHooks>): Sql {
+function connect(connection: string, more: { max: number } & Partial<ListenerHooks>): Sql {
   try {
     return postgres(connection, { ...settings, ...more })
   } catch (cause) {
@@ -58,15 +70,15 @@ function openPool(connection: string, more: { max: number } & Partial<ListenerHo
 }
 
 /** @param free a connection for what waits for no lock */
-function calls(sql: Sql, free = sql): Omit<Transport, 'close' | 'listen'> {
+function calls(pool: Pool, free = pool): Omit<Transport, 'close' | 'listen'> {
   return {
-    defineFlow: (flow) => queries.registerFlow(sql, definitionOf(flow)),
-    registerWorker: (worker) => queries.registerWorker(sql, worker),
-    settleAndClaim: (request) => queries.settleAndClaim(sql, request),
-    heartbeat: (workerId, tasks, lease) => queries.heartbeat(free, workerId, tasks, lease),
-    handBack: (tasks) => queries.handBack(free, tasks),
-    reportProgress: (reports) => queries.reportProgress(sql, reports),
-    fetchValue: (ref) => queries.fetchValue(sql, ref),
-    stopWorker: (workerId) => queries.stopWorker(free, workerId),
+    defineFlow: (flow) => pool.use((sql) => queries.registerFlow(sql, definitionOf(flow))),
+    registerWorker: (worker) => pool.use((sql) => queries.registerWorker(sql, worker)),
+    settleAndClaim: (request) => pool.use((sql) => queries.settleAndClaim(sql, request)),
+    heartbeat: (workerId, tasks, lease) => free.use((sql) => queries.heartbeat(sql, workerId, tasks, lease)),
+    handBack: (tasks) => free.use((sql) => queries.handBack(sql, tasks)),
+    reportProgress: (reports) => pool.use((sql) => queries.reportProgress(sql, reports)),
+    fetchValue: (ref) => pool.use((sql) => queries.fetchValue(sql, ref)),
+    stopWorker: (workerId) => free.use((sql) => queries.stopWorker(sql, workerId)),
   }
 }

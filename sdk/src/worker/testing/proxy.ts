@@ -11,6 +11,8 @@ export interface CountingProxy extends AsyncDisposable {
   readonly queries: () => number
   /** Cuts all connections. */
   cut(): void
+  /** Lets all connections die in silence; new ones live. */
+  freeze(): void
 }
 
 export async function startProxy(databaseUrl: string): Promise<CountingProxy> {
@@ -52,11 +54,15 @@ export async function startProxy(databaseUrl: string): Promise<CountingProxy> {
   const cut = () => {
     for (const socket of sockets) socket.destroy()
   }
+  const freeze = () => {
+    for (const socket of sockets) socket.pause()
+  }
   return {
     url: url.href,
     received: () => received,
     queries: () => queries,
     cut,
+    freeze,
     [Symbol.asyncDispose]: async () => {
       cut()
       await new Promise((resolve) => server.close(resolve))

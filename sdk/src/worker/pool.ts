@@ -1,0 +1,49 @@
+import type { Sql } from 'postgres'
+import { after } from './time.ts'
+
+/** Connections that answer queries. */
+export interface Pool {
+  use<Answer>(query: (sql: Sql) => Promise<Answer>): Promise<Answer>
+}
+
+/**
+ * Connections that are replaced when a query has no answer for too long: a connection that died in silence, as behind a
+ * gateway that forgot it, would keep its queries for many minutes.
+ */
+export class RenewedPool implements Pool {
+  readonly #connect: () => Sql
+  /** Seconds. */
+  readonly #patience: number
+  readonly #onReplaced: () => void
+  #sql: Sql
+
+  constructor(connect: () => Sql, patience: number, onReplaced: () => void = () => {}) {
+    this.#connect = connect
+    this.#patience = patience
+    this.#onReplaced = onReplaced
+    this.#sql = connect()
+  }
+
+  use<Answer>(query: (sql: Sql) => Promise<Answer>): Promise<Answer> {
+    const sql = this.#sql
+    return new Promise((resolve, reject) => {
+      const cancel = after(this.#patience, () => {
+        this.#replace(sql)
+        reject(new Error(`The database did not answer for ${this.#patience} s`))
+      })
+      query(sql).then(resolve, reject).finally(cancel)
+    })
+  }
+
+  /** @param timeout seconds for what is under way */
+  close(timeout: number): Promise<void> {
+    return this.#sql.end({ timeout })
+  }
+
+  #replace(sql: Sql): void {
+    if (sql !== this.#sql) return
+    this.#sql = this.#connect()
+    void sql.end({ timeout: 0 })
+    this.#onReplaced()
+  }
+}
