@@ -80,7 +80,24 @@ describe('pgflow compile', () => {
       alias: 'scan',
       version: 2,
       input_schema: { type: 'string' },
-      steps: [{ input_schema: { properties: { run: { type: 'string' } } } }],
+      steps: [
+        { input_schema: { properties: { run: { type: 'string' } }, required: ['run'] } },
+        {
+          input_schema: {
+            properties: {
+              maybe: { properties: { n: { const: 1 }, s: { enum: ['a', 'b'] } }, required: ['n', 's'] },
+            },
+            required: ['run'],
+          },
+        },
+        {
+          input_schema: {
+            properties: {
+              all: { type: 'array', items: { anyOf: [{ type: 'string' }, { enum: [1, null] }] } },
+            },
+          },
+        },
+      ],
     })
     const checked = await definitionOf('checked')
     expect(checked.input_schema).toMatchObject({ properties: { mail: { type: 'string', format: 'email' } } })

@@ -42,7 +42,7 @@ export async function withSchemas(
 /** A step's payload has what a schema makes of the run's input, which no type of what is stored says. */
 function missingIn(name: string, flow: AnyFlow): Missing[] {
   if (flow.inputSchema !== undefined) return []
-  const self = `typeof PgflowSelf.${name}`
+  const self = `(typeof PgflowSelf)[${JSON.stringify(name)}]`
   const steps = [...flow.steps.values()].filter(({ inputSchema }) => inputSchema === undefined)
   return [
     { flow, type: `PgflowInputOf<${self}>` },

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module'
 import { basename, dirname } from 'node:path'
-import type { CompletedConfig } from 'ts-json-schema-generator'
+import type { CompletedConfig, SubTypeFormatter } from 'ts-json-schema-generator'
 import type { Json } from '../flow/json-types.ts'
 import { CommandError } from './command.ts'
 
@@ -64,7 +64,7 @@ export function schemasOf(
   const generator = new module.SchemaGenerator(
     program,
     module.createParser(program, config),
-    module.createFormatter(config),
+    module.createFormatter(config, (chain, whole) => chain.addTypeFormatter(mixedUnions(module, whole))),
     config,
   )
   return types.map((type, index) => {
@@ -77,6 +77,29 @@ export function schemasOf(
       )
     }
   })
+}
+
+/** `string | 1 | null`: of such unions the generator itself would lose the string. */
+function mixedUnions(
+  { UnionType, StringType, isLiteralUnion }: Module,
+  whole: SubTypeFormatter,
+): SubTypeFormatter {
+  return {
+    supportsType(type) {
+      return type instanceof UnionType && isLiteralUnion(type) && type.getFlattenedTypes().some(isString)
+    },
+    getDefinition(type) {
+      const rest = (type as InstanceType<typeof UnionType>)
+        .getFlattenedTypes()
+        .filter((one) => !isString(one)) // supported
+      return { anyOf: [{ type: 'string' }, whole.getDefinition(new UnionType(rest))] }
+    },
+    getChildren: () => [],
+  }
+
+  function isString(type: unknown): boolean {
+    return type instanceof StringType
+  }
 }
 
 function optionsFor(ts: TypeScript, file: string): object {
