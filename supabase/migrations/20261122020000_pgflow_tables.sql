@@ -233,5 +233,6 @@ create table pgflow.workers (
   waiting_until timestamptz,
   stopped_at timestamptz
 );
+create index workers_waiting on pgflow.workers (waiting_until) where waiting_until is not null;
 comment on table pgflow.workers is
   'Processes that take tasks, for people to look at; leases do not depend on it. Until waiting_until, a worker is notified of new tasks.';
