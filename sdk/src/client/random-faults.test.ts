@@ -38,6 +38,7 @@ type Action =
         | 'cancel'
         | 'retry'
         | 'stop'
+        | 'restart the database'
         | 'start'
     }
   | { do: 'complete'; bytes: number }
@@ -58,7 +59,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
     arbitrary: fc.record({ do: fc.constantFrom('fail', 'progress', 'listen', 'iterate', 'catch up') }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('brief tokens', 'cancel', 'retry') }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('stop', 'start') }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('stop', 'start', 'restart the database') }) },
   {
     weight: 2,
     arbitrary: fc.record({ do: fc.constant('close'), code: fc.constantFrom(undefined, 1000, 1001, 1012) }),
@@ -153,6 +154,8 @@ class Scenario {
         return realtime.stopReplication()
       case 'start':
         return realtime.startReplication()
+      case 'restart the database':
+        return rig.stack.postgres.restart()
       case 'refuse':
         return realtime.refuseJoins('MissingPartition: no partition', action.joins)
       case 'offline':
