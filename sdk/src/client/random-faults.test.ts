@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { PgflowClient } from './client.ts'
 import { ConflictError, PgflowError, RunCancelledError, RunFailedError } from './errors.ts'
 import type { Run } from './run.ts'
-import { Line, Recorder, Rig } from './testing/rig.ts'
+import { Line, Recorder, Rig, ready } from './testing/rig.ts'
 import type { RunEvent } from './types.ts'
 
 // PGFLOW_FAULT_RUNS=200 looks longer; PGFLOW_FAULT_SEED and PGFLOW_FAULT_PATH, which a failure prints as seed and
@@ -108,11 +108,14 @@ class Scenario {
     })
   }
 
-  static async start(flowSlug: string): Promise<Scenario> {
+  /** Starts a run; `joined` if nothing is to happen before its events are broadcast. */
+  static async start(flowSlug: string, joined: boolean): Promise<Scenario> {
     const scenario = new Scenario()
+    const channelReady = ready(scenario.#supabase)
     scenario.#run = await new PgflowClient(scenario.#supabase).startFlow(flowSlug, null)
     scenario.#run.on('*', scenario.#first.take)
     scenario.#await()
+    if (joined) await channelReady
     return scenario
   }
 
@@ -136,8 +139,7 @@ class Scenario {
       case 'iterate':
         return this.#iterate()
       case 'catch up':
-        await this.#first.first('run:started')
-        return
+        return this.#first.last((await rig.log(this.#run.runId)).length)
       case 'brief tokens':
         this.#lifetime = 1
         return
@@ -277,9 +279,10 @@ it('every event comes once and in order, whatever happens when', {
 }, async () => {
   const property = fc.asyncProperty(
     flow,
+    fc.boolean(),
     fc.array(action, { minLength: 5, maxLength: 25 }),
-    async (steps, actions) => {
-      const scenario = await Scenario.start(await define(steps))
+    async (steps, joined, actions) => {
+      const scenario = await Scenario.start(await define(steps), joined)
       for (const next of actions) await scenario.take(next)
       await scenario.finish()
     },
