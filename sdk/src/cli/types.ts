@@ -81,24 +81,25 @@ export function schemasOf(
 
 /** `string | 1 | null`: of such unions the generator itself would lose the string. */
 function mixedUnions(
-  { UnionType, StringType, isLiteralUnion }: Module,
+  { LiteralType, StringType, UnionType }: Module,
   whole: SubTypeFormatter,
 ): SubTypeFormatter {
+  const isString = (type: unknown) => type instanceof StringType
+  const isOtherLiteral = (type: unknown) => type instanceof LiteralType && !type.isString()
   return {
     supportsType(type) {
-      return type instanceof UnionType && isLiteralUnion(type) && type.getFlattenedTypes().some(isString)
+      const types = type instanceof UnionType ? type.getFlattenedTypes() : []
+      return types.some(isString) && types.some(isOtherLiteral)
     },
     getDefinition(type) {
-      const rest = (type as InstanceType<typeof UnionType>)
-        .getFlattenedTypes()
-        .filter((one) => !isString(one)) // supported
-      return { anyOf: [{ type: 'string' }, whole.getDefinition(new UnionType(rest))] }
+      const types = (type as InstanceType<typeof UnionType>).getFlattenedTypes() // supported
+      const others = new UnionType(types.filter((one) => !isString(one)))
+      return { anyOf: [{ type: 'string' }, whole.getDefinition(others)] }
     },
-    getChildren: () => [],
-  }
-
-  function isString(type: unknown): boolean {
-    return type instanceof StringType
+    getChildren(type) {
+      const types = (type as InstanceType<typeof UnionType>).getFlattenedTypes() // supported
+      return types.flatMap((one) => whole.getChildren(one))
+    },
   }
 }
 
