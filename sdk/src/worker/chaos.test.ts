@@ -49,7 +49,7 @@ beforeAll(async () => {
 })
 
 afterAll(async () => {
-  await sql?.end()
+  await sql?.end({ timeout: 1 })
   await stack?.stop()
 })
 
@@ -66,7 +66,7 @@ it(`runs outlive the loss of workers, of connections and of Postgres (seed ${SEE
   try {
     await crew.complete()
     for (let round = 0; round < ROUNDS; round++) {
-      await startRuns(20 * round)
+      const started = startRuns(20 * round)
       await crew.attempts(1 + random(30))
       await [
         () => crew.lose(random(WORKERS)),
@@ -79,7 +79,7 @@ it(`runs outlive the loss of workers, of connections and of Postgres (seed ${SEE
         () => stack.postgres.restart(),
         () => crew.loseAll(),
       ][round % 5]!()
-      await crew.complete()
+      await Promise.all([started, crew.complete()])
     }
     await untilAllEnded()
     expect(await crew.stop()).toEqual(Array.from({ length: WORKERS }, () => 0))
@@ -143,7 +143,7 @@ class Crew {
   }
 
   kill(): void {
-    for (const member of this.#members) member?.kill('SIGKILL')
+    for (const member of this.#members.splice(0)) member?.kill('SIGKILL')
   }
 
   async #start(n: number, connection: object): Promise<void> {
@@ -156,6 +156,11 @@ class Crew {
       { stdio: ['ignore', 'pipe', 'inherit'] },
     )
     this.#members[n] = member
+    member.on('close', (code) => {
+      if (this.#members[n] === member && code !== 0) {
+        this.#attempts.emit('error', new Error(`worker ${n} ended with ${code}`))
+      }
+    })
     const lines = createInterface(member.stdout!)
     const [first] = await once(lines, 'line')
     expect(first).toBe('ready')
