@@ -24,7 +24,7 @@ beforeAll(async () => {
 })
 
 afterAll(async () => {
-  await sql?.end()
+  await sql?.end({ timeout: 1 })
   await stack?.stop()
 })
 

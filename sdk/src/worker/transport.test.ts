@@ -19,7 +19,7 @@ beforeAll(async () => {
   sql = postgres(stack.dbUrl, { max: 1, onnotice: () => {} })
 })
 afterAll(async () => {
-  await sql?.end()
+  await sql?.end({ timeout: 1 })
   await stack?.stop()
 })
 

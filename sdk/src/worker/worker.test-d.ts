@@ -27,7 +27,12 @@ describe('startWorker', () => {
     void startWorker({ connection, flows: [mailing] })
   })
 
-  it('takes a URL or connections, not both and not none', () => {
+  it('takes one way to connect', () => {
+    void startWorker({ url: 'https://…', secretKey: 'sb_secret_…', flows: [plain] })
+    // @ts-expect-error the key is missing
+    void startWorker({ url: 'https://…', flows: [plain] })
+    // @ts-expect-error which of them?
+    void startWorker({ connection, url: 'https://…', secretKey: 'sb_secret_…', flows: [plain] })
     // @ts-expect-error where is the database?
     void startWorker({ flows: [plain] })
     // @ts-expect-error which of them?
