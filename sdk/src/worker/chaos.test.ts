@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
 import { violations } from '../../../supabase/tests/testing/invariants.ts'
 import { persist } from '../../../supabase/tests/testing/load.ts'
 import { compile } from '../flow/index.ts'
@@ -63,29 +63,26 @@ it(`runs outlive the loss of workers, of connections and of Postgres (seed ${SEE
     { connection: stack.dbUrl },
     { url: stack.url, secretKey: stack.secretKey },
   ])
-  try {
-    await crew.complete()
-    for (let round = 0; round < ROUNDS; round++) {
-      const started = startRuns(20 * round)
-      await crew.attempts(1 + random(30))
-      await [
-        () => crew.lose(random(WORKERS)),
-        () =>
-          persist(
-            () =>
-              sql`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pgflow worker'`,
-          ),
-        () => crew.lose(random(WORKERS)),
-        () => stack.postgres.restart(),
-        () => crew.loseAll(),
-      ][round % 5]!()
-      await Promise.all([started, crew.complete()])
-    }
-    await untilAllEnded()
-    expect(await crew.stop()).toEqual(Array.from({ length: WORKERS }, () => 0))
-  } finally {
-    crew.kill()
+  onTestFinished(() => crew.kill())
+  await crew.complete()
+  for (let round = 0; round < ROUNDS; round++) {
+    const started = startRuns(20 * round)
+    await crew.attempts(1 + random(30))
+    await [
+      () => crew.lose(random(WORKERS)),
+      () =>
+        persist(
+          () =>
+            sql`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pgflow worker'`,
+        ),
+      () => crew.lose(random(WORKERS)),
+      () => stack.postgres.restart(),
+      () => crew.loseAll(),
+    ][round % 5]!()
+    await Promise.all([started, crew.complete()])
   }
+  await untilAllEnded()
+  expect(await crew.stop()).toEqual(Array.from({ length: WORKERS }, () => 0))
 
   expect(await endings()).toEqual(expectedEndings())
   expect(await violations(sql, slugs)).toEqual([])
