@@ -1,4 +1,4 @@
--- Chapter 4a: a definition: a whole flow as one JSON value. It has the arguments of create_flow, and under `steps`, in
+-- Chapter 5: a definition: a whole flow as one JSON value. It has the arguments of create_flow, and under `steps`, in
 -- topological order, those of add_step. What it leaves out has its default.
 --
 -- Its shape is what a run depends on: steps, deps, maps, conditions, schemas. All the rest are options.

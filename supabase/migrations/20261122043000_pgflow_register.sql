@@ -1,4 +1,4 @@
--- Chapter 4b: a whole flow in one call, what workers and migrations use; versions.
+-- Chapter 6: a whole flow in one call, what workers and migrations use; versions.
 --
 -- Of a flow that exists a definition may change the options. Its shape cannot change: a difference is an error that says
 -- it in words, and nothing is deleted. A changed flow is a new version: a flow with a slug of its own, which shares the

@@ -1,4 +1,4 @@
--- Chapter 5: runs begin.
+-- Chapter 8: runs begin.
 
 create type pgflow.run_request as (
   run_id uuid,

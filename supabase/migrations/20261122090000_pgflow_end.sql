@@ -1,4 +1,4 @@
--- Chapter 10: a run is cancelled, or goes on after it ended.
+-- Chapter 13: a run is cancelled, or goes on after it ended.
 
 -- Cancels a run and closes all that is open under it. Cancelling it again changes nothing.
 --   select * from pgflow.cancel_run('…', 'no longer needed');

@@ -1,4 +1,4 @@
--- Chapter 13: what has to be done from time to time, by a worker, by pg_cron or by hand.
+-- Chapter 16: what has to be done from time to time, by a worker, by pg_cron or by hand.
 
 -- Deletes up to `quantity` runs that ended before `older_than` ago, with everything under them; answers how many.
 --   select pgflow.prune_runs(interval '30 days');

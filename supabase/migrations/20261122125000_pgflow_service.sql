@@ -1,4 +1,4 @@
--- Chapter 15: what workers call that have a secret key instead of the database's password.
+-- Chapter 18: what workers call that have a secret key instead of the database's password.
 --
 -- The engine's functions for workers, through PostgREST, for the service role only. Rows come as one JSON array, which no
 -- row limit cuts.

@@ -4,7 +4,8 @@ import { errorFrom } from '../../sdk/src/client/errors.ts'
 
 const read = (path: string) => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')
 const chapters = readdirSync(new URL('../migrations', import.meta.url)).sort()
-const migrations = chapters.map((name) => read(`supabase/migrations/${name}`)).join('\n')
+const texts = chapters.map((name) => read(`supabase/migrations/${name}`))
+const migrations = texts.join('\n')
 const architecture = read('ARCHITECTURE.md')
 
 /** The rows of the table that begins with such a heading, each as its cells' texts. */
@@ -21,6 +22,11 @@ function allowed(tableName: string, constraint: string): string[] {
   const check = definition.slice(definition.indexOf(`constraint ${constraint} check`)).split('))')[0]!
   return [...check.matchAll(/'([^']+)'/g)].map(([, value]) => value!)
 }
+
+test('The chapters are numbered in the order in which they run', () => {
+  const headings = texts.map((text) => text.split(': ')[0])
+  expect(headings).toEqual(chapters.map((_, index) => `-- Chapter ${index + 1}`))
+})
 
 describe('ARCHITECTURE lists what the migrations have:', () => {
   test('their chapters', () => {
