@@ -62,7 +62,12 @@ describe(`after ${batches * 50} runs that were started, awaited and closed`, () 
       child.stdin.write('completed\n')
     }
     // While the socket was open, it had its own timers.
-    expect(left).toEqual({ ...nothing, timersBefore: expect.toSatisfy((count) => count <= 2), opened: 1 })
+    expect(left).toEqual({
+      ...nothing,
+      timersBefore: expect.toSatisfy((count) => count <= 2),
+      opened: 1,
+      warnings: [],
+    })
     expect(await exit).toEqual([0, null])
   })
 })

@@ -1,3 +1,4 @@
+import { onAbort } from './abort.ts'
 import { PgflowError, RunCancelledError, RunFailedError, TimeoutError } from './errors.ts'
 import type { Live } from './live.ts'
 import type { RunEvent, RunSnapshot } from './types.ts'
@@ -40,9 +41,9 @@ export async function waitFor(
           live.events.on('loaded', look),
           live.events.on('applied', look),
           live.events.on('refused', reject),
-          onAbort(closed, reject),
+          onAbort(closed, () => reject(closed.reason)),
         )
-        if (signal !== undefined) undo.push(onAbort(signal, reject))
+        if (signal !== undefined) undo.push(onAbort(signal, () => reject(signal.reason)))
         if (timeoutMs <= longestTimer) undo.push(after(timeoutMs, () => reject(new TimeoutError(timeoutMs))))
         undo.push(live.hold())
       })
@@ -80,12 +81,6 @@ export async function* eventsOf(
   } finally {
     release()
   }
-}
-
-function onAbort(signal: AbortSignal, reject: (reason: unknown) => void): () => void {
-  const listener = () => reject(signal.reason)
-  signal.addEventListener('abort', listener)
-  return () => signal.removeEventListener('abort', listener)
 }
 
 function after(ms: number, callback: () => void): () => void {

@@ -1,3 +1,5 @@
+import { onAbort } from '../client/abort.ts'
+
 /** Longer timers fire at once. */
 const longestTimer = 2 ** 31 - 1
 
@@ -14,11 +16,11 @@ export function sleep(seconds: number, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return resolve()
     const end = () => {
       cancel()
-      signal.removeEventListener('abort', end)
+      unhear()
       resolve()
     }
     const cancel = after(seconds, end)
-    signal.addEventListener('abort', end)
+    const unhear = onAbort(signal, end)
   })
 }
 

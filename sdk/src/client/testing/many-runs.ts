@@ -35,6 +35,9 @@ const countedFetch: typeof fetch = (input, init) => {
   return request
 }
 
+const warnings: string[] = []
+process.on('warning', ({ name }) => warnings.push(name))
+
 const lines = createInterface(process.stdin)
 const parent = lines[Symbol.asyncIterator]()
 
@@ -78,6 +81,7 @@ process.once('beforeExit', () => {
       listeners: getEventListeners(signal, 'abort').length,
       runs: runs.filter((run) => run.deref() !== undefined).length,
       opened,
+      warnings,
     })}\n`,
   )
 })
