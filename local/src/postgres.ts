@@ -6,7 +6,6 @@ import { chown, mkdir, realpath, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import type { ClientConfig } from 'pg'
 import { type Account, assertReachable, assertWritable } from './account.ts'
 import { copyBinaries, locateBinaries } from './binaries.ts'
 import { LocalSupabaseError } from './errors.ts'
@@ -39,18 +38,21 @@ export interface PostgresOptions {
   log: (line: string) => void
 }
 
+/** Where a database is, and as whom to connect. */
+export interface DatabaseAddress {
+  readonly host: string
+  readonly port: number
+  readonly user: string
+  readonly password: string
+  readonly database: string
+}
+
 /** A running server, in a folder of its own. */
 export interface Postgres {
   readonly port: number
   readonly pid: number
   /** How to connect as the superuser. */
-  readonly admin: ClientConfig & {
-    host: string
-    port: number
-    user: string
-    password: string
-    database: string
-  }
+  readonly admin: DatabaseAddress
   /** Sends the signal to the server, SIGQUIT (stop at once) by default; resolves when it has exited. */
   kill(signal?: 'SIGINT' | 'SIGQUIT' | 'SIGKILL'): Promise<void>
   /** Starts the server again, on the same port and data, after {@link kill}; with nothing to do if it runs. */

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
-import type pg from 'pg'
+import type { DatabaseAddress } from '../postgres.ts'
 import type { ApiKeys } from '../tokens.ts'
 import { Server } from './server.ts'
 import type { RealtimeSettings } from './settings.ts'
@@ -9,7 +9,7 @@ export type { RealtimeSettings } from './settings.ts'
 
 export interface RealtimeOptions extends Partial<RealtimeSettings> {
   /** A superuser's: the server inserts probe rows, becomes any role, and replicates. */
-  database: pg.ClientConfig
+  database: DatabaseAddress | { readonly connectionString: string }
   jwtSecret: string
   keys: ApiKeys
 }
