@@ -1,17 +1,20 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { CommandError } from './command.ts'
 
+type OptionsConfig = NonNullable<ParseArgsConfig['options']>
+type Values<Options extends OptionsConfig> = ReturnType<typeof parseArgs<{ options: Options }>>['values']
+
 /**
  * The options and words of a command line.
  *
  * @throws CommandError, with the usage, for an option that is unknown or has no value, or for too many or too few words
  */
-export function parsed<const Options extends NonNullable<ParseArgsConfig['options']>>(
+export function parsed<const Options extends OptionsConfig>(
   usage: string,
   args: readonly string[],
   options: Options,
   words: { readonly [name: string]: string },
-) {
+): { values: Values<Options>; words: string[] } {
   try {
     const { values, positionals } = parseArgs({ args: [...args], allowPositionals: true, options })
     const names = Object.keys(words)
