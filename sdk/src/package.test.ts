@@ -48,6 +48,14 @@ describe.each(packageNames)('%s', (name) => {
     expect(named.filter((path) => !existsSync(join(bare.pathOf(name), path)))).toEqual([])
   })
 
+  it('gives the types, the code and the source of one module', async () => {
+    const { exports } = await bare.manifestOf(name)
+    const modules = Object.values(exports).map((paths) =>
+      Object.values(paths).map((path) => path.replace(/^\.\/(src|dist)\/|(\.d)?\.[jt]s$/g, '')),
+    )
+    expect(modules).toEqual(modules.map(([module]) => [module, module, module]))
+  })
+
   it('has no tests, nor what only they use', async () => {
     const folder = bare.pathOf(name)
     const paths = (await filesIn(folder)).map((path) => path.slice(folder.length))
