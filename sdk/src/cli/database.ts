@@ -20,11 +20,17 @@ export async function withDatabase<Result>(
     return await work(sql)
   } catch (error) {
     if (error instanceof CommandError) throw error
-    const isOurs = sqlState(error)?.startsWith('PT')
-    throw new CommandError(`${isOurs ? '' : 'the database says: '}${explain(error)}`, { cause: error })
+    throw new CommandError(said(error), { cause: error })
   } finally {
     await sql.end({ timeout: 1 })
   }
+}
+
+function said(error: unknown): string {
+  const state = sqlState(error)
+  if (state === undefined)
+    return `the database cannot be reached: ${explain(error)}. Name another with --db <url>`
+  return state.startsWith('PT') ? explain(error) : `the database says: ${explain(error)}`
 }
 
 function open(url: string): Sql {

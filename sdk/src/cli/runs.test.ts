@@ -58,13 +58,14 @@ describe('pgflow runs', () => {
     ['that the id is none', ['show', 'x'], 'the database says: invalid input syntax for type uuid: "x"'],
     ['that there is no such run', ['show', '10000000-0000-4000-8000-000000000000'], 'does not exist'],
     ['that the limit is no number', ['list', '--limit', 'all'], '--limit is a whole number, 1 or more'],
+    ['that there is no such status', ['list', '--status', 'done'], '--status is one of started, completed, '],
   ])('says %s', async (_, args, words) => {
     expect(await runs(...args)).toMatchObject({ code: 1, out: '', errors: expect.stringContaining(words) })
   })
 
   it('says that it does not reach the database, without the password', async () => {
     const { errors } = await pgflow('runs', 'list', '--db', 'postgresql://me:secret@127.0.0.1:1/postgres')
-    expect(errors).toMatch(/^pgflow runs: the database says: .*ECONNREFUSED/)
+    expect(errors).toMatch(/^pgflow runs: the database cannot be reached: .*ECONNREFUSED.*--db/)
     expect(errors).not.toContain('secret')
   })
 })

@@ -1,11 +1,13 @@
 import type { Sql } from 'postgres'
-import type { RunRow, RunSnapshot } from '../client/types.ts'
+import type { RunRow, RunSnapshot, RunStatus } from '../client/types.ts'
 import { parsed } from './arguments.ts'
 import { type Command, CommandError, type Io } from './command.ts'
 import { withDatabase } from './database.ts'
 
 const usage =
   'runs list [--flow <slug>] [--status <status>] [--limit <n>] | runs show|cancel|retry <run_id>  [--json] [--db <url>]'
+
+const statuses: readonly string[] = ['started', 'completed', 'failed', 'cancelled'] satisfies RunStatus[]
 
 const database = { db: { type: 'string' }, json: { type: 'boolean' } } as const
 
@@ -40,6 +42,8 @@ async function list(args: readonly string[], io: Io): Promise<void> {
   const { values } = parsed(usage, args, options, {})
   const limit = Number(values.limit ?? 20)
   if (!Number.isInteger(limit) || limit < 1) throw new CommandError('--limit is a whole number, 1 or more')
+  if (values.status !== undefined && !statuses.includes(values.status))
+    throw new CommandError(`--status is one of ${statuses.join(', ')}`)
   const runs = await withDatabase(values.db, io, (sql) =>
     only<RunRow[]>(sql`
       select pgflow_public.list_runs(

@@ -45,9 +45,18 @@ describe('errorFrom', () => {
     )
   })
 
+  it('says what to do about an id that is none, and about a wrong key', () => {
+    const noId = errorFrom({ code: '22P02', message: 'invalid input syntax for type uuid: "7"' }, 400)
+    expect(noId).toBeInstanceOf(InvalidInputError)
+    expect(noId.hint).toContain('UUID')
+    const wrongKey = errorFrom({ message: 'Invalid API key' }, 401)
+    expect(wrongKey).toMatchObject({ code: 'unauthorized', hint: 'Check the key of the project.' })
+  })
+
   it('has a code where nobody has answered', () => {
     expect(errorFrom({ code: '', message: 'fetch failed' }, 0)).toMatchObject({
       code: 'unreachable',
+      hint: expect.stringContaining('URL'),
       status: undefined,
     })
   })

@@ -84,22 +84,26 @@ const classes: Record<string, typeof PgflowError> = {
   PT404: NotFoundError,
   PT409: ConflictError,
   '42501': ForbiddenError,
+  '22P02': InvalidInputError,
 }
 
-/** The hints that PostgREST cannot give. */
+/** The hints that others cannot give. */
 const hints: Record<string, string> = {
   PGRST106:
     "Expose the schema: add 'pgflow_public' to the exposed schemas in the API settings, or to [api] schemas in config.toml.",
+  '22P02': 'Give the id of a run or user as it is in the database: a UUID.',
+  unauthorized: 'Check the key of the project.',
+  unreachable: 'Check the URL of the project, and the network.',
   PGRST202:
     'Install the migrations of pgflow, or install the newer ones: the project has no such function yet.',
 }
 
-/** The error of our own for one of PostgREST's, or of the network's (status 0). */
+/** The error of our own for one of PostgREST's, of the gateway's before it, or of the network's (status 0). */
 export function errorFrom(error: ResponseError, status: number): PgflowError {
-  const code = error.code ? error.code : 'unreachable'
+  const code = error.code || (status === 401 ? 'unauthorized' : 'unreachable')
   const Class = classes[code] ?? PgflowError
   return new Class(code, error.message, {
-    hint: hints[code] ?? error.hint ?? undefined,
+    hint: hints[code] || error.hint || undefined,
     details: error.details ?? undefined,
     status: status > 0 ? status : undefined,
     cause: error,

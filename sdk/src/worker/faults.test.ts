@@ -35,8 +35,8 @@ describe('isTransient', () => {
 
 describe('explain', () => {
   it('puts what, facts and what to do into one line', () => {
-    const error = Object.assign(new Error('what'), { code: 'PT400', detail: 'facts', hint: 'what to do' })
-    expect(explain(error)).toBe('what; facts; what to do')
+    const error = Object.assign(new Error('what'), { code: 'PT400', detail: 'facts', hint: 'Do this.' })
+    expect(explain(error)).toBe('what; facts. Do this.')
   })
 
   it('says the code where there is no message, as Node does not when all addresses refuse', () => {

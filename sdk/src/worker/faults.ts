@@ -17,9 +17,10 @@ export function sqlState(error: unknown): string | undefined {
     : undefined
 }
 
-/** A database error in one line: what, facts, what to do. */
+/** A database error in one line: what; facts. What to do. */
 export function explain(error: unknown): string {
   const { message, code, detail, hint } = (error ?? {}) as Partial<Record<string, unknown>>
   const what = message || code || String(error)
-  return [what, detail, hint].filter((part) => typeof part === 'string' && part !== '').join('; ')
+  const facts = detail ? `${what}; ${detail}` : String(what)
+  return hint ? `${facts}. ${hint}` : facts
 }

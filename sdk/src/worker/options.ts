@@ -100,6 +100,17 @@ const leasts = {
   cacheLimit: 0,
 }
 
+/** The values of an environment may be missing, whatever TypeScript was told of them. */
+export function checkConnection(options: WorkerConnection): void {
+  if (options.sql !== undefined) return
+  const { url, secretKey, connection } = options
+  const wanted = url === undefined && secretKey === undefined ? { connection } : { url, secretKey }
+  for (const [name, value] of Object.entries(wanted)) {
+    if (!value)
+      throw new WorkerStartError(`${name} is missing: is the environment variable that holds it set?`)
+  }
+}
+
 /** @throws WorkerStartError saying which option cannot work */
 export function checkOptions({ flows, ...settings }: WorkerSettings & { flows: readonly AnyFlow[] }): void {
   if (flows.length === 0) throw new WorkerStartError('The worker has no flows: give it at least one')

@@ -162,7 +162,7 @@ describe('Versions of a flow', () => {
     )
     const changed = new Flow<number>({ slug }).step('b', () => 1)
     await expect(startWorker({ connection: db.url, flows: [changed] })).rejects.toThrow(
-      `The worker cannot define the flow "${slug}": the shape of "${slug}" changed: step "a" is gone; step "b" is new; Runs of it go on in the shape they have: give the changed flow a new version (version: 2).`,
+      `The worker cannot define the flow "${slug}": the shape of "${slug}" changed: step "a" is gone; step "b" is new. Runs of it go on in the shape they have: give the changed flow a new version (version: 2).`,
     )
   })
 })

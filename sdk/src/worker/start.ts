@@ -5,7 +5,14 @@ import { WorkerStartError } from './errors.ts'
 import { explain } from './faults.ts'
 import { neverThrowing } from './log.ts'
 import { openTransport } from './open.ts'
-import { checkGracePeriod, checkOptions, silent, type WorkerOptions, type WorkerSettings } from './options.ts'
+import {
+  checkConnection,
+  checkGracePeriod,
+  checkOptions,
+  silent,
+  type WorkerOptions,
+  type WorkerSettings,
+} from './options.ts'
 import { after } from './time.ts'
 import type { Transport, WorkerRow } from './transport.ts'
 
@@ -46,6 +53,7 @@ export async function startWorker<const Flows extends readonly AnyFlow[]>(
 ): Promise<Worker> {
   const { flows, signal, name = 'worker', gracePeriod = 25 }: WorkerSettings & { flows: Flows } = options
   checkOptions(options)
+  checkConnection(options)
   signal?.throwIfAborted()
   const transport = openTransport(options)
   const workerId = crypto.randomUUID()
@@ -102,12 +110,17 @@ const advice: Readonly<Record<string, string>> = {
   '42883': notInstalled,
   '42P01': notInstalled,
   PGRST202: notInstalled,
+  '28P01': 'Check the password in the URL of the database.',
+  '42501': 'Connect as the role postgres, or with a secret key of the project.',
+  ECONNREFUSED: 'Check the URL, and whether the database runs.',
+  ENOTFOUND: 'Check the host in the URL.',
   PGRST106: 'Add pgflow_public to the exposed schemas of the project.',
 }
 
 function startError(what: string, cause: unknown): WorkerStartError {
   const next = advice[(cause as { code?: string }).code ?? '']
-  return new WorkerStartError(`${what}: ${explain(cause)}.${next ? ` ${next}` : ''}`, { cause })
+  const why = explain(cause).replace(/\.$/, '')
+  return new WorkerStartError(`${what}: ${why}.${next ? ` ${next}` : ''}`, { cause })
 }
 
 interface Running {
