@@ -1,19 +1,41 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { startLocalSupabase } from '@pgflow/local'
+import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import pg from 'pg'
-import { expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
 
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url))
 
-it('The SQL of the page on versions runs, block by block', async () => {
-  await using stack = await startLocalSupabase({ migrations: [path('../supabase/migrations')], fsync: false })
+let stack: LocalSupabase
+
+beforeAll(async () => {
+  stack = await startLocalSupabase({ migrations: [path('../supabase/migrations')], fsync: false })
+})
+afterAll(() => stack.stop())
+
+async function connected(): Promise<pg.Client> {
   const client = new pg.Client(stack.dbUrl)
   await client.connect()
-  const blocks = readFileSync(path('versions.md'), 'utf8').matchAll(/^```sql\n(.*?)^```$/gms)
+  onTestFinished(() => client.end())
+  return client
+}
+
+/** The SQL of a page, block by block. */
+function blocksOf(page: string): string[] {
+  return [...readFileSync(path(page), 'utf8').matchAll(/^```sql\n(.*?)^```$/gms)].map(([, sql]) => sql!)
+}
+
+/** The rows of each statement. */
+async function rowsOf(client: pg.Client, sql: string): Promise<unknown[][]> {
+  // A query of many statements has a result for each, which pg's types leave out.
+  const results = (await client.query(sql)) as pg.QueryResult | pg.QueryResult[]
+  return [results].flat().map(({ rows }) => rows)
+}
+
+it('versions.md has SQL that runs', async () => {
+  const client = await connected()
   const results = []
-  for (const [, sql] of blocks) results.push((await client.query(sql!)).rows)
-  await client.end()
+  for (const sql of blocksOf('versions.md')) results.push(...(await rowsOf(client, sql)))
   expect(results).toEqual([
     [{ register_flow: expect.stringMatching(/^\(report,report,1,report,/) }],
     [
@@ -26,4 +48,45 @@ it('The SQL of the page on versions runs, block by block', async () => {
       }),
     ],
   ])
+})
+
+it('sql.md has SQL that runs and does what the page says', async () => {
+  const client = await connected()
+  const [define, start, trigger, poll, settle, look, ...more] = blocksOf('sql.md')
+  expect(more).toEqual([])
+
+  expect(await rowsOf(client, define!)).toHaveLength(4)
+  const [[run]] = (await rowsOf(client, start!)) as [[{ run_id: string; status: string }]]
+  expect(run.status).toBe('started')
+  const ofRun = (sql: string) => sql.replaceAll('<run_id>', run.run_id)
+
+  const task = { run_id: run.run_id, step_slug: 'chunks', task_index: 0, input: { run: { path: 'a.md' } } }
+  expect(await rowsOf(client, poll!)).toEqual([[task]])
+  expect(await rowsOf(client, ofRun(settle!))).toEqual([
+    [{ status: 'completed' }],
+    [{ status: 'queued', attempts_count: 1 }],
+  ])
+  const [steps, events, cancelled, retried] = await rowsOf(client, ofRun(look!))
+  expect(steps).toContainEqual({
+    step_slug: 'chunks',
+    status: 'completed',
+    error: null,
+    output: ['one', 'two'],
+  })
+  expect(events![0]).toMatchObject({ event: { seq: 1, type: 'run:started' } })
+  expect(cancelled).toEqual([{ status: 'cancelled', error: 'the document was deleted' }])
+  expect(retried).toEqual([{ status: 'started' }])
+
+  await client.query(trigger!)
+  const user = '10000000-0000-4000-8000-000000000001'
+  await client.query(`
+    begin;
+    set local role authenticated;
+    set local request.jwt.claims = '{"role": "authenticated", "sub": "${user}"}';
+    insert into public.documents (path) values ('b.md');
+    commit`)
+  const started = await client.query('select input, owner_id from pgflow.runs where run_id <> $1', [
+    run.run_id,
+  ])
+  expect(started.rows).toEqual([{ input: { path: 'b.md' }, owner_id: user }])
 })
