@@ -5,7 +5,7 @@ export const HOST = '127.0.0.1'
 const ATTEMPTS = 10
 
 /** A port that was free a moment ago. */
-export async function freePort(): Promise<number> {
+async function freePort(): Promise<number> {
   const server = createServer()
   const port = await listen(server, 0)
   await new Promise((resolve) => server.close(resolve))

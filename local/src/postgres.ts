@@ -13,7 +13,7 @@ import { Guardian } from './guardian.ts'
 import { HOST, PortBusyError, withPort } from './ports.ts'
 
 /** The cluster's superuser, as on the platform. */
-export const ADMIN = 'supabase_admin'
+const ADMIN = 'supabase_admin'
 
 const SETTINGS = {
   listen_addresses: HOST,

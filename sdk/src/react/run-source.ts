@@ -1,3 +1,4 @@
+import { onAbort } from '../client/abort.ts'
 import { isRefusal, type PgflowError } from '../client/errors.ts'
 import type { RunSnapshot } from '../client/index.ts'
 import type { Live } from '../client/live.ts'
@@ -129,10 +130,11 @@ function nextTry(failures: number, signal: AbortSignal): Promise<void> {
     const now = () => {
       clearTimeout(timer)
       unwake()
+      unhear()
       resolve()
     }
     const timer = setTimeout(now, backOff(failures))
     const unwake = onWake(now)
-    signal.addEventListener('abort', now)
+    const unhear = onAbort(signal, now)
   })
 }

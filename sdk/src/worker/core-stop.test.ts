@@ -1,30 +1,10 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { type AnyFlow, Flow } from '../flow/index.ts'
-import type { Core, CoreOptions } from './core.ts'
+import { describe, expect, it, vi } from 'vitest'
+import { Flow } from '../flow/index.ts'
 import { WorkerStoppedError } from './errors.ts'
-import { databaseError, flow_slug, gate, MemoryTransport, startCore } from './testing/memory-transport.ts'
+import { core, coreForEachTest, start, transport } from './testing/core.ts'
+import { databaseError, flow_slug, gate } from './testing/memory-transport.ts'
 
-let transport: MemoryTransport
-let core: Core
-
-function start(flow: AnyFlow, options: Partial<CoreOptions> = {}): void {
-  core = startCore(transport, flow, options)
-}
-
-beforeEach(() => {
-  vi.clearAllMocks()
-  vi.useFakeTimers()
-  transport = new MemoryTransport()
-})
-
-afterEach(async () => {
-  transport.before = {}
-  const stopped = core.stop(0)
-  await vi.runAllTimersAsync()
-  await stopped
-  expect(vi.getTimerCount()).toBe(0)
-  vi.useRealTimers()
-})
+coreForEachTest()
 
 describe('Core.stop', () => {
   it('stops when what runs is settled, and claims nothing meanwhile', async () => {
