@@ -261,7 +261,7 @@ begin
   if problem is not null then
     raise exception using
       errcode = 'PT400',
-      message = format('the definition of flow %s is invalid: %s', coalesce(definition ->> 'flow_slug', ''), problem),
+      message = format('the definition%s is invalid: %s', ' of flow "' || (definition ->> 'flow_slug') || '"', problem),
       hint = 'A definition has the arguments of create_flow, and under steps those of add_step, each step after its deps.';
   end if;
   perform pgflow.assert_valid_slug(definition ->> 'flow_slug');

@@ -125,24 +125,24 @@ select isnt(
 -- Bad definitions
 create temp table bad (definition jsonb, message text);
 insert into bad values
-  ('[]', 'the definition of flow  is invalid: it is not an object'),
-  ('{}', 'the definition of flow  is invalid: flow_slug is missing'),
-  ('{"flow_slug": "x"}', 'the definition of flow x is invalid: it has no steps'),
-  ('{"flow_slug": "x", "steps": []}', 'the definition of flow x is invalid: it has no steps'),
-  ('{"flow_slug": "x", "steps": {"a": {}}}', 'the definition of flow x is invalid: steps is {"a": {}}, not an array of objects'),
-  ('{"flow_slug": "x", "steps": [["a"]]}', 'the definition of flow x is invalid: steps is [["a"]], not an array of objects'),
-  ('{"flow_slug": "x", "timeout": 1.5, "steps": []}', 'the definition of flow x is invalid: timeout is 1.5, not a whole number'),
-  ('{"flow_slug": "x", "version": 3000000000, "steps": []}', 'the definition of flow x is invalid: version is 3000000000, not a whole number'),
-  ('{"flow_slug": "x", "input_schema": "string", "steps": []}', 'the definition of flow x is invalid: input_schema is "string", not a JSON Schema'),
-  ('{"flow_slug": "x", "steps": [{}]}', 'the definition of flow x is invalid: step 1: step_slug is missing'),
-  ('{"flow_slug": "x", "steps": [{"step_slug": "a", "deps_slugs": "b"}]}', 'the definition of flow x is invalid: step "a": deps_slugs is "b", not an array of texts'),
-  ('{"flow_slug": "x", "steps": [{"step_slug": "a", "run_if": "b"}]}', 'the definition of flow x is invalid: step "a": run_if is "b", not an object'),
-  ('{"flow_slug": "x", "steps": [{"step_slug": "a"}, {"step_slug": "a"}]}', 'the definition of flow x is invalid: step "a": an earlier step has the same slug'),
-  ('{"flow_slug": "x", "steps": [{"step_slug": "a", "deps_slugs": ["nope"]}]}', 'the definition of flow x is invalid: step "a": it depends on "nope", which is not a step of the flow'),
-  ('{"flow_slug": "x", "steps": [{"step_slug": "a", "deps_slugs": ["a"]}]}', 'the definition of flow x is invalid: step "a": it depends on itself'),
+  ('[]', 'the definition is invalid: it is not an object'),
+  ('{}', 'the definition is invalid: flow_slug is missing'),
+  ('{"flow_slug": "x"}', 'the definition of flow "x" is invalid: it has no steps'),
+  ('{"flow_slug": "x", "steps": []}', 'the definition of flow "x" is invalid: it has no steps'),
+  ('{"flow_slug": "x", "steps": {"a": {}}}', 'the definition of flow "x" is invalid: steps is {"a": {}}, not an array of objects'),
+  ('{"flow_slug": "x", "steps": [["a"]]}', 'the definition of flow "x" is invalid: steps is [["a"]], not an array of objects'),
+  ('{"flow_slug": "x", "timeout": 1.5, "steps": []}', 'the definition of flow "x" is invalid: timeout is 1.5, not a whole number'),
+  ('{"flow_slug": "x", "version": 3000000000, "steps": []}', 'the definition of flow "x" is invalid: version is 3000000000, not a whole number'),
+  ('{"flow_slug": "x", "input_schema": "string", "steps": []}', 'the definition of flow "x" is invalid: input_schema is "string", not a JSON Schema'),
+  ('{"flow_slug": "x", "steps": [{}]}', 'the definition of flow "x" is invalid: step 1: step_slug is missing'),
+  ('{"flow_slug": "x", "steps": [{"step_slug": "a", "deps_slugs": "b"}]}', 'the definition of flow "x" is invalid: step "a": deps_slugs is "b", not an array of texts'),
+  ('{"flow_slug": "x", "steps": [{"step_slug": "a", "run_if": "b"}]}', 'the definition of flow "x" is invalid: step "a": run_if is "b", not an object'),
+  ('{"flow_slug": "x", "steps": [{"step_slug": "a"}, {"step_slug": "a"}]}', 'the definition of flow "x" is invalid: step "a": an earlier step has the same slug'),
+  ('{"flow_slug": "x", "steps": [{"step_slug": "a", "deps_slugs": ["nope"]}]}', 'the definition of flow "x" is invalid: step "a": it depends on "nope", which is not a step of the flow'),
+  ('{"flow_slug": "x", "steps": [{"step_slug": "a", "deps_slugs": ["a"]}]}', 'the definition of flow "x" is invalid: step "a": it depends on itself'),
   ('{"flow_slug": "x", "steps": [{"step_slug": "a", "deps_slugs": ["b"]}, {"step_slug": "b", "deps_slugs": ["a"]}]}',
-   'the definition of flow x is invalid: step "a": it depends on "b", which comes after it: put each step after its deps; a cycle has no such order'),
-  ('{"flow_slug": "x", "steps": [{"step_slug": "a"}, {"step_slug": "b", "deps_slugs": ["a", "a"]}]}', 'the definition of flow x is invalid: step "b": it names its dep "a" twice'),
+   'the definition of flow "x" is invalid: step "a": it depends on "b", which comes after it: put each step after its deps; a cycle has no such order'),
+  ('{"flow_slug": "x", "steps": [{"step_slug": "a"}, {"step_slug": "b", "deps_slugs": ["a", "a"]}]}', 'the definition of flow "x" is invalid: step "b": it names its dep "a" twice'),
   ('{"flow_slug": "x-y", "steps": [{"step_slug": "a"}]}', '"x-y" is not a valid slug'),
   ('{"flow_slug": "x", "steps": [{"step_slug": "run"}]}', '"run" is not a valid slug'),
   ('{"flow_slug": "x", "steps": [{"step_slug": "a"}, {"step_slug": "m", "step_type": "map", "map_source": "a"}]}', 'step "m" of flow "x" maps "a", which is not one of its deps'),
@@ -152,17 +152,17 @@ insert into bad values
 select throws_ok(format('select pgflow.register_flow(%L)', definition), 'PT400', message, message) from bad order by ctid;
 select throws_ok(
   $$ select pgflow.register_flow('{"flow_slug": "x", "timeouts": 1, "steps": [{"step_slug": "a"}]}') $$, 'PT400',
-  'the definition of flow x is invalid: it has the unknown key "timeouts": the keys are alias, steps, timeout, version, broadcast, flow_slug, base_delay, start_role, input_schema, max_attempts, output_schema',
+  'the definition of flow "x" is invalid: it has the unknown key "timeouts": the keys are alias, steps, timeout, version, broadcast, flow_slug, base_delay, start_role, input_schema, max_attempts, output_schema',
   'an unknown key'
 );
 select throws_like(
   $$ select pgflow.register_flow('{"flow_slug": "x", "steps": [{"step_slug": "a", "depends_on": null}]}') $$,
-  'the definition of flow x is invalid: step "a": it has the unknown key "depends_on": the keys are %', 'of a step too'
+  'the definition of flow "x" is invalid: step "a": it has the unknown key "depends_on": the keys are %', 'of a step too'
 );
 select is_empty($$ select from pgflow.flows where flow_slug like 'x%' $$, 'a refused flow does not exist');
 select is_empty($$ select from pgflow.steps where flow_slug like 'x%' $$, 'nor its steps');
 select is_empty($$ select from pgmq.list_queues() where queue_name like 'x%' $$, 'nor its queue');
-select throws_ok($$ select pgflow.register_flow(null) $$, 'PT400', 'the definition of flow  is invalid: it is not an object', 'null is no definition');
+select throws_ok($$ select pgflow.register_flow(null) $$, 'PT400', 'the definition is invalid: it is not an object', 'null is no definition');
 
 select * from finish();
 rollback;

@@ -100,19 +100,11 @@ const leasts = {
   cacheLimit: 0,
 }
 
-/** The values of an environment may be missing, whatever TypeScript was told of them. */
-export function checkConnection(options: WorkerConnection): void {
-  if (options.sql !== undefined) return
-  const { url, secretKey, connection } = options
-  const wanted = url === undefined && secretKey === undefined ? { connection } : { url, secretKey }
-  for (const [name, value] of Object.entries(wanted)) {
-    if (!value)
-      throw new WorkerStartError(`${name} is missing: is the environment variable that holds it set?`)
-  }
-}
-
 /** @throws WorkerStartError saying which option cannot work */
-export function checkOptions({ flows, ...settings }: WorkerSettings & { flows: readonly AnyFlow[] }): void {
+export function checkOptions(
+  options: WorkerConnection & WorkerSettings & { flows: readonly AnyFlow[] },
+): void {
+  const { flows, ...settings } = options
   if (flows.length === 0) throw new WorkerStartError('The worker has no flows: give it at least one')
   const slugs = flows.map(({ slug }) => slug)
   const twice = slugs.find((slug, index) => slugs.indexOf(slug) !== index)
@@ -126,6 +118,18 @@ export function checkOptions({ flows, ...settings }: WorkerSettings & { flows: r
     }
   }
   checkGracePeriod(settings.gracePeriod)
+  checkConnection(options)
+}
+
+/** The values of an environment may be missing, whatever TypeScript was told of them. */
+function checkConnection(options: WorkerConnection): void {
+  if (options.sql !== undefined) return
+  const { url, secretKey, connection } = options
+  const wanted = url === undefined && secretKey === undefined ? { connection } : { url, secretKey }
+  for (const [name, value] of Object.entries(wanted)) {
+    if (!value)
+      throw new WorkerStartError(`${name} is missing: is the environment variable that holds it set?`)
+  }
 }
 
 export function checkGracePeriod(seconds = 0): void {

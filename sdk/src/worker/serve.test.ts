@@ -165,6 +165,7 @@ describe('serveWorker', () => {
     ['wallClock is 30', { wallClock: 30 }],
     ['wallClock is NaN', { wallClock: Number.NaN }],
     ['The worker has no flows', { flows: [] as never }],
+    ['connection is missing', { connection: '' }],
   ])('refuses options that cannot work: %s', (message, options) => {
     expect(() => serve(options)).toThrow(message)
   })

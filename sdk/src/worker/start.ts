@@ -5,14 +5,7 @@ import { WorkerStartError } from './errors.ts'
 import { explain } from './faults.ts'
 import { neverThrowing } from './log.ts'
 import { openTransport } from './open.ts'
-import {
-  checkConnection,
-  checkGracePeriod,
-  checkOptions,
-  silent,
-  type WorkerOptions,
-  type WorkerSettings,
-} from './options.ts'
+import { checkGracePeriod, checkOptions, silent, type WorkerOptions, type WorkerSettings } from './options.ts'
 import { after } from './time.ts'
 import type { Transport, WorkerRow } from './transport.ts'
 
@@ -53,7 +46,6 @@ export async function startWorker<const Flows extends readonly AnyFlow[]>(
 ): Promise<Worker> {
   const { flows, signal, name = 'worker', gracePeriod = 25 }: WorkerSettings & { flows: Flows } = options
   checkOptions(options)
-  checkConnection(options)
   signal?.throwIfAborted()
   const transport = openTransport(options)
   const workerId = crypto.randomUUID()
