@@ -52,7 +52,7 @@ it('versions.md has SQL that runs', async () => {
 
 it('sql.md has SQL that runs and does what the page says', async () => {
   const client = await connected()
-  const [define, start, trigger, poll, settle, look, ...more] = blocksOf('sql.md')
+  const [define, start, trigger, poll, settle, look, upkeep, ...more] = blocksOf('sql.md')
   expect(more).toEqual([])
 
   expect(await rowsOf(client, define!)).toHaveLength(4)
@@ -76,6 +76,10 @@ it('sql.md has SQL that runs and does what the page says', async () => {
   expect(events![0]).toMatchObject({ event: { seq: 1, type: 'run:started' } })
   expect(cancelled).toEqual([{ status: 'cancelled', error: 'the document was deleted' }])
   expect(retried).toEqual([{ status: 'started' }])
+
+  // pg_cron is not here: what it would run is.
+  const [, job] = /\$\$(.*)\$\$/.exec(upkeep!)!
+  expect(await rowsOf(client, job!)).toEqual([[{ maintain: expect.objectContaining({ runs: 0 }) }]])
 
   await client.query(trigger!)
   const user = '10000000-0000-4000-8000-000000000001'

@@ -33,8 +33,8 @@ comment on function pgflow.prune_runs is 'Deletes runs that ended longer ago tha
 
 -- Deletes what nobody needs any more: lapsed watches, workers not heard of for a day, archived messages older than
 -- keep_archive, and, if keep_runs is given, runs that ended longer ago. Answers how many of each. Cheap enough for every
--- few minutes; with pg_cron: select cron.schedule('pgflow', '*/5 * * * *', 'select pgflow.maintain()');
--- While somebody else is at it, there is nothing left to do.
+-- few minutes. While somebody else is at it, there is nothing left to do.
+--   select cron.schedule('pgflow', '*/5 * * * *', $$ select pgflow.maintain(keep_runs => '30 days') $$);
 create function pgflow.maintain(keep_runs interval default null, keep_archive interval default '7 days')
 returns jsonb
 language plpgsql

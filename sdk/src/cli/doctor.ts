@@ -96,7 +96,7 @@ const checks: readonly Check[] = [
     needs: 'cron.job',
     sql: `select exists (select from cron.job where command like '%pgflow.maintain%' and active) as ok`,
     advice:
-      "finished runs and archives grow: select cron.schedule('pgflow', '*/5 * * * *', 'select pgflow.maintain()')",
+      "finished runs and archives grow: select cron.schedule('pgflow', '*/5 * * * *', $$ select pgflow.maintain(keep_runs => '30 days') $$)",
     isOptional: true,
   },
   {

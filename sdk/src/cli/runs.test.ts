@@ -76,6 +76,9 @@ describe('pgflow doctor', () => {
   it('tells what works from what would help', async () => {
     await db.sql`select pgflow.cancel_run(${failed})`
     const { code, out } = await doctor()
+    expect(out).toContain(
+      "finished runs and archives grow: select cron.schedule('pgflow', '*/5 * * * *', $$ select pgflow.maintain(keep_runs",
+    )
     expect(lines(out).map((line) => line.slice(0, 40).trimEnd())).toMatchInlineSnapshot(`
       [
         "ok    pgflow is installed",
