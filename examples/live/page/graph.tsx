@@ -9,7 +9,7 @@ import { Status } from './status.tsx'
 
 type StepNode = Node<{ step: StepState }, 'step'>
 
-const size = { width: 168, height: 76 }
+const size = { width: 168, height: 92 }
 
 /** Where dagre puts the steps, from left to right. */
 function place({ steps }: FlowShape): Map<string, { x: number; y: number }> {
