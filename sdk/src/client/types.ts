@@ -40,6 +40,7 @@ export interface StepState<Slug extends string = string, Output = unknown> {
   readonly output: Output | null
   readonly error: string | null
   readonly skip_reason: string | null
+  /** The latest of what a handler says, `{ value, data?, task_index? }`, and of a map's count, `{ done, total }`; else `null`. */
   readonly progress: Json
   /** How many attempts have failed so far. */
   readonly retries: number
