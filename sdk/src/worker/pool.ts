@@ -1,4 +1,4 @@
-import type { Sql } from 'postgres'
+import postgres, { type Sql } from 'postgres'
 import { after } from './time.ts'
 
 /** Connections that answer queries. */
@@ -7,8 +7,9 @@ export interface Pool {
 }
 
 /**
- * Connections that are replaced when a query has no answer for too long: a connection that died in silence, as behind a
- * gateway that forgot it, would keep its queries for many minutes.
+ * Connections that are replaced when one is lost, and when a query has no answer for too long: a connection that died in
+ * silence, as behind a gateway that forgot it, would keep its queries for many minutes; and postgres.js does not connect
+ * again after a loss that came between a query and its being sent.
  */
 export class RenewedPool implements Pool {
   readonly #connect: () => Sql
@@ -31,7 +32,13 @@ export class RenewedPool implements Pool {
         this.#replace(sql)
         reject(new Error(`The database did not answer for ${this.#patience} s`))
       })
-      query(sql).then(resolve, reject).finally(cancel)
+      query(sql)
+        .catch((error) => {
+          if (!(error instanceof postgres.PostgresError)) this.#replace(sql)
+          throw error
+        })
+        .then(resolve, reject)
+        .finally(cancel)
     })
   }
 
