@@ -38,7 +38,7 @@ it('a restart of the database is silent; the next join ends the silence for all'
 })
 
 it('a restart of the database is noticed after a while without any join', async () => {
-  const watched = await joined({ reconnectTickMs: 20 })
+  const watched = await joined({ reconnectTickMs: 20, reconnectDelayMs: 0 })
   await bed.stack.postgres.restart()
   while ((await log.next()) !== ESTABLISHED);
   await send('delivered')
