@@ -40,10 +40,8 @@ function connect(stack: LocalSupabase, max: number): { sql: Sql; sent: () => num
   return { sql: postgres(stack.dbUrl, { max, debug, onnotice: () => undefined }), sent: () => count }
 }
 
-async function ours(stack: LocalSupabase, watched: boolean): Promise<Contender> {
-  const { sql, sent } = connect(stack, connections)
-  const flow = watched ? 'watched_chain' : 'chain'
-  await sql`select pgflow.create_flow(${flow}, broadcast => ${watched ? 'always' : 'never'})`
+/** Both know the call by the same name. */
+async function addSteps(sql: Sql, flow: string): Promise<void> {
   for (const [step, deps] of [
     ['a', []],
     ['b', ['a']],
@@ -51,6 +49,13 @@ async function ours(stack: LocalSupabase, watched: boolean): Promise<Contender> 
   ] as const) {
     await sql`select pgflow.add_step(${flow}, ${step}, ${[...deps]}::text[])`
   }
+}
+
+async function ours(stack: LocalSupabase, watched: boolean): Promise<Contender> {
+  const { sql, sent } = connect(stack, connections)
+  const flow = watched ? 'watched_chain' : 'chain'
+  await sql`select pgflow.create_flow(${flow}, broadcast => ${watched ? 'always' : 'never'})`
+  await addSteps(sql, flow)
   return {
     name: `pgflow for Supabase, ${watched ? 'every run broadcast' : 'unwatched'}`,
     sql,
@@ -66,13 +71,7 @@ async function theirs(stack: LocalSupabase): Promise<Contender> {
   const worker = crypto.randomUUID()
   await sql`insert into pgflow.workers (worker_id, queue_name, function_name) values (${worker}, 'chain', 'bench')`
   await sql`select pgflow.create_flow('chain')`
-  for (const [step, deps] of [
-    ['a', []],
-    ['b', ['a']],
-    ['c', ['b']],
-  ] as const) {
-    await sql`select pgflow.add_step('chain', ${step}, ${[...deps]}::text[])`
-  }
+  await addSteps(sql, 'chain')
   return {
     name: '@pgflow/core 0.8.1',
     sql,
