@@ -1,7 +1,9 @@
 -- Chapter 1: the two schemas, the clock, and the small rules that the other chapters use.
 --
 -- `pgflow` holds tables and engine and is never exposed. `pgflow_public` is what PostgREST exposes: thin functions that
--- run as their caller. Every function pins an empty search_path; all grants and policies stand in the access chapter.
+-- run as their caller. Every function has `search_path = pg_catalog, pg_temp`, so that no temporary type or function can
+-- take the place of a built-in one (with an empty path, pg_temp is searched first); all else is named in full. All grants
+-- and policies are in the access chapter.
 
 create extension if not exists pgmq;
 
@@ -11,12 +13,25 @@ create schema pgflow_public;
 comment on schema pgflow is 'Workflow engine: definitions, run-time state, functions that move runs forward. Not exposed.';
 comment on schema pgflow_public is 'The API of pgflow for clients; add it to the exposed schemas of your project.';
 
+-- Which version of the migrations this database has. The packages compare it with the version they need; a change that they
+-- depend on counts it up, with a file in supabase/upgrades.
+--   select pgflow.schema_version();  -- 1
+create function pgflow.schema_version()
+returns int
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select 1
+$$;
+comment on function pgflow.schema_version is 'The version of the installed migrations, which the packages compare with the one they need.';
+
 -- The one clock of the engine. A test sets it: `set pgflow.now = '2030-01-01'`.
 create function pgflow.now()
 returns timestamptz
 language sql
 volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(nullif(current_setting('pgflow.now', true), '')::timestamptz, clock_timestamp())
 $$;
@@ -28,7 +43,7 @@ create function pgflow.is_valid_slug(slug text)
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select slug is not null
      and slug <> 'run'
@@ -43,7 +58,7 @@ create function pgflow.assert_valid_slug(slug text)
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not pgflow.is_valid_slug(slug) then
@@ -61,7 +76,7 @@ create function pgflow.calculate_retry_delay(base_delay numeric, attempts_count 
 returns numeric
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select least(base_delay * power(2::numeric, least(attempts_count, 30)), 31536000)
 $$;

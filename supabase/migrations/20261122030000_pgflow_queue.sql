@@ -25,7 +25,7 @@ create function pgflow.queue_name_for(flow_slug text)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select case
     when flow_slug ~ '^[a-z_][a-z0-9_]{0,46}$'
@@ -39,7 +39,7 @@ $$;
 create function pgflow.archive_messages(queue_name text, msg_ids bigint[])
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   free bigint[];
@@ -56,7 +56,7 @@ $$;
 create function pgflow.hide_messages(queue_name text, msg_ids bigint[], until timestamptz[])
 returns bigint[]
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   hidden bigint[];
@@ -82,7 +82,7 @@ $$;
 create function pgflow.read_messages(flow_slugs text[], quantity int, lease int)
 returns pgflow.message[]
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   queues text[] := array(
@@ -120,7 +120,7 @@ $$;
 create function pgflow.read_queue(queue_name text, quantity int, lease int)
 returns pgflow.message[]
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return array(

@@ -13,7 +13,7 @@ create function pgflow.create_flow(
 )
 returns pgflow.flows
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   flow pgflow.flows;
@@ -68,7 +68,7 @@ create function pgflow.add_step(
 )
 returns pgflow.steps
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -153,7 +153,7 @@ create function pgflow.add_step(
 )
 returns pgflow.steps
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.add_step(
     flow_slug, step_slug, '{}'::text[], max_attempts, base_delay, timeout, start_delay,
@@ -169,7 +169,7 @@ create function pgflow.assert_same_step(existing pgflow.steps, wanted pgflow.ste
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   difference text := (
@@ -206,7 +206,7 @@ create function pgflow.assert_new_step(wanted pgflow.steps, wanted_deps text[])
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   problem text := case

@@ -40,7 +40,7 @@ create function pgflow.without_nulls(object jsonb)
 returns jsonb
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select jsonb_object_agg(key, value) from jsonb_each(object) where value <> 'null'
 $$;
@@ -51,7 +51,7 @@ create function pgflow.flow_definition(flow_slug text)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.without_nulls(to_jsonb(row(
     f.flow_slug, f.alias, f.version, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout, f.start_role, f.broadcast,
@@ -78,7 +78,7 @@ create function pgflow.flow_shape(definition jsonb)
 returns jsonb
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.without_nulls(jsonb_build_object(
     'flow_slug', definition -> 'flow_slug',
@@ -117,7 +117,7 @@ create function pgflow.shape_changes(before jsonb, after jsonb)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   with
     step as (
@@ -160,7 +160,7 @@ create function pgflow.key_problem(object jsonb, kinds jsonb)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select case
       when kind is null
@@ -190,7 +190,7 @@ create function pgflow.steps_problem(steps jsonb)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   with
     step as (
@@ -239,7 +239,7 @@ create function pgflow.assert_valid_definition(definition jsonb)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   problem text := case

@@ -11,7 +11,7 @@
 create function pgflow.register_flow(definition jsonb)
 returns pgflow.flows
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   wanted pgflow.flow_definition;
@@ -48,7 +48,7 @@ create function pgflow.assert_same_shape(flow pgflow.flows, definition jsonb)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   changes text := pgflow.shape_changes(
@@ -71,7 +71,7 @@ $$;
 create function pgflow.create_version(wanted pgflow.flow_definition)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   step pgflow.step_definition;
@@ -100,7 +100,7 @@ $$;
 create function pgflow.update_options(wanted pgflow.flow_definition)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   update pgflow.flows f
@@ -150,7 +150,7 @@ create function pgflow.newest_version(name text)
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = newest_version.name), newest_version.name)
 $$;
@@ -161,7 +161,7 @@ comment on function pgflow.newest_version is 'The slug of the newest version of 
 create function pgflow.move_alias(alias text, flow_slug text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform from pgflow.flows f where f.alias = move_alias.alias order by f.flow_slug for update;
@@ -178,7 +178,7 @@ create function pgflow.assert_same_version(flow pgflow.flows, wanted pgflow.flow
 returns void
 language plpgsql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if (flow.alias, flow.version) <> (wanted.alias, wanted.version) then
@@ -198,7 +198,7 @@ create function pgflow.assert_new_version(wanted pgflow.flow_definition)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   other text := (
@@ -249,7 +249,7 @@ comment on view pgflow.flow_versions is
 create function pgflow.delete_flow(flow_slug text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   flow pgflow.flows;

@@ -8,7 +8,7 @@ create function pgflow.schema_errors(schema jsonb, value jsonb)
 returns text[]
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   validator regprocedure := to_regprocedure(format('%s.jsonschema_validation_errors(json, json)', coalesce(
@@ -32,7 +32,7 @@ create function pgflow.located_schema_errors(validator regprocedure, schema json
 returns text[]
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
@@ -74,7 +74,7 @@ create function pgflow.schema_of_itself(schema jsonb)
 returns jsonb
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select schema - 'items' || jsonb_build_object('properties', (
     select coalesce(jsonb_object_agg(key, true), '{}')
@@ -87,7 +87,7 @@ create function pgflow.assert_valid_inputs(flow pgflow.flows, inputs jsonb[])
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   input jsonb;

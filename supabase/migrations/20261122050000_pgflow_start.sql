@@ -18,7 +18,7 @@ create function pgflow.start_runs(
 )
 returns setof pgflow.runs
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -93,7 +93,7 @@ create function pgflow.start_flow(
 )
 returns setof pgflow.runs
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select * from pgflow.start_runs(
     start_flow.flow_slug,
@@ -117,7 +117,7 @@ create function pgflow.start_flows(
 )
 returns setof pgflow.runs
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if jsonb_typeof(inputs) is distinct from 'array' or cardinality(idempotency_keys) <> jsonb_array_length(inputs) then
@@ -144,7 +144,7 @@ comment on function pgflow.start_flows is 'Starts a run of a flow for each of ma
 create function pgflow.start_steps(flow_slug text, run_ids uuid[], now timestamptz, delay int)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -175,7 +175,7 @@ $$;
 create function pgflow.held_flow(name text)
 returns pgflow.flows
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   flow pgflow.flows;
@@ -201,7 +201,7 @@ $$;
 create function pgflow.assert_can_start(flow pgflow.flows, requests pgflow.run_request[], delay int)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not exists (select from pgflow.steps s where s.flow_slug = flow.flow_slug) then
@@ -237,7 +237,7 @@ create function pgflow.existing_run(
 )
 returns pgflow.runs
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   run pgflow.runs;
@@ -276,7 +276,7 @@ create function pgflow.current_user_id()
 returns uuid
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select case when sub ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then sub::uuid end
   from (select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub') as claims (sub)

@@ -60,7 +60,7 @@ create function pgflow.advance(
 )
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   wave pgflow.step_change[] := changes;
@@ -101,7 +101,7 @@ create function pgflow.change_steps(
   out ready pgflow.step_key[]
 )
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   with
@@ -191,7 +191,7 @@ create function pgflow.map_output(run_id uuid, step_slug text)
 returns jsonb
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
@@ -206,7 +206,7 @@ $$;
 create function pgflow.decide(ready pgflow.step_key[])
 returns pgflow.step_change[]
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
@@ -274,7 +274,7 @@ $$;
 create function pgflow.cascade_skips(changes pgflow.step_change[])
 returns pgflow.step_change[]
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
@@ -294,7 +294,7 @@ $$;
 create function pgflow.create_tasks(steps pgflow.step_key[], now timestamptz, delay int default 0)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   with
@@ -359,7 +359,7 @@ create function pgflow.run_output(run_id uuid, flow_slug text)
 returns jsonb
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
@@ -378,7 +378,7 @@ $$;
 create function pgflow.advance_runs(changes pgflow.step_change[], now timestamptz)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   with done as (
@@ -413,7 +413,7 @@ $$;
 create function pgflow.close_tasks(run_ids uuid[], skipped pgflow.step_key[] default '{}')
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   closed record;

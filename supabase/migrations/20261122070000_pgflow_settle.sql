@@ -37,7 +37,7 @@ comment on type pgflow.settled_task is
 create function pgflow.settle(results pgflow.task_result[], wait boolean default true)
 returns setof pgflow.settled_task
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   locked uuid[];
@@ -73,7 +73,7 @@ $$;
 create function pgflow.settle_tasks_of_runs(run_ids uuid[], results pgflow.task_result[], now timestamptz)
 returns setof pgflow.settled_task
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
@@ -135,7 +135,7 @@ $$;
 create function pgflow.changes_of(settled pgflow.settled_task[])
 returns pgflow.step_change[]
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
@@ -189,7 +189,7 @@ $$;
 create function pgflow.release_messages(settled pgflow.settled_task[])
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   released record;
@@ -224,7 +224,7 @@ $$;
 create function pgflow.replace_messages(queue_name text, retried pgflow.settled_task[])
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   msg_ids bigint[];
@@ -258,7 +258,7 @@ $$;
 create function pgflow.settle_tasks(results jsonb)
 returns table (run_id uuid, step_slug text, task_index int, attempt int, applied boolean)
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
@@ -294,7 +294,7 @@ comment on function pgflow.settle_tasks is 'Settles a batch of task results; tel
 create function pgflow.settle_task(result pgflow.task_result)
 returns setof pgflow.step_tasks
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pgflow.settle(array[result]);
@@ -310,7 +310,7 @@ $$;
 create function pgflow.complete_task(run_id uuid, step_slug text, task_index int, output jsonb)
 returns setof pgflow.step_tasks
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select * from pgflow.settle_task(row(
     complete_task.run_id, complete_task.step_slug, complete_task.task_index, null,
@@ -325,7 +325,7 @@ comment on function pgflow.complete_task is 'Completes one task as it stands; no
 create function pgflow.fail_task(run_id uuid, step_slug text, task_index int, error_message text)
 returns setof pgflow.step_tasks
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select * from pgflow.settle_task(row(
     fail_task.run_id, fail_task.step_slug, fail_task.task_index, null,

@@ -30,7 +30,7 @@ create function pgflow.claim_tasks(
 )
 returns setof pgflow.step_task_record
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   messages pgflow.message[] := pgflow.read_messages(claim_tasks.flow_slugs, claim_tasks.quantity, claim_tasks.lease);
@@ -50,7 +50,7 @@ create function pgflow.version_of(at timestamptz)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select extract(epoch from at)::text
 $$;
@@ -60,7 +60,7 @@ $$;
 create function pgflow.start_tasks(messages pgflow.message[], worker_id uuid, now timestamptz, inline_limit int)
 returns setof pgflow.step_task_record
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
@@ -124,7 +124,7 @@ $$;
 create function pgflow.end_dead_tasks(messages pgflow.message[])
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   expired pgflow.task_result[];
@@ -177,7 +177,7 @@ create function pgflow.poll_for_tasks(
 )
 returns setof pgflow.step_task_record
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   flow_slug text := (select f.flow_slug from pgflow.flows f where f.queue_name = poll_for_tasks.queue_name);

@@ -19,7 +19,7 @@ create function pgflow.settle_and_claim(
   out tasks jsonb
 )
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   stale := (
@@ -43,7 +43,7 @@ comment on function pgflow.settle_and_claim is 'Settles a batch of results and c
 create function pgflow.keep_errors(results jsonb, stale jsonb)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   update pgflow.step_tasks t
@@ -65,7 +65,7 @@ $$;
 create function pgflow.extend_leases(tasks jsonb, lease int default 30)
 returns table (run_id uuid, step_slug text, task_index int, attempt int, active boolean, status text)
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -104,7 +104,7 @@ comment on function pgflow.extend_leases is 'Extends leases by some seconds from
 create function pgflow.hand_back(tasks jsonb)
 returns int
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   returned record;
@@ -147,7 +147,7 @@ comment on function pgflow.hand_back is 'Gives claimed tasks back at once; the a
 create function pgflow.report_progress(reports jsonb)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform from pgflow.runs r
@@ -184,7 +184,7 @@ create function pgflow.fetch_value(run_id uuid, name text, version text)
 returns jsonb
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   value jsonb;
@@ -214,7 +214,7 @@ comment on function pgflow.fetch_value is 'A value that a claim left out of an i
 create function pgflow.wake_workers(run_ids uuid[])
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   now timestamptz := pgflow.now();
@@ -233,7 +233,7 @@ $$;
 create function pgflow.register_worker(worker_id uuid, name text, flow_slugs text[])
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   insert into pgflow.workers (worker_id, name, flow_slugs, started_at, last_heartbeat_at)
   values (register_worker.worker_id, register_worker.name, register_worker.flow_slugs, pgflow.now(), pgflow.now())
@@ -244,7 +244,7 @@ comment on function pgflow.register_worker is 'Lists a worker that has started.'
 create function pgflow.note_worker(worker_id uuid, is_waiting boolean)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   now timestamptz := pgflow.now();
@@ -266,7 +266,7 @@ $$;
 create function pgflow.heartbeat(worker_id uuid, tasks jsonb default '[]', lease int default 30)
 returns table (run_id uuid, step_slug text, task_index int, attempt int, active boolean, status text)
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   update pgflow.workers w set last_heartbeat_at = pgflow.now() where w.worker_id = heartbeat.worker_id;
@@ -278,7 +278,7 @@ comment on function pgflow.heartbeat is 'Notes that a worker is alive and extend
 create function pgflow.stop_worker(worker_id uuid)
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   update pgflow.workers w set stopped_at = pgflow.now(), waiting_until = null where w.worker_id = stop_worker.worker_id
 $$;

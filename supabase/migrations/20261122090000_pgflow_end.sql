@@ -5,7 +5,7 @@
 create function pgflow.cancel_run(run_id uuid, reason text default null)
 returns pgflow.runs
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -37,7 +37,7 @@ comment on function pgflow.cancel_run is 'Cancels a run, its steps and its tasks
 create function pgflow.retry_run(run_id uuid)
 returns pgflow.runs
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -86,7 +86,7 @@ create function pgflow.cascading_skips(run_id uuid)
 returns pgflow.step_change[]
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(array_agg(row(
     ss.run_id, ss.flow_slug, ss.step_slug, 'skipped', null, null, ss.skip_reason, true, null, null, 0, null
@@ -106,7 +106,7 @@ $$;
 create function pgflow.locked_run(run_id uuid)
 returns pgflow.runs
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   run pgflow.runs;

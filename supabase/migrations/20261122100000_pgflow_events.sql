@@ -7,7 +7,7 @@
 create function pgflow.append_run_events(run_ids uuid[], started_type text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into pgflow.run_events (run_id, seq, type, at, data)
@@ -39,7 +39,7 @@ create function pgflow.tg_runs__after_insert()
 returns trigger
 language plpgsql
 security definer -- whoever changes a run writes its log
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pgflow.append_run_events(array_agg(n.run_id), 'run:started') from new_rows n having count(*) > 0;
@@ -55,7 +55,7 @@ create function pgflow.tg_runs__after_update()
 returns trigger
 language plpgsql
 security definer -- whoever changes a run writes its log
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_hashjoin = on
 as $$
 begin
@@ -82,7 +82,7 @@ create type pgflow.step_transition as (
 create function pgflow.append_step_events(transitions pgflow.step_transition[])
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   now timestamptz;
@@ -135,7 +135,7 @@ create function pgflow.tg_step_states__after_insert()
 returns trigger
 language plpgsql
 security definer -- whoever changes a step state writes its run's log
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pgflow.append_step_events(array_agg(row(n.run_id, n.step_slug, 'step:' || n.status)::pgflow.step_transition))
@@ -154,7 +154,7 @@ create function pgflow.tg_step_states__after_update()
 returns trigger
 language plpgsql
 security definer -- whoever changes a step state writes its run's log
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_hashjoin = on
 as $$
 begin

@@ -8,7 +8,7 @@
 create function pgflow.watch_run(run_id uuid)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   now timestamptz := pgflow.now();
@@ -35,7 +35,7 @@ create function pgflow.tg_run_events__after_insert()
 returns trigger
 language plpgsql
 security definer -- row level security closes realtime.messages to whoever caused the transition
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   audience uuid[];

@@ -5,7 +5,7 @@
 create function pgflow.prune_runs(older_than interval, quantity int default 10000)
 returns bigint
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   with
     cutoff as (select pgflow.now() - prune_runs.older_than as at),
@@ -38,7 +38,7 @@ comment on function pgflow.prune_runs is 'Deletes runs that ended longer ago tha
 create function pgflow.maintain(keep_runs interval default null, keep_archive interval default '7 days')
 returns jsonb
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   now timestamptz := pgflow.now();

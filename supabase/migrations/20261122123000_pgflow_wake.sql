@@ -9,7 +9,7 @@
 create function pgflow.wake_worker()
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   missing text[] := pgflow.missing_to_wake();
@@ -44,7 +44,7 @@ comment on function pgflow.wake_worker is 'Calls the Edge Function that hosts a 
 create function pgflow.keep_worker_awake(every text default '10 seconds')
 returns text
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   missing text[] := pgflow.missing_to_wake();
@@ -67,7 +67,7 @@ create function pgflow.missing_to_wake()
 returns text[]
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   missing text[] := '{}';
@@ -92,7 +92,7 @@ $$;
 create function pgflow.is_unattended()
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   heard_of timestamptz := pgflow.now() - interval '30 seconds';

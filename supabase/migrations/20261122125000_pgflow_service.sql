@@ -6,7 +6,7 @@
 create function pgflow_public.register_flow(definition jsonb)
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.register_flow(register_flow.definition)
 $$;
@@ -16,7 +16,7 @@ comment on function pgflow_public.register_flow is
 create function pgflow_public.register_worker(worker_id uuid, name text, flow_slugs text[])
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.register_worker(register_worker.worker_id, register_worker.name, register_worker.flow_slugs)
 $$;
@@ -32,7 +32,7 @@ create function pgflow_public.settle_and_claim(
 )
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select to_jsonb(s) from pgflow.settle_and_claim(
     settle_and_claim.results, settle_and_claim.flow_slugs, settle_and_claim.quantity, settle_and_claim.worker_id,
@@ -45,7 +45,7 @@ comment on function pgflow_public.settle_and_claim is
 create function pgflow_public.heartbeat(worker_id uuid, tasks jsonb default '[]', lease int default 30)
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_agg(t), '[]') from pgflow.heartbeat(heartbeat.worker_id, heartbeat.tasks, heartbeat.lease) t
 $$;
@@ -55,7 +55,7 @@ comment on function pgflow_public.heartbeat is
 create function pgflow_public.hand_back(tasks jsonb)
 returns int
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.hand_back(hand_back.tasks)
 $$;
@@ -64,7 +64,7 @@ comment on function pgflow_public.hand_back is 'Gives claimed tasks back at once
 create function pgflow_public.report_progress(reports jsonb)
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.report_progress(report_progress.reports)
 $$;
@@ -74,7 +74,7 @@ create function pgflow_public.fetch_value(run_id uuid, name text, version text)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.fetch_value(fetch_value.run_id, fetch_value.name, fetch_value.version)
 $$;
@@ -83,7 +83,7 @@ comment on function pgflow_public.fetch_value is 'A value that a claim left out 
 create function pgflow_public.stop_worker(worker_id uuid)
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.stop_worker(stop_worker.worker_id)
 $$;

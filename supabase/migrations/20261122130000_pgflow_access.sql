@@ -8,7 +8,7 @@ create function pgflow.caller_role()
 returns text
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(nullif(current_setting('role', true), 'none'), session_user)
 $$;
@@ -18,7 +18,7 @@ create function pgflow.caller_is_service()
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pg_has_role(pgflow.caller_role(), 'service_role', 'member')
 $$;
@@ -29,7 +29,7 @@ create function pgflow.can_access_run(run_id uuid, owner_id uuid)
 returns boolean
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(owner_id = pgflow.current_user_id(), false)
 $$;
@@ -40,7 +40,7 @@ create function pgflow.assert_can_access_run(run_id uuid)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not exists (
@@ -61,7 +61,7 @@ create function pgflow.snapshot(run_id uuid)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select to_jsonb(r) - 'remaining_steps' || jsonb_build_object(
     'seq', (select coalesce(max(e.seq), 0) from pgflow.run_events e where e.run_id = r.run_id),
@@ -80,7 +80,7 @@ $$;
 create function pgflow.assert_may_start(flow_slug text)
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   required text := (pgflow.held_flow(assert_may_start.flow_slug)).start_role;
@@ -109,7 +109,7 @@ create function pgflow.client_start_flow(
 returns jsonb
 language plpgsql
 security definer -- clients have no rights on the tables; the flow's start_role decides
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   run pgflow.runs;
@@ -137,7 +137,7 @@ create function pgflow.client_start_flows(
 returns jsonb
 language plpgsql
 security definer -- clients have no rights on the tables; the flow's start_role decides
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   run_ids uuid[];
@@ -162,7 +162,7 @@ create function pgflow.client_get_run(run_id uuid, watch boolean)
 returns jsonb
 language plpgsql
 security definer -- clients have no rights on the tables; can_access_run decides
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pgflow.assert_can_access_run(client_get_run.run_id);
@@ -177,7 +177,7 @@ create function pgflow.client_get_run_events(run_id uuid, after bigint, watch bo
 returns jsonb
 language plpgsql
 security definer -- clients have no rights on the tables; can_access_run decides
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pgflow.assert_can_access_run(client_get_run_events.run_id);
@@ -201,7 +201,7 @@ create function pgflow.client_cancel_run(run_id uuid, reason text)
 returns jsonb
 language plpgsql
 security definer -- clients have no rights on the tables; can_access_run decides
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pgflow.assert_can_access_run(client_cancel_run.run_id);
@@ -214,7 +214,7 @@ create function pgflow.client_retry_run(run_id uuid)
 returns jsonb
 language plpgsql
 security definer -- clients have no rights on the tables; can_access_run decides
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pgflow.assert_can_access_run(client_retry_run.run_id);
@@ -235,7 +235,7 @@ returns jsonb
 language plpgsql
 stable
 security definer -- clients have no rights on the tables; can_access_run decides
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan -- which index serves depends on what is asked for
 as $$
 declare
@@ -281,6 +281,18 @@ $$;
 
 -- The exposed API.
 
+-- Which version of the migrations this database has, for packages that meet a missing function or argument.
+--   supabase.schema('pgflow_public').rpc('schema_version')
+create function pgflow_public.schema_version()
+returns int
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.schema_version()
+$$;
+comment on function pgflow_public.schema_version is 'The version of the installed migrations.';
+
 -- Starts a run of a flow and answers with its snapshot. `delay` is in seconds.
 --   supabase.schema('pgflow_public').rpc('start_flow', { flow_slug: 'analyze_document', input: { path: 'README.md' } })
 create function pgflow_public.start_flow(
@@ -293,7 +305,7 @@ create function pgflow_public.start_flow(
 )
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   -- PostgREST passes the JSON value null as SQL's.
   select pgflow.client_start_flow(flow_slug, coalesce(input, 'null'), idempotency_key, metadata, watch, delay)
@@ -312,7 +324,7 @@ create function pgflow_public.start_flows(
 )
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.client_start_flows(flow_slug, inputs, idempotency_keys, metadata, delay)
 $$;
@@ -324,7 +336,7 @@ comment on function pgflow_public.start_flows is
 create function pgflow_public.get_run(run_id uuid, watch boolean default false)
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.client_get_run(run_id, watch)
 $$;
@@ -335,7 +347,7 @@ comment on function pgflow_public.get_run is 'The snapshot of a run. watch: broa
 create function pgflow_public.get_run_events(run_id uuid, after bigint default 0, watch boolean default false)
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.client_get_run_events(run_id, after, watch)
 $$;
@@ -347,7 +359,7 @@ comment on function pgflow_public.get_run_events is
 create function pgflow_public.cancel_run(run_id uuid, reason text default null)
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.client_cancel_run(run_id, reason)
 $$;
@@ -358,7 +370,7 @@ comment on function pgflow_public.cancel_run is 'Cancels a run and answers with 
 create function pgflow_public.retry_run(run_id uuid)
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.client_retry_run(run_id)
 $$;
@@ -379,7 +391,7 @@ create function pgflow_public.list_runs(
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.client_list_runs(flow_slug, status, metadata, owner_id, before, quantity)
 $$;
@@ -421,7 +433,7 @@ returns boolean
 language sql
 stable
 security definer -- clients have no rights on runs
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select exists (
     select from pgflow.runs r
@@ -457,6 +469,8 @@ grant execute on function
   pgflow_public.list_runs(text, text, jsonb, uuid, uuid, int),
   pgflow_public.cancel_run(uuid, text),
   pgflow_public.retry_run(uuid),
+  pgflow_public.schema_version(),
+  pgflow.schema_version(),
   pgflow.client_start_flow(text, jsonb, text, jsonb, boolean, int),
   pgflow.client_start_flows(text, jsonb, text[], jsonb, int),
   pgflow.client_get_run(uuid, boolean),

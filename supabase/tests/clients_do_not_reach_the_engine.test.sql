@@ -35,7 +35,7 @@ from clients c
 cross join pg_proc p
 join pg_namespace n on n.oid = p.pronamespace
 where n.nspname = 'pgflow' and p.prorettype <> 'trigger'::regtype
-  and not (p.proname like 'client\_%')
+  and not (p.proname like 'client\_%' or p.proname = 'schema_version')
   and not (c.role = 'authenticated' and p.proname in ('can_read_topic', 'can_access_run', 'current_user_id'))
   and not (c.role = 'service_role' and p.proname = any (pg_temp.calls_of_workers()));
 

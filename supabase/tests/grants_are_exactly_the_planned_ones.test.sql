@@ -34,6 +34,8 @@ select set_eq(
     'pgflow_public.get_run_events(uuid,bigint,boolean)',
     'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
     'pgflow_public.retry_run(uuid)',
+    'pgflow.schema_version()',
+    'pgflow_public.schema_version()',
     'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer)',
     'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer)'
   ],
@@ -58,6 +60,8 @@ select set_eq(
     'pgflow_public.get_run_events(uuid,bigint,boolean)',
     'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
     'pgflow_public.retry_run(uuid)',
+    'pgflow.schema_version()',
+    'pgflow_public.schema_version()',
     'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer)',
     'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer)'
   ],
@@ -95,6 +99,8 @@ select set_eq(
     'pgflow_public.get_run_events(uuid,bigint,boolean)',
     'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
     'pgflow_public.retry_run(uuid)',
+    'pgflow.schema_version()',
+    'pgflow_public.schema_version()',
     'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer)',
     'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer)'
   ],

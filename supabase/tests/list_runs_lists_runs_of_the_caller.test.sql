@@ -78,7 +78,7 @@ select is(jsonb_array_length(pgflow_public.list_runs(quantity => 100000)), 1000,
 
 -- Teams
 create or replace function pgflow.can_access_run(run_id uuid, owner_id uuid)
-returns boolean language sql stable set search_path = '' as $$ select owner_id is not null $$;
+returns boolean language sql stable set search_path = pg_catalog, pg_temp as $$ select owner_id is not null $$;
 set local role authenticated;
 set local request.jwt.claims = '{"role": "authenticated", "sub": "20000000-0000-4000-8000-000000000001"}';
 select is(pg_temp.ids(pgflow_public.list_runs(owner_id => pg_temp.owner(2))), array[9, 8, 7], 'where the rule is another one, runs of other owners by name');

@@ -16,7 +16,7 @@ create function public.my_document_reports()
 returns setof public.document_reports
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select * from public.document_reports order by created_at desc
 $$;

@@ -1,0 +1,24 @@
+begin;
+select plan(4);
+
+select is(pgflow.schema_version(), 1, 'the version of the installed migrations');
+
+create function pg_temp.version_for(role text)
+returns int
+language plpgsql
+as $$
+declare
+  version int;
+begin
+  execute format('set local role %I', role);
+  version := pgflow_public.schema_version();
+  reset role;
+  return version;
+end
+$$;
+
+select is(pg_temp.version_for(role), pgflow.schema_version(), format('%s can ask for it', role))
+from unnest(array['anon', 'authenticated', 'service_role']) role;
+
+select * from finish();
+rollback;
