@@ -1,4 +1,5 @@
-import { errorFrom, PgflowError } from './errors.ts'
+import { PgflowError } from '../shared/errors.ts'
+import { errorFrom } from './errors.ts'
 import type { WireEvent } from './store.ts'
 import type { RpcLike, RpcResponse, SupabaseLike } from './supabase.ts'
 import type { RunRow, RunSnapshot, RunStatus } from './types.ts'

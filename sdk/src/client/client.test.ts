@@ -1,16 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import type { SupabaseClient } from '@supabase/supabase-js'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { PgflowError, TimeoutError } from '../shared/errors.ts'
 import { PgflowClient } from './client.ts'
 import {
   ConflictError,
   ForbiddenError,
   InvalidInputError,
   NotFoundError,
-  PgflowError,
   RunCancelledError,
   RunFailedError,
-  TimeoutError,
 } from './errors.ts'
 import { Recorder, type Review, Rig, ready } from './testing/rig.ts'
 import type { RunEvent } from './types.ts'
@@ -266,10 +265,13 @@ describe('waiting', () => {
 
   it('ends with its time, and the run object can go on', async () => {
     const run = await start()
-    const late = run.waitForCompletion({ timeoutMs: 1 })
+    const late = run.waitForCompletion({ timeout: '1ms' })
     await expect(late).rejects.toThrow(TimeoutError)
     expect(supabase.getChannels().length).toBe(0)
-    const done = run.waitForCompletion({ timeoutMs: Number.POSITIVE_INFINITY })
+    await expect(run.waitForCompletion({ timeout: Number.NaN })).rejects.toMatchObject({
+      ...{ name: 'InvalidInputError', message: 'timeout is NaN', hint: expect.stringContaining("'5m'") },
+    })
+    const done = run.waitForCompletion({ timeout: Number.POSITIVE_INFINITY })
     await rig.complete(run.runId)
     expect(await done).toEqual({ report: true })
   })

@@ -1,10 +1,12 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { AnyFlow, InputOf } from '../flow/index.ts'
+import type { Duration } from '../shared/duration.ts'
 import { getRun, listRuns, pageSize, startFlow, startFlows } from './api.ts'
 import { InvalidInputError } from './errors.ts'
 import type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
 import { checkJson } from './json.ts'
 import { type Lives, livesOf } from './lives.ts'
+import { wholeSecondsFrom } from './options.ts'
 import { Run } from './run.ts'
 import { checkSchema } from './schema.ts'
 import type { SupabaseLike } from './supabase.ts'
@@ -13,8 +15,8 @@ import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
 interface CommonStartOptions {
   /** JSON that is kept with the run, for instance what it belongs to. */
   readonly metadata?: unknown
-  /** Seconds before the first steps start. @default 0 */
-  readonly delay?: number
+  /** Before the first steps start: whole seconds, or text such as `'5m'` or `'2h'`. @default 0 */
+  readonly delay?: Duration
   /** A Standard Schema of the input, the flow's for instance: what it refuses is not sent. */
   readonly schema?: StandardSchemaV1
 }
@@ -93,7 +95,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
       input: await checkJson(input, 'input'),
       idempotency_key: idempotencyKey,
       metadata: await checkJson(metadata, 'metadata'),
-      delay,
+      delay: delay === undefined ? undefined : wholeSecondsFrom('delay', delay),
     })
     return this.#runAt(snapshot)
   }
@@ -118,7 +120,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
       inputs: await checkJson(inputs, 'inputs'),
       idempotency_keys: idempotencyKeys,
       metadata: await checkJson(metadata, 'metadata'),
-      delay,
+      delay: delay === undefined ? undefined : wholeSecondsFrom('delay', delay),
     })
     return Promise.all(snapshots.map((snapshot) => this.#runAt<Name>(snapshot)))
   }

@@ -1,45 +1,39 @@
-/** What every error of this package has. */
-export interface PgflowErrorOptions {
-  /** What to do about it. */
-  hint?: string | undefined
-  /** The facts. */
-  details?: string | undefined
-  /** The HTTP status of the answer, where there was one. */
-  status?: number | undefined
-  cause?: unknown
-}
+import { nameErrors, PgflowError } from '../shared/errors.ts'
 
-/** Any error of this package; `code` says which: a SQLSTATE, or a code of PostgREST, or a word. */
-export class PgflowError extends Error {
-  readonly code: string
-  readonly hint: string | undefined
-  readonly details: string | undefined
-  readonly status: number | undefined
-
-  constructor(code: string, message: string, { hint, details, status, cause }: PgflowErrorOptions = {}) {
-    super(message, cause === undefined ? undefined : { cause })
-    this.name = new.target.name
-    this.code = code
-    this.hint = hint
-    this.details = details
-    this.status = status
+/** There is no such flow or run, or it is not the caller's (PT404). */
+export class NotFoundError extends PgflowError {
+  static {
+    nameErrors(NotFoundError, 'NotFoundError')
   }
 }
 
-/** There is no such flow or run, or it is not the caller's (PT404). */
-export class NotFoundError extends PgflowError {}
-
 /** The caller may not do this (PT403). */
-export class ForbiddenError extends PgflowError {}
+export class ForbiddenError extends PgflowError {
+  static {
+    nameErrors(ForbiddenError, 'ForbiddenError')
+  }
+}
 
 /** An argument cannot be used, or is not JSON (PT400). */
-export class InvalidInputError extends PgflowError {}
+export class InvalidInputError extends PgflowError {
+  static {
+    nameErrors(InvalidInputError, 'InvalidInputError')
+  }
+}
 
 /** The state of the flow or run does not allow this (PT409), for instance an idempotency key used with another input. */
-export class ConflictError extends PgflowError {}
+export class ConflictError extends PgflowError {
+  static {
+    nameErrors(ConflictError, 'ConflictError')
+  }
+}
 
 /** The run ended with a failure; the message is the run's error. */
 export class RunFailedError extends PgflowError {
+  static {
+    nameErrors(RunFailedError, 'RunFailedError')
+  }
+
   readonly runId: string
   /** The step that failed, where one did. */
   readonly stepSlug: string | null
@@ -53,20 +47,15 @@ export class RunFailedError extends PgflowError {
 
 /** The run was cancelled; the message is the reason where one was given. */
 export class RunCancelledError extends PgflowError {
+  static {
+    nameErrors(RunCancelledError, 'RunCancelledError')
+  }
+
   readonly runId: string
 
   constructor(runId: string, error: string | null) {
     super('run_cancelled', error ?? 'The run was cancelled')
     this.runId = runId
-  }
-}
-
-/** What was waited for did not happen within `timeoutMs`. The run goes on. */
-export class TimeoutError extends PgflowError {
-  constructor(timeoutMs: number) {
-    super('timeout', `Not completed within ${timeoutMs} ms`, {
-      hint: 'The run goes on: wait again, or longer.',
-    })
   }
 }
 

@@ -1,4 +1,6 @@
 export type { Json } from '../flow/index.ts'
+export type { Duration } from '../shared/duration.ts'
+export { PgflowError, type PgflowErrorOptions, TimeoutError } from '../shared/errors.ts'
 export type { ListOptions, RunPage, StartManyOptions, StartOptions } from './client.ts'
 export { PgflowClient } from './client.ts'
 export {
@@ -6,10 +8,8 @@ export {
   ForbiddenError,
   InvalidInputError,
   NotFoundError,
-  PgflowError,
   RunCancelledError,
   RunFailedError,
-  TimeoutError,
 } from './errors.ts'
 export type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
 export type { Run, RunStep } from './run.ts'

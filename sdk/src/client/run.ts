@@ -1,5 +1,6 @@
 import type { AnyFlow, OutputOf, StepsOf } from '../flow/index.ts'
-import { InvalidInputError, PgflowError } from './errors.ts'
+import { PgflowError } from '../shared/errors.ts'
+import { InvalidInputError } from './errors.ts'
 import { listen } from './listen.ts'
 import type { Live } from './live.ts'
 import type {
@@ -24,7 +25,7 @@ import { type EventsOptions, eventsOf, runOutcome, stepOutcome, type WaitOptions
  * @example
  * await using run = await client.getRun<typeof AnalyzeDocument>(runId)
  * run.on('step:completed', (event) => show(event.step_slug, event.output))
- * const output = await run.waitForCompletion({ timeoutMs: 60_000 })
+ * const output = await run.waitForCompletion({ timeout: '1m' })
  */
 export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
   readonly #live: Live

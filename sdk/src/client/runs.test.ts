@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { SupabaseClient } from '@supabase/supabase-js'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import type { Duration } from '../shared/duration.ts'
 import { PgflowClient } from './client.ts'
 import {
   ConflictError,
@@ -78,13 +79,21 @@ describe('startFlows', () => {
 
 describe('a delay', () => {
   it('has the first step wait', async () => {
-    const { runId } = await client.startFlow('review', { text: 'a' }, { delay: 3600 })
+    const { runId } = await client.startFlow('review', { text: 'a' }, { delay: '1h' })
     const [message] = await rig.sql`
       select q.vt > now() + interval '59 minutes' as waits
       from pgmq.q_review q where q.message ->> 'run_id' = ${runId}
     `
     expect(message).toEqual({ waits: true })
-    await expect(client.startFlow('review', { text: 'a' }, { delay: -1 })).rejects.toThrow(InvalidInputError)
+    for (const delay of [-1, 0.5, '500ms', 'soon', Number.NaN] as Duration[]) {
+      await expect(client.startFlow('review', { text: 'a' }, { delay })).rejects.toMatchObject({
+        ...{
+          name: 'InvalidInputError',
+          message: `delay is ${delay}`,
+          hint: expect.stringContaining('seconds'),
+        },
+      })
+    }
   })
 })
 

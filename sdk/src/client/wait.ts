@@ -1,11 +1,14 @@
-import { onAbort } from './abort.ts'
-import { PgflowError, RunCancelledError, RunFailedError, TimeoutError } from './errors.ts'
+import { onAbort } from '../shared/abort.ts'
+import type { Duration } from '../shared/duration.ts'
+import { PgflowError, TimeoutError } from '../shared/errors.ts'
+import { RunCancelledError, RunFailedError } from './errors.ts'
 import type { Live } from './live.ts'
+import { secondsFrom } from './options.ts'
 import type { RunEvent, RunSnapshot } from './types.ts'
 
 export interface WaitOptions {
-  /** Milliseconds, after which it rejects with `TimeoutError`. @default no limit */
-  readonly timeoutMs?: number
+  /** After which it rejects with `TimeoutError`: seconds, or text such as `'90s'` or `'5m'`. @default no limit */
+  readonly timeout?: Duration
   /** Rejects with the signal's reason. */
   readonly signal?: AbortSignal
 }
@@ -20,9 +23,10 @@ const longestTimer = 2 ** 31 - 1
 export async function waitFor(
   live: Live,
   outcomeOf: (snapshot: RunSnapshot) => Outcome | undefined,
-  { timeoutMs = Number.POSITIVE_INFINITY, signal }: WaitOptions,
+  { timeout, signal }: WaitOptions,
   closed: AbortSignal,
 ): Promise<unknown> {
+  const limit = timeout === undefined ? Number.POSITIVE_INFINITY : secondsFrom('timeout', timeout) * 1000
   signal?.throwIfAborted()
   closed.throwIfAborted()
   const outcome = outcomeOf(live.snapshot) ?? (await nextOutcome())
@@ -44,13 +48,18 @@ export async function waitFor(
           onAbort(closed, () => reject(closed.reason)),
         )
         if (signal !== undefined) undo.push(onAbort(signal, () => reject(signal.reason)))
-        if (timeoutMs <= longestTimer) undo.push(after(timeoutMs, () => reject(new TimeoutError(timeoutMs))))
+        if (limit <= longestTimer) undo.push(after(limit, () => reject(lateAfter(timeout))))
         undo.push(live.hold())
       })
     } finally {
       for (const stop of undo) stop()
     }
   }
+}
+
+function lateAfter(timeout: Duration | undefined): TimeoutError {
+  const time = typeof timeout === 'number' ? `${timeout} s` : timeout
+  return new TimeoutError(`Not completed within ${time}`, { hint: 'The run goes on: wait again, or longer.' })
 }
 
 export interface EventsOptions {

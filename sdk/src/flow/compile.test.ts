@@ -54,6 +54,17 @@ describe('compile', () => {
     `)
   })
 
+  it('gives durations in seconds', () => {
+    const flow = new Flow({ slug: 'f', baseDelay: '250ms', timeout: '5m', startDelay: '1d' }).step(
+      { slug: 'a', baseDelay: '1.5s', timeout: '2h' },
+      () => 1,
+    )
+    expect(definitionOf(flow)).toMatchObject({
+      ...{ base_delay: 0.25, timeout: 300 },
+      steps: [{ base_delay: 1.5, timeout: 7200, start_delay: 86_400 }],
+    })
+  })
+
   it('leaves every default to the database', () => {
     expect(compile(new Flow({ slug: 'plain' }).step('only', () => 1))).toMatchInlineSnapshot(`
       "select pgflow.register_flow('{

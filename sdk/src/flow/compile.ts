@@ -1,3 +1,4 @@
+import { secondsOf } from '../shared/duration.ts'
 import type { AnyFlow, FlowOptions, StepDefinition } from './definition.ts'
 import type { Json } from './json-types.ts'
 import { jsonSchemaOf } from './schema.ts'
@@ -56,8 +57,8 @@ export function definitionOf(flow: AnyFlow): FlowDefinition {
     ...(version > 1 && { alias: flow.alias, version }),
     ...given({
       max_attempts: maxAttempts,
-      base_delay: baseDelay,
-      timeout,
+      base_delay: secondsOf(baseDelay),
+      timeout: secondsOf(timeout),
       start_role: startRole,
       broadcast,
       input_schema: jsonSchemaOf(flow.inputSchema, 'input'),
@@ -80,9 +81,9 @@ function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArgu
       when_unmet: options.whenUnmet,
       when_exhausted: options.whenExhausted,
       max_attempts: options.maxAttempts,
-      base_delay: options.baseDelay,
-      timeout: options.timeout,
-      start_delay: options.startDelay ?? flowOptions.startDelay,
+      base_delay: secondsOf(options.baseDelay),
+      timeout: secondsOf(options.timeout),
+      start_delay: secondsOf(options.startDelay ?? flowOptions.startDelay),
       input_schema: jsonSchemaOf(inputSchema, 'input'),
       output_schema: jsonSchemaOf(outputSchema, 'output'),
     }),

@@ -1,4 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { Duration } from '../shared/duration.ts'
 import type { Context } from './context.ts'
 import type { Json } from './json-types.ts'
 import type { FlowTypes } from './types.ts'
@@ -13,10 +14,10 @@ export type Broadcast = 'watched' | 'always' | 'never'
 export interface RetryOptions {
   /** How many times a task is tried at most. @default 3 */
   readonly maxAttempts?: number
-  /** Seconds; a failed attempt is repeated after `baseDelay * 2 ** attempts`. @default 5 */
-  readonly baseDelay?: number
-  /** Seconds that one attempt may take. @default 60 */
-  readonly timeout?: number
+  /** A failed attempt is repeated after `baseDelay * 2 ** attempts`: seconds, or text such as `'500ms'`. @default 5 */
+  readonly baseDelay?: Duration
+  /** How long one attempt may take: whole seconds, or text such as `'5m'` or `'2h'`. @default 60 */
+  readonly timeout?: Duration
 }
 
 export interface FlowOptions extends StepTiming {
@@ -29,8 +30,8 @@ export interface FlowOptions extends StepTiming {
 }
 
 export interface StepTiming extends RetryOptions {
-  /** Seconds between the moment a step is ready and its first attempt. @default 0 */
-  readonly startDelay?: number
+  /** How long a ready step waits for its first attempt: whole seconds, or text such as `'10m'`. @default 0 */
+  readonly startDelay?: Duration
 }
 
 /** What becomes of a step whose condition is not met, or whose attempts are exhausted. */

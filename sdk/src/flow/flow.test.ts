@@ -258,30 +258,38 @@ describe('numbers', () => {
   const none = [2_147_483_648, Number.NaN, Number.POSITIVE_INFINITY, '3', null, 3n, true]
 
   it.each<[string, number]>([
-    ['maxAttempts', 1],
     ['timeout', 1],
     ['startDelay', 0],
-  ])('%s is a whole number, %d or more', (name, least) => {
-    for (const value of [least, least + 1, 2_147_483_647, undefined]) {
+  ])('%s is a duration of whole seconds, %d or more, a year at most', (name, least) => {
+    for (const value of [least, least + 1, '5m', '1.5h', '366d', undefined]) {
       expect(define(name, value).steps.get('b').options[name]).toBe(value)
     }
-    for (const value of [least - 1, 1.5, ...none]) {
+    for (const value of [least - 1, 1.5, '500ms', '367d', '5 m', 'soon', ...none]) {
       expect(mistake(() => define(name, value)).code).toBe('invalid_option')
     }
   })
 
-  it('baseDelay is a number of seconds, fractions included', () => {
-    for (const value of [0, 0.25, 5, undefined]) {
+  it('maxAttempts is a whole number, 1 or more', () => {
+    for (const value of [1, 2, 2_147_483_647, undefined]) {
+      expect(define('maxAttempts', value).steps.get('b').options.maxAttempts).toBe(value)
+    }
+    for (const value of [0, 1.5, '5m', ...none]) {
+      expect(mistake(() => define('maxAttempts', value)).code).toBe('invalid_option')
+    }
+  })
+
+  it('baseDelay is a duration, fractions of seconds included', () => {
+    for (const value of [0, 0.25, 5, '250ms', '1h', undefined]) {
       expect(define('baseDelay', value).steps.get('b').options.baseDelay).toBe(value)
     }
-    for (const value of [-0.1, ...none]) {
+    for (const value of [-0.1, '-1s', '367d', ...none]) {
       expect(mistake(() => define('baseDelay', value)).code).toBe('invalid_option')
     }
   })
 
   it.each(['maxAttempts', 'baseDelay', 'timeout'])('%s is an option of the flow too', (name) => {
     expect(mistake(() => new Untyped({ slug: 'f', [name]: -1 })).message).toMatch(
-      new RegExp(`^The option ${name} of flow 'f' is -1: make it a .*number`),
+      new RegExp(`^The option ${name} of flow 'f' is -1: make it .*number`),
     )
   })
 })

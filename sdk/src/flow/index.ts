@@ -1,4 +1,5 @@
-export { NonRetryableError, RetryAfterError } from '../worker/errors.ts'
+export type { Duration } from '../shared/duration.ts'
+export { PgflowError } from '../shared/errors.ts'
 export type { FlowDefinition, FlowShape } from './compile.ts'
 export { compile, definitionOf, shapeOf, sqlOf } from './compile.ts'
 export type { Context, Log } from './context.ts'
@@ -17,7 +18,7 @@ export type {
   StepTiming,
 } from './definition.ts'
 export type { FlowDefinitionErrorCode } from './errors.ts'
-export { FlowDefinitionError, NotJsonError } from './errors.ts'
+export { FlowDefinitionError, NonRetryableError, NotJsonError, RetryAfterError } from './errors.ts'
 export type { InputOf, OutputOf, ResourcesOf, StepInputOf, StepOutputOf, StepsOf } from './extract.ts'
 export { Flow } from './flow.ts'
 export type { ErrorDescription } from './json.ts'

@@ -1,3 +1,4 @@
+import { durationForms, secondsOf } from '../shared/duration.ts'
 import type { FlowOptions, MapSource, StepDefinition } from './definition.ts'
 import { FlowDefinitionError } from './errors.ts'
 import { toJson } from './json.ts'
@@ -111,16 +112,24 @@ function checkSchema(subject: string, name: string, schema: unknown): void {
 
 type Check = readonly [isValid: (value: unknown) => boolean, wanted: string]
 
-const longest = 2_147_483_647
+const largest = 2_147_483_647
 
-const wholeFrom = (least: number, unit: string): Check => [
-  (value) => Number.isInteger(value) && Number(value) >= least && Number(value) <= longest,
-  `a whole number${unit}, ${least} or more`,
+const wholeFrom = (least: number): Check => [
+  (value) => Number.isInteger(value) && Number(value) >= least && Number(value) <= largest,
+  `a whole number, ${least} or more`,
 ]
 
-const seconds: Check = [
-  (value) => typeof value === 'number' && value >= 0 && value <= longest,
-  'a number of seconds, 0 or more',
+/** Seconds. */
+const longest = 366 * 86_400
+
+const duration: Check = [
+  (value) => (secondsOf(value) ?? Number.NaN) <= longest,
+  `${durationForms}, a year at most`,
+]
+
+const wholeSecondsFrom = (least: number): Check => [
+  (value) => Number.isInteger(secondsOf(value)) && Number(secondsOf(value)) >= least && duration[0](value),
+  `${duration[1]}, in whole seconds, ${least} or more`,
 ]
 
 const oneOf = (...values: readonly string[]): Check => [
@@ -136,15 +145,15 @@ const fragment: Check = [
 const otherwise = oneOf('fail', 'skip', 'skip-cascade')
 
 const timing = {
-  maxAttempts: wholeFrom(1, ''),
-  baseDelay: seconds,
-  timeout: wholeFrom(1, ' of seconds'),
-  startDelay: wholeFrom(0, ' of seconds'),
+  maxAttempts: wholeFrom(1),
+  baseDelay: duration,
+  timeout: wholeSecondsFrom(1),
+  startDelay: wholeSecondsFrom(0),
 }
 
 const flowOptions: Record<string, Check> = {
   ...timing,
-  version: wholeFrom(1, ''),
+  version: wholeFrom(1),
   startRole: oneOf('service_role', 'authenticated', 'anon'),
   broadcast: oneOf('watched', 'always', 'never'),
 }

@@ -1,5 +1,5 @@
-import { isRefusal, type PgflowError } from '../client/errors.ts'
-import type { ListOptions, PgflowClient, RunRow } from '../client/index.ts'
+import { isRefusal } from '../client/errors.ts'
+import type { ListOptions, PgflowClient, PgflowError, RunRow } from '../client/index.ts'
 import { backOff, onWake } from '../client/timing.ts'
 import type { AnyFlow } from '../flow/index.ts'
 

@@ -1,9 +1,9 @@
-import { onAbort } from '../client/abort.ts'
-import { isRefusal, type PgflowError } from '../client/errors.ts'
-import type { RunSnapshot } from '../client/index.ts'
+import { isRefusal } from '../client/errors.ts'
+import type { PgflowError, RunSnapshot } from '../client/index.ts'
 import type { Live } from '../client/live.ts'
 import type { Lives } from '../client/lives.ts'
 import { backOff, onWake } from '../client/timing.ts'
+import { onAbort } from '../shared/abort.ts'
 
 /** What is known of a run; it is never changed, but replaced. */
 export interface RunView {

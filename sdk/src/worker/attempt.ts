@@ -1,14 +1,9 @@
 import type { Context, Log } from '../flow/context.ts'
 import type { AnyFlow, StepDefinition } from '../flow/definition.ts'
+import { NonRetryableError, RetryAfterError } from '../flow/errors.ts'
 import { describeError, toJson } from '../flow/json.ts'
-import {
-  CancelledError,
-  LeaseLostError,
-  NonRetryableError,
-  RetryAfterError,
-  TimeoutError,
-  WorkerStoppedError,
-} from './errors.ts'
+import { TimeoutError } from '../shared/errors.ts'
+import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
 import { explain } from './faults.ts'
 import { withData } from './log.ts'
 import { type Progress, reportOf } from './progress.ts'

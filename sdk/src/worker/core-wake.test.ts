@@ -73,7 +73,7 @@ describe('Results', () => {
   const instant = new Flow({ slug: flow_slug }).step('a', () => 1).step('slow', () => gate().promise)
 
   it('wait for others while other tasks run, but not for long', async () => {
-    start(instant, { settleDelayMs: 50, concurrency: 5 })
+    start(instant, { settleDelay: 0.05, concurrency: 5 })
     transport.addTasks('a', 'slow', 'slow', 'slow', 'slow')
     await vi.advanceTimersByTimeAsync(40)
     expect(transport.batches).toEqual([])
@@ -82,7 +82,7 @@ describe('Results', () => {
   })
 
   it('do not wait when nothing else runs, nor when they are many', async () => {
-    start(instant, { settleDelayMs: 50_000, concurrency: 8 })
+    start(instant, { settleDelay: 50, concurrency: 8 })
     transport.addTasks('a')
     await vi.advanceTimersByTimeAsync(5)
     expect(transport.batches).toHaveLength(1)

@@ -24,7 +24,8 @@ export interface CoreOptions extends Surroundings {
   /** Seconds. */
   readonly lease: number
   readonly settleBatch: number
-  readonly settleDelayMs: number
+  /** Seconds. */
+  readonly settleDelay: number
   /** Bytes. */
   readonly inlineLimit: number
   /** Bytes. */

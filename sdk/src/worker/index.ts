@@ -1,15 +1,8 @@
 export type { Context, Log } from '../flow/context.ts'
-export type { WorkerErrorCode } from './errors.ts'
-export {
-  CancelledError,
-  LeaseLostError,
-  NonRetryableError,
-  RetryAfterError,
-  TimeoutError,
-  WorkerError,
-  WorkerStartError,
-  WorkerStoppedError,
-} from './errors.ts'
+export { NonRetryableError, RetryAfterError } from '../flow/errors.ts'
+export type { Duration } from '../shared/duration.ts'
+export { PgflowError, TimeoutError } from '../shared/errors.ts'
+export { CancelledError, LeaseLostError, WorkerStartError, WorkerStoppedError } from './errors.ts'
 export type {
   DatabaseConnection,
   ProjectConnection,

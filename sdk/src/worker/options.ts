@@ -2,6 +2,7 @@ import type { Sql } from 'postgres'
 import type { Log } from '../flow/context.ts'
 import type { AnyFlow } from '../flow/definition.ts'
 import type { ResourcesOf } from '../flow/extract.ts'
+import { type Duration, durationForms, secondsOf } from '../shared/duration.ts'
 import { WorkerStartError } from './errors.ts'
 
 /** Postgres itself. */
@@ -35,8 +36,8 @@ export type WorkerConnection =
 export interface WorkerSettings {
   /** How many tasks run at the same time. @default 10 */
   readonly concurrency?: number
-  /** Seconds after which the tasks of a worker that died are run by others; it is extended while they run. @default 30 */
-  readonly lease?: number
+  /** After which the tasks of a worker that died are run by others; it is extended while they run. Whole seconds. @default '30s' */
+  readonly lease?: Duration
   /**
    * How many connections the worker opens at most; without effect on `sql`. From two on, one of them keeps the leases and
    * hears of new tasks at once, where no transaction pooler is between; with one, and over `sql`, the worker polls.
@@ -45,14 +46,14 @@ export interface WorkerSettings {
   readonly maxConnections?: number
   /** How many results are settled in one call at most. @default 100 */
   readonly settleBatch?: number
-  /** Milliseconds that a result waits for others while other tasks run. @default 10 */
-  readonly settleDelayMs?: number
+  /** For how long a result waits for others while other tasks run. @default '10ms' */
+  readonly settleDelay?: Duration
   /** Bytes; a larger run input or output is fetched once for all tasks of the worker that need it. @default 65536 */
   readonly inlineLimit?: number
   /** Bytes of such values that the worker keeps, about. @default 67108864 */
   readonly cacheLimit?: number
-  /** Seconds that running handlers get when the worker stops. @default 25 */
-  readonly gracePeriod?: number
+  /** How long running handlers get when the worker stops. @default '25s' */
+  readonly gracePeriod?: Duration
   /** The worker's name in the table `pgflow.workers`. @default 'worker' */
   readonly name?: string
   /** What the worker and the handlers have to say. `console` is one. @default silent */
@@ -92,10 +93,8 @@ export const silent: Log = { debug() {}, info() {}, warn() {}, error() {} }
 /** The least that a whole number may be. */
 const leasts = {
   concurrency: 1,
-  lease: 1,
   maxConnections: 1,
   settleBatch: 1,
-  settleDelayMs: 0,
   inlineLimit: 0,
   cacheLimit: 0,
 }
@@ -117,7 +116,11 @@ export function checkOptions(
       throw new WorkerStartError(`${name} is ${value}: give it a whole number, ${least} or more`)
     }
   }
-  checkGracePeriod(settings.gracePeriod)
+  for (const name of ['settleDelay', 'gracePeriod'] as const) secondsFrom(name, settings[name] ?? 0)
+  const lease = secondsFrom('lease', settings.lease ?? 30)
+  if (!Number.isInteger(lease) || lease < 1 || lease > 86_400) {
+    throw new WorkerStartError(`lease is ${settings.lease}: give it whole seconds, from 1 s to a day`)
+  }
   checkConnection(options)
 }
 
@@ -132,6 +135,9 @@ function checkConnection(options: WorkerConnection): void {
   }
 }
 
-export function checkGracePeriod(seconds = 0): void {
-  if (!(seconds >= 0)) throw new WorkerStartError(`gracePeriod is ${seconds}: give it seconds, 0 or more`)
+/** @throws WorkerStartError if the option is no duration */
+export function secondsFrom(name: string, duration: Duration): number {
+  const seconds = secondsOf(duration)
+  if (seconds !== undefined) return seconds
+  throw new WorkerStartError(`${name} is ${String(duration)}: give it ${durationForms}`)
 }

@@ -1,6 +1,6 @@
 import type { AnyFlow, StepDefinition } from '../flow/definition.ts'
+import { NonRetryableError } from '../flow/errors.ts'
 import { parse } from '../flow/schema.ts'
-import { NonRetryableError } from './errors.ts'
 
 /**
  * What a handler gets: what the flow's schema makes of the run's input, and the step's of the whole. Items of a map come

@@ -1,6 +1,7 @@
 import type { AnyFlow } from '../flow/definition.ts'
+import type { Duration } from '../shared/duration.ts'
 import { WorkerStartError } from './errors.ts'
-import { checkOptions, type WorkerOptions } from './options.ts'
+import { checkOptions, secondsFrom, type WorkerOptions } from './options.ts'
 import { sameSecret } from './secret.ts'
 import { startWorker, type Worker } from './start.ts'
 import { sleep } from './time.ts'
@@ -17,10 +18,10 @@ export type ServeOptions<Flows extends readonly AnyFlow[]> = WorkerOptions<Flows
   /** What a request must carry as `Authorization: Bearer <secret>`: 16 characters or more. */
   readonly secret: string | undefined
   /**
-   * Seconds after which the platform ends this instance, counted from this call. The worker stops claiming when
-   * `gracePeriod` and 5 seconds are left of them. @default 150
+   * After which the platform ends this instance, counted from this call. The worker stops claiming when `gracePeriod`
+   * and 5 seconds are left of it. @default '150s'
    */
-  readonly wallClock?: number
+  readonly wallClock?: Duration
 }
 
 /** What a request is answered with, as JSON. */
@@ -71,14 +72,24 @@ function checked({ secret = '', ...options }: ServeOptions<readonly AnyFlow[]>):
   const { wallClock, gracePeriod } = timesOf(options)
   if (!(wallClock > gracePeriod + reserve)) {
     throw new WorkerStartError(
-      `wallClock is ${wallClock}: give it more than the gracePeriod and ${reserve} seconds`,
+      `wallClock is ${options.wallClock}: give it more than the gracePeriod and ${reserve} seconds`,
     )
   }
   return secret
 }
 
-function timesOf(options: { readonly wallClock?: number; readonly gracePeriod?: number }) {
-  return { wallClock: options.wallClock ?? 150, gracePeriod: options.gracePeriod ?? 25 }
+/** In seconds. */
+function timesOf({
+  wallClock = '150s',
+  gracePeriod = '25s',
+}: {
+  wallClock?: Duration
+  gracePeriod?: Duration
+}) {
+  return {
+    wallClock: secondsFrom('wallClock', wallClock),
+    gracePeriod: secondsFrom('gracePeriod', gracePeriod),
+  }
 }
 
 function reply(status: number, answer: ServeAnswer, headers: Record<string, string> = {}): Response {

@@ -8,8 +8,8 @@ const mostCharacters = 8_000_000
 export interface SettlerOptions {
   /** Results in one batch at most. */
   readonly settleBatch: number
-  /** Milliseconds that a result waits for others at most. */
-  readonly settleDelayMs: number
+  /** Seconds that a result waits for others at most. */
+  readonly settleDelay: number
   /** A quarter of the slots is not kept waiting. */
   readonly concurrency: number
   /** Settles a batch and nothing else; answers with those that came too late. */
@@ -43,10 +43,10 @@ export class Settler {
 
   /** Seconds until there is a batch to settle, if no result comes before. @param mayCome whether one may */
   dueIn(mayCome: boolean): number {
-    const { settleBatch, settleDelayMs, concurrency } = this.#options
+    const { settleBatch, settleDelay, concurrency } = this.#options
     if (this.#results.size === 0) return Number.POSITIVE_INFINITY
     if (!mayCome || this.#results.size >= Math.min(settleBatch, concurrency / 4)) return 0
-    return Math.max(0, this.#since + settleDelayMs - performance.now()) / 1000
+    return Math.max(0, settleDelay - (performance.now() - this.#since) / 1000)
   }
 
   nextBatch(): Result[] {

@@ -1,11 +1,12 @@
 import type { Log } from '../flow/context.ts'
 import type { AnyFlow } from '../flow/definition.ts'
+import type { Duration } from '../shared/duration.ts'
 import { Core } from './core.ts'
 import { WorkerStartError } from './errors.ts'
 import { explain } from './faults.ts'
 import { neverThrowing } from './log.ts'
 import { openTransport } from './open.ts'
-import { checkGracePeriod, checkOptions, silent, type WorkerOptions, type WorkerSettings } from './options.ts'
+import { checkOptions, secondsFrom, silent, type WorkerOptions, type WorkerSettings } from './options.ts'
 import { after } from './time.ts'
 import type { Transport, WorkerRow } from './transport.ts'
 
@@ -13,8 +14,8 @@ import type { Transport, WorkerRow } from './transport.ts'
 const farewell = 2
 
 export interface StopOptions {
-  /** Seconds that running handlers get; 0 ends at once. @default the worker's */
-  readonly gracePeriod?: number
+  /** How long running handlers get; 0 ends at once. @default the worker's */
+  readonly gracePeriod?: Duration
 }
 
 /** A worker that runs. */
@@ -27,7 +28,7 @@ export interface Worker {
    * It never rejects, and may be called again: with a shorter grace period it ends sooner.
    *
    * @example
-   * await worker.stop({ gracePeriod: 10 })
+   * await worker.stop({ gracePeriod: '10s' })
    */
   stop(options?: StopOptions): Promise<void>
 }
@@ -44,7 +45,7 @@ export interface Worker {
 export async function startWorker<const Flows extends readonly AnyFlow[]>(
   options: WorkerOptions<Flows>,
 ): Promise<Worker> {
-  const { flows, signal, name = 'worker', gracePeriod = 25 }: WorkerSettings & { flows: Flows } = options
+  const { flows, signal, name = 'worker', gracePeriod = '25s' }: WorkerSettings & { flows: Flows } = options
   checkOptions(options)
   signal?.throwIfAborted()
   const transport = openTransport(options)
@@ -75,11 +76,13 @@ function createCore(
   transport: Transport,
   workerId: string,
 ): Core {
-  const { flows, concurrency = 10, lease = 30, log, resources = {} } = options
-  const { settleBatch = 100, settleDelayMs = 10, inlineLimit = 65_536, cacheLimit = 67_108_864 } = options
+  const { flows, concurrency = 10, log, resources = {} } = options
+  const { settleBatch = 100, inlineLimit = 65_536, cacheLimit = 67_108_864 } = options
+  const lease = secondsFrom('lease', options.lease ?? '30s')
+  const settleDelay = secondsFrom('settleDelay', options.settleDelay ?? '10ms')
   return new Core({
     ...{ transport, flows, workerId, concurrency, lease, log, resources },
-    ...{ settleBatch, settleDelayMs, inlineLimit, cacheLimit },
+    ...{ settleBatch, settleDelay, inlineLimit, cacheLimit },
   })
 }
 
@@ -119,7 +122,7 @@ interface Running {
   readonly core: Core
   readonly transport: Transport
   readonly workerId: string
-  readonly gracePeriod: number
+  readonly gracePeriod: Duration
   readonly signal: AbortSignal | undefined
   readonly log: Log
 }
@@ -128,8 +131,7 @@ function runningWorker({ core, transport, workerId, gracePeriod, signal, log }: 
   let ended: Promise<void> | undefined
 
   function stop(options: StopOptions = {}): Promise<void> {
-    const seconds = options.gracePeriod ?? gracePeriod
-    checkGracePeriod(seconds)
+    const seconds = secondsFrom('gracePeriod', options.gracePeriod ?? gracePeriod)
     const stopped = core.stop(seconds)
     ended ??= stopped.then(end)
     return ended

@@ -1,4 +1,4 @@
-import { onAbort } from '../client/abort.ts'
+import { onAbort } from '../shared/abort.ts'
 
 /** Longer timers fire at once. */
 const longestTimer = 2 ** 31 - 1

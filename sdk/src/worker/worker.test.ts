@@ -513,7 +513,9 @@ describe('startWorker rejects', () => {
     [{ concurrency: 0 }, 'concurrency is 0'],
     [{ lease: 1.5 }, 'lease is 1.5'],
     [{ maxConnections: Number.NaN }, 'maxConnections is NaN'],
+    [{ lease: '500ms' as const }, 'lease is 500ms'],
     [{ gracePeriod: -1 }, 'gracePeriod is -1'],
+    [{ settleDelay: 'soon' as never }, 'settleDelay is soon'],
   ])('%j', async (option, message) => {
     await expect(startWorker({ connection: db.url, flows: [flow], ...option })).rejects.toMatchObject({
       name: 'WorkerStartError',

@@ -46,7 +46,7 @@ async function cycle(
   signal: AbortSignal,
 ): Promise<WeakRef<object>[]> {
   const runs = await client.startFlows('quick', Array(perBatch).fill(1))
-  const done = runs.map((run) => run.waitForCompletion({ signal, timeoutMs: 60_000 }))
+  const done = runs.map((run) => run.waitForCompletion({ signal, timeout: 60 }))
   for (const run of runs) run.step('only').on('*', () => undefined)
   process.stdout.write(`complete ${JSON.stringify(runs.map(({ runId }) => runId))}\n`)
   await parent.next()

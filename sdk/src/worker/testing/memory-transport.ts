@@ -135,7 +135,7 @@ export function startCore(transport: Transport, flow: AnyFlow, options: Partial<
     log,
     resources: {},
     settleBatch: 100,
-    settleDelayMs: 10,
+    settleDelay: 0.01,
     inlineLimit: 65_536,
     cacheLimit: 1_000_000,
     ...options,
