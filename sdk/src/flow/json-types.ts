@@ -1,4 +1,4 @@
-import type { Mistake } from './mistake.ts'
+import type { FlowTypeError } from './type-error.ts'
 
 /** A value as JSON and Postgres `jsonb` know it. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json }
@@ -27,7 +27,7 @@ type Opaque = Error | RegExp | PromiseLike<unknown> | ReadonlyMap<unknown, unkno
  * `undefined` are optional.
  *
  * @example
- * type Stored = JsonOf<{ at: Date; by: string | undefined }>
+ * type StoredOutput = JsonOf<{ at: Date; by: string | undefined }>
  * //   { at: string; by?: string }
  */
 export type JsonOf<T> =
@@ -71,7 +71,7 @@ type StoredAs<T> =
         : JsonOf<T>
 
 /**
- * `T` where it is JSON, a `Mistake` in the place of everything in it that is not. Intersected with what a
+ * `T` where it is JSON, a `FlowTypeError` in the place of everything in it that is not. Intersected with what a
  * handler returns, it makes the compiler point at the property that cannot be stored.
  */
 export type OnlyJson<T> =
@@ -86,19 +86,19 @@ export type OnlyJson<T> =
           : T extends PromiseLike<infer Value>
             ? [Value] extends [OnlyJson<Value>]
               ? T
-              : Mistake<OnlyJson<Value>>
+              : FlowTypeError<OnlyJson<Value>>
             : OnlyJsonInside<T>
 
 type OnlyJsonInside<T> = T extends Callable
-  ? Mistake<'A function is not JSON: leave it out of the output'>
+  ? FlowTypeError<'A function is not JSON: leave it out of the output'>
   : T extends symbol
-    ? Mistake<'A symbol is not JSON: leave it out of the output'>
+    ? FlowTypeError<'A symbol is not JSON: leave it out of the output'>
     : T extends bigint
-      ? Mistake<'A bigint is not JSON: return it as a string'>
+      ? FlowTypeError<'A bigint is not JSON: return it as a string'>
       : T extends Error
-        ? Mistake<'JSON keeps nothing of an Error: throw it, or return its message'>
+        ? FlowTypeError<'JSON keeps nothing of an Error: throw it, or return its message'>
         : T extends Opaque
-          ? Mistake<'JSON keeps nothing of this object: return a plain object or an array made from it'>
+          ? FlowTypeError<'JSON keeps nothing of this object: return a plain object or an array made from it'>
           : T extends readonly unknown[]
             ? { [K in keyof T]: OnlyJsonItem<T[K]> }
             : T extends object
@@ -106,5 +106,5 @@ type OnlyJsonInside<T> = T extends Callable
               : T
 
 type OnlyJsonItem<T> = T extends undefined
-  ? Mistake<'An item of an array cannot be undefined in JSON: return null'>
+  ? FlowTypeError<'An item of an array cannot be undefined in JSON: return null'>
   : OnlyJson<T>
