@@ -37,8 +37,8 @@ flow.step({ slug: 'a' }, ({ read }) => read)
         "7: Type 'string' is not assignable to type 'FlowTypeError<"The slug 'a-b' has a '-': use only letters, digits and underscores">'.",
         "8: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"'run' is the name of the run's input: give the step another slug"> | (Named<FlowTypeError<"'run' is the name of the run's input: give the step another slug">, never> & TypedOptions<never, never, "skip-cascade", "fail", never, never>)'.",
         "9: Object literal may only specify known properties, but 'maxAttempt' does not exist in type 'Named<"a", never> & TypedOptions<never, never, "skip-cascade", "fail", never, never>'. Did you mean to write 'maxAttempts'?",
-        "10: Type 'bigint' is not assignable to type 'bigint & FlowTypeError<"A bigint is not JSON: return it as a string">'.",
-        "11: Type 'Promise<{ error: Error; }>' is not assignable to type 'Promise<{ error: Error; }> & FlowTypeError<{ error: FlowTypeError<"JSON keeps nothing of an Error: throw it, or return its message">; }>'.",
+        "10: Type 'bigint' is not assignable to type 'bigint & FlowTypeError<"A bigint is not JSON: make it a string">'.",
+        "11: Type 'Promise<{ error: Error; }>' is not assignable to type 'Promise<{ error: Error; }> & FlowTypeError<{ error: FlowTypeError<"JSON keeps nothing of an Error: use its message">; }>'.",
         "12: Property 'read' does not exist on type '{ run: string; }'.",
       ]
     `)
@@ -121,7 +121,7 @@ flow.step({ slug: 's', output: z.object({ n: z.bigint() }) }, () => ({ n: 1n }))
         "6: Property 'path' does not exist on type '{ url: string; }'.",
         "7: Property ''~error'' is missing in type 'ZodObject<{ at: ZodDate; }, $strip>' but required in type 'FlowTypeError<"What this schema takes is not JSON: values arrive as JSON, for instance a date as a string">'.",
         "8: Property ''~error'' is missing in type 'ZodObject<{ page: ZodString; }, $strip>' but required in type 'FlowTypeError<"The step's input never has 'page'">'.",
-        "9: Property ''~error'' is missing in type 'ZodObject<{ n: ZodBigInt; }, $strip>' but required in type 'FlowTypeError<{ n: FlowTypeError<"A bigint is not JSON: return it as a string">; }>'.",
+        "9: Property ''~error'' is missing in type 'ZodObject<{ n: ZodBigInt; }, $strip>' but required in type 'FlowTypeError<{ n: FlowTypeError<"A bigint is not JSON: make it a string">; }>'.",
       ]
     `)
   })

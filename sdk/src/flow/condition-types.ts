@@ -1,4 +1,4 @@
-import type { IsAny, Json } from './json-types.ts'
+import type { IsAny, IsWholeJson } from './json-types.ts'
 import type { FlowTypeError } from './type-error.ts'
 
 /**
@@ -21,7 +21,7 @@ type Contained<Fragment, T> =
     ? true
     : IsAny<T> extends true
       ? true
-      : Json extends T | Fragment
+      : true extends IsWholeJson<T> | IsWholeJson<Fragment>
         ? true
         : true extends (T extends unknown ? ContainedIn<Fragment, T> : never)
           ? true

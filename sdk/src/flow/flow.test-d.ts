@@ -266,9 +266,7 @@ describe('an output', () => {
   })
 
   test('is JSON', () => {
-    expectTypeOf<OnlyJson<bigint>>().toEqualTypeOf<
-      FlowTypeError<'A bigint is not JSON: return it as a string'>
-    >()
+    expectTypeOf<OnlyJson<bigint>>().toEqualTypeOf<FlowTypeError<'A bigint is not JSON: make it a string'>>()
     // @ts-expect-error A function is not JSON
     Analyze.step('a', () => () => 1)
     // @ts-expect-error A symbol is not JSON

@@ -3,7 +3,7 @@ import { FlowBuilder } from './builder.ts'
 import type { ValidCondition } from './condition-types.ts'
 import type { Context } from './context.ts'
 import type { AnyFlow, FlowOptions, StepFallback, StepTiming } from './definition.ts'
-import type { JsonOf, OnlyJson } from './json-types.ts'
+import type { InputJson, JsonOf, ReturnedJson } from './json-types.ts'
 import type { ItemOf, ItemsOption, SourceStep } from './map-types.ts'
 import type {
   HandlerInput,
@@ -188,7 +188,7 @@ interface TypedOptions<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming
 
 /** It is a condition as a whole, so that the compiler knows the schema when it looks at what the handler returns. */
 type Handler<HandlerInput, Context, Returned, Out extends StandardSchemaV1> = [Out] extends [never]
-  ? (payload: HandlerInput, context: Context) => Returned & OnlyJson<Returned>
+  ? (payload: HandlerInput, context: Context) => Returned & ReturnedJson<Returned>
   : (
       payload: HandlerInput,
       context: Context,
@@ -210,7 +210,7 @@ interface FlowConstructor {
     Schema extends StandardSchemaV1 = StandardSchemaV1<Input, JsonOf<Input>>,
   >(
     options: FlowOptions & {
-      readonly slug: string
+      readonly slug: string & InputJson<Input>
       /** A Standard Schema of what a run is started with. Handlers get what it makes of that, as `run`. */
       readonly input?: TakesJson<Schema>
     },

@@ -1,4 +1,4 @@
-import type { IsAny, Json, JsonOf } from './json-types.ts'
+import type { IsAny, IsWholeJson, JsonOf } from './json-types.ts'
 import type { FlowTypeError } from './type-error.ts'
 import type { FlowTypes } from './types.ts'
 
@@ -72,21 +72,22 @@ interface Missing {
 }
 
 /** A property of each member of a union; `undefined` where one of them has none. */
-type Property<T, Key extends string> = Json extends T
-  ? Json
-  : [T extends unknown ? (Key extends keyof T ? true : never) : never] extends [never]
-    ? Missing
-    : T extends unknown
-      ? Key extends keyof T
-        ? T[Key]
-        : undefined
-      : never
+type Property<T, Key extends string> =
+  IsWholeJson<T> extends true
+    ? T
+    : [T extends unknown ? (Key extends keyof T ? true : never) : never] extends [never]
+      ? Missing
+      : T extends unknown
+        ? Key extends keyof T
+          ? T[Key]
+          : undefined
+        : never
 
 type AsArray<T, Path extends string> =
   IsAny<T> extends true
     ? T[]
-    : Json extends T
-      ? Json[]
+    : IsWholeJson<Exclude<T, undefined>> extends true
+      ? Extract<T, readonly unknown[]>
       : [T] extends [FlowTypeError<unknown>]
         ? T
         : [T] extends [readonly unknown[]]

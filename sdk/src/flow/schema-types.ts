@@ -1,5 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import type { IsAny, Json, NeverJson, OnlyJson, OutputFrom } from './json-types.ts'
+import type { IsAny, LooseJson, NeverJson, OnlyJson, OutputFrom } from './json-types.ts'
 import type { FlowTypeError } from './type-error.ts'
 
 /** `Schema` if it takes JSON, a `FlowTypeError` if not. */
@@ -45,7 +45,7 @@ type JsonPart<T> =
         ? [Exclude<T, undefined>] extends [never]
           ? T
           : FlowTypeError<NotJson>
-        : T extends NeverJson | Json
+        : T extends NeverJson | LooseJson
           ? T
           : { [K in keyof T]: JsonPart<T[K]> }
 
