@@ -79,7 +79,8 @@ async function call(
   args: object,
   timeoutMs?: number,
 ): Promise<unknown> {
-  const request = supabase.schema('pgflow_public').rpc(name, args)
+  // The migrations create this schema and its functions; generated types need not know them.
+  const request = supabase.schema('pgflow_public' as never).rpc(name as never, args as never)
   const { data, error, status } = await (timeoutMs === undefined ? request : within(request, timeoutMs))
   if (error === null) return data
   throw errorFrom(error, status)

@@ -1,6 +1,6 @@
 import { hangUpLater } from './socket.ts'
 import type { WireEvent } from './store.ts'
-import type { ChannelLike, SupabaseLike } from './supabase.ts'
+import type { ChannelLike, ChannelOptions, SupabaseLike } from './supabase.ts'
 import { backOff } from './timing.ts'
 
 export interface ChannelHandlers {
@@ -87,9 +87,10 @@ export class RunChannel {
   }
 
   #build(): ChannelLike {
-    const config = { private: true, broadcast: { replication_ready: true } }
+    // Realtime understands all of these; supabase-js passes on what its own version does not know.
+    const options: ChannelOptions = { config: { private: true, broadcast: { replication_ready: true } } }
     return this.#supabase
-      .channel(this.#topic, { config })
+      .channel(this.#topic, options as never)
       .on('broadcast', { event: 'run_events' }, ({ payload }) => {
         this.#handlers.receive((payload as { events?: WireEvent[] } | undefined)?.events ?? [])
       })

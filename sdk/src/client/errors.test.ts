@@ -1,4 +1,6 @@
+import { createClient } from '@supabase/supabase-js'
 import { afterEach, describe, expect, it, vi } from 'vitest'
+import WebSocket from 'ws'
 import { PgflowError, TimeoutError } from '../shared/errors.ts'
 import { getRunEvents } from './api.ts'
 import {
@@ -11,7 +13,6 @@ import {
   RunCancelledError,
   RunFailedError,
 } from './errors.ts'
-import type { RpcLike, SupabaseLike } from './supabase.ts'
 
 afterEach(() => vi.useRealTimers())
 
@@ -89,14 +90,16 @@ describe('the errors', () => {
 describe('a request that is never answered', () => {
   it('is given up, so that it is asked for again', async () => {
     vi.useFakeTimers()
-    let signal: AbortSignal | undefined
-    const request: RpcLike = Object.assign(new Promise<never>(() => undefined), {
-      abortSignal(given: AbortSignal) {
-        signal = given
-        return request
-      },
+    let signal: AbortSignal | null | undefined
+    const fetch = (_: unknown, init?: RequestInit) => {
+      signal = init?.signal
+      return new Promise<never>(() => undefined)
+    }
+    const supabase = createClient('http://localhost', 'key', {
+      accessToken: async () => 'token',
+      global: { fetch },
+      realtime: { transport: WebSocket as never },
     })
-    const supabase = { schema: () => ({ rpc: () => request }) } as unknown as SupabaseLike
     const events = getRunEvents(supabase, 'id', 0, true)
     const rejected = expect(events).rejects.toMatchObject({ code: 'unreachable' })
     await vi.advanceTimersByTimeAsync(15_000)

@@ -3,13 +3,16 @@ import type { RealtimeLike, SupabaseLike } from './supabase.ts'
 /** Milliseconds for which an unused socket is kept, so that the next run need not connect again. */
 const keepMs = 1000
 
-const timers = new WeakMap<SupabaseLike, ReturnType<typeof setTimeout>>()
+/** As much of a supabase-js client as this needs. */
+type SocketOwner = Pick<SupabaseLike, 'realtime'>
+
+const timers = new WeakMap<SocketOwner, ReturnType<typeof setTimeout>>()
 
 /**
  * Closes the socket when no channel has been left for a second. supabase-js would keep it for most of a minute, and the
  * process alive with it. In a page there is no need: the user may soon look at another run.
  */
-export function hangUpLater(supabase: SupabaseLike): void {
+export function hangUpLater(supabase: SocketOwner): void {
   if ('document' in globalThis) return
   clearTimeout(timers.get(supabase))
   const timer = setTimeout(() => void hangUp(supabase.realtime), keepMs)

@@ -2,11 +2,12 @@ import type { ResponseError } from './errors.ts'
 
 /**
  * What this package needs of a supabase-js client. It is described by its shape, because the classes of two minor
- * versions are different types to the compiler.
+ * versions are different types to the compiler. A client with generated types takes only the names of its own database,
+ * and older versions know fewer options of channels; parameters of type `never` accept them all.
  */
 export interface SupabaseLike {
-  schema(name: string): { rpc(name: string, args: object): RpcLike }
-  channel(topic: string, options: ChannelOptions): ChannelLike
+  schema(name: never): { rpc(name: never, args: never): RpcLike }
+  channel(topic: string, options: never): ChannelLike
   removeChannel(channel: never): Promise<unknown>
   readonly realtime: RealtimeLike
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { createClient } from '@supabase/supabase-js'
 import { createClient as createClient91 } from 'supabase-js-2.91'
+import { createClient as createClient100 } from 'supabase-js-2.100'
 import { createClient as createClient109 } from 'supabase-js-2.109'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { PgflowClient } from './client.ts'
@@ -14,8 +15,10 @@ beforeAll(async () => {
 })
 afterAll(() => rig.stop())
 
+// Behaviour is tested here, types in supabase.test-d.ts.
 const versions = [
   ['2.91', createClient91 as unknown as typeof createClient],
+  ['2.100', createClient100 as unknown as typeof createClient],
   ['2.109', createClient109 as unknown as typeof createClient],
   ['the current one', createClient],
 ] as const

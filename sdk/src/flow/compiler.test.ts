@@ -29,16 +29,16 @@ flow.step({ slug: 'a' }, ({ read }) => read)
 `)
     expect(errors).toMatchInlineSnapshot(`
       [
-        "2: Type 'string' is not assignable to type 'Mistake<"There is no step 'raed' before this one: define it first, or correct its name">'.",
-        "3: Type 'string' is not assignable to type 'Mistake<"There is no step 'raed' before this one: define it first, or correct its name">'.",
-        "4: Type 'string' is not assignable to type 'Mistake<"The flow already has a step 'read': give this one another slug">'.",
-        "5: Argument of type 'string' is not assignable to parameter of type 'Mistake<"The flow already has a step 'read': give this one another slug"> | (Named<Mistake<"The flow already has a step 'read': give this one another slug">, never> & TypedOptions<never, never, "skip-cascade", "fail", never, never>)'.",
-        "6: Argument of type 'string' is not assignable to parameter of type 'Mistake<"The flow already has a step 'read': give this one another slug">'.",
-        "7: Type 'string' is not assignable to type 'Mistake<"The slug 'a-b' has a '-': use only letters, digits and underscores">'.",
-        "8: Argument of type 'string' is not assignable to parameter of type 'Mistake<"'run' is the name of the run's input: give the step another slug"> | (Named<Mistake<"'run' is the name of the run's input: give the step another slug">, never> & TypedOptions<never, never, "skip-cascade", "fail", never, never>)'.",
+        "2: Type 'string' is not assignable to type 'FlowTypeError<"There is no step 'raed' before this one: define it first, or correct its name">'.",
+        "3: Type 'string' is not assignable to type 'FlowTypeError<"There is no step 'raed' before this one: define it first, or correct its name">'.",
+        "4: Type 'string' is not assignable to type 'FlowTypeError<"The flow already has a step 'read': give this one another slug">'.",
+        "5: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"The flow already has a step 'read': give this one another slug"> | (Named<FlowTypeError<"The flow already has a step 'read': give this one another slug">, never> & TypedOptions<never, never, "skip-cascade", "fail", never, never>)'.",
+        "6: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"The flow already has a step 'read': give this one another slug">'.",
+        "7: Type 'string' is not assignable to type 'FlowTypeError<"The slug 'a-b' has a '-': use only letters, digits and underscores">'.",
+        "8: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"'run' is the name of the run's input: give the step another slug"> | (Named<FlowTypeError<"'run' is the name of the run's input: give the step another slug">, never> & TypedOptions<never, never, "skip-cascade", "fail", never, never>)'.",
         "9: Object literal may only specify known properties, but 'maxAttempt' does not exist in type 'Named<"a", never> & TypedOptions<never, never, "skip-cascade", "fail", never, never>'. Did you mean to write 'maxAttempts'?",
-        "10: Type 'bigint' is not assignable to type 'bigint & Mistake<"A bigint is not JSON: return it as a string">'.",
-        "11: Type 'Promise<{ error: Error; }>' is not assignable to type 'Promise<{ error: Error; }> & Mistake<{ error: Mistake<"JSON keeps nothing of an Error: throw it, or return its message">; }>'.",
+        "10: Type 'bigint' is not assignable to type 'bigint & FlowTypeError<"A bigint is not JSON: make it a string">'.",
+        "11: Type 'Promise<{ error: Error; }>' is not assignable to type 'Promise<{ error: Error; }> & FlowTypeError<{ error: FlowTypeError<"JSON keeps nothing of an Error: use its message">; }>'.",
         "12: Property 'read' does not exist on type '{ run: string; }'.",
       ]
     `)
@@ -60,15 +60,15 @@ flow.step('b', () => 1).map({ slug: 'a', dependsOn: ['toc', 'b'] }, () => 1)
 `)
     expect(errors).toMatchInlineSnapshot(`
       [
-        "3: Type 'string' is not assignable to type 'Mistake<"'toc.count' is a number: a map needs an array">'.",
-        "4: Type 'string' is not assignable to type 'Mistake<"'toc' is an object: a map needs an array">'.",
-        "5: Type 'string' is not assignable to type 'Mistake<"'toc' has no 'links'">'.",
-        "6: Type 'string' is not assignable to type 'Mistake<"'toc.maybe' may be null: a map needs an array">'.",
-        "7: Type 'string' is not assignable to type 'Mistake<"'run.since' may be missing: a map needs an array">'.",
-        "8: Type 'string' is not assignable to type 'Mistake<"There is no step 'tok' before this one: define it first, or correct its name">'.",
-        "9: Argument of type '{ slug: "a"; }' is not assignable to parameter of type 'Named<"a", never> & { readonly items?: unknown; } & { readonly items: Mistake<"'run' is an object: a map needs an array">; } & TypedOptions<never, never, "skip-cascade", "fail", never, never>'.",
-        "10: Argument of type '{ slug: "a"; dependsOn: "toc"[]; }' is not assignable to parameter of type 'Named<"a", "toc"> & { readonly items?: unknown; } & { readonly items: Mistake<"'toc' is an object: a map needs an array">; } & TypedOptions<never, never, "skip-cascade", "fail", never, never>'.",
-        "11: Argument of type '{ slug: "a"; dependsOn: ("b" | "toc")[]; }' is not assignable to parameter of type 'Named<"a", "b" | "toc"> & { readonly items?: unknown; } & { readonly items: Mistake<"This map has several deps: say with items over which of them it goes">; } & TypedOptions<never, never, "skip-cascade", "fail", never, never>'.",
+        "3: Type 'string' is not assignable to type 'FlowTypeError<"'toc.count' is a number: a map needs an array">'.",
+        "4: Type 'string' is not assignable to type 'FlowTypeError<"'toc' is an object: a map needs an array">'.",
+        "5: Type 'string' is not assignable to type 'FlowTypeError<"'toc' has no 'links'">'.",
+        "6: Type 'string' is not assignable to type 'FlowTypeError<"'toc.maybe' may be null: a map needs an array">'.",
+        "7: Type 'string' is not assignable to type 'FlowTypeError<"'run.since' may be missing: a map needs an array">'.",
+        "8: Type 'string' is not assignable to type 'FlowTypeError<"There is no step 'tok' before this one: define it first, or correct its name">'.",
+        "9: Argument of type '{ slug: "a"; }' is not assignable to parameter of type 'Named<"a", never> & { readonly items?: unknown; } & { readonly items: FlowTypeError<"'run' is an object: a map needs an array">; } & TypedOptions<never, never, "skip-cascade", "fail", never, never>'.",
+        "10: Argument of type '{ slug: "a"; dependsOn: "toc"[]; }' is not assignable to parameter of type 'Named<"a", "toc"> & { readonly items?: unknown; } & { readonly items: FlowTypeError<"'toc' is an object: a map needs an array">; } & TypedOptions<never, never, "skip-cascade", "fail", never, never>'.",
+        "11: Argument of type '{ slug: "a"; dependsOn: ("b" | "toc")[]; }' is not assignable to parameter of type 'Named<"a", "b" | "toc"> & { readonly items?: unknown; } & { readonly items: FlowTypeError<"This map has several deps: say with items over which of them it goes">; } & TypedOptions<never, never, "skip-cascade", "fail", never, never>'.",
       ]
     `)
   })
@@ -89,15 +89,15 @@ flow.step({ slug: 's', whenUnmet: 'stop' }, () => 1)
 `)
     expect(errors).toMatchInlineSnapshot(`
       [
-        "3: Type 'string' is not assignable to type 'Mistake<"'run.kind' is never \\"c\\"">'.",
-        "4: Type 'string' is not assignable to type 'Mistake<"The step's input never has 'run.king'">'.",
-        "5: Property ''~mistake'' is missing in type 'number[]' but required in type 'Mistake<"'run.tags' never contains this array">'.",
-        "6: Object literal may only specify known properties, and 'cm' does not exist in type 'Mistake<"'run.size' never has all of this at once">'.",
-        "7: Object literal may only specify known properties, and 'ok' does not exist in type 'Mistake<"The step's input never has 'check'">'.",
-        "8: Type 'number' is not assignable to type 'Mistake<"'check.ok' is never 1">'.",
-        "9: Object literal may only specify known properties, and 'deep' does not exist in type 'Mistake<"'check.ok' is never an object">'.",
-        "10: Property ''~mistake'' is missing in type 'string[]' but required in type 'Mistake<"A condition is an object, a part of { run: …, <dep>: … }">'.",
-        "11: Type '"stop"' is not assignable to type 'Otherwise | undefined'.",
+        "3: Type 'string' is not assignable to type 'FlowTypeError<"'run.kind' is never \\"c\\"">'.",
+        "4: Type 'string' is not assignable to type 'FlowTypeError<"The step's input never has 'run.king'">'.",
+        "5: Property ''~error'' is missing in type 'number[]' but required in type 'FlowTypeError<"'run.tags' never contains this array">'.",
+        "6: Object literal may only specify known properties, and 'cm' does not exist in type 'FlowTypeError<"'run.size' never has all of this at once">'.",
+        "7: Object literal may only specify known properties, and 'ok' does not exist in type 'FlowTypeError<"The step's input never has 'check'">'.",
+        "8: Type 'number' is not assignable to type 'FlowTypeError<"'check.ok' is never 1">'.",
+        "9: Object literal may only specify known properties, and 'deep' does not exist in type 'FlowTypeError<"'check.ok' is never an object">'.",
+        "10: Property ''~error'' is missing in type 'string[]' but required in type 'FlowTypeError<"A condition is an object, a part of { run: …, <dep>: … }">'.",
+        "11: Type '"stop"' is not assignable to type 'StepFallback | undefined'.",
       ]
     `)
   })
@@ -119,9 +119,9 @@ flow.step({ slug: 's', output: z.object({ n: z.bigint() }) }, () => ({ n: 1n }))
         "4: Type 'string' is not assignable to type 'number'.",
         "5: Type 'Promise<{ m: string; }>' is not assignable to type 'PromiseLike<{ n: number; }> | { n: number; }'.",
         "6: Property 'path' does not exist on type '{ url: string; }'.",
-        "7: Property ''~mistake'' is missing in type 'ZodObject<{ at: ZodDate; }, $strip>' but required in type 'Mistake<"What this schema takes is not JSON: values arrive as JSON, for instance a date as a string">'.",
-        "8: Property ''~mistake'' is missing in type 'ZodObject<{ page: ZodString; }, $strip>' but required in type 'Mistake<"The step's input never has 'page'">'.",
-        "9: Property ''~mistake'' is missing in type 'ZodObject<{ n: ZodBigInt; }, $strip>' but required in type 'Mistake<{ n: Mistake<"A bigint is not JSON: return it as a string">; }>'.",
+        "7: Property ''~error'' is missing in type 'ZodObject<{ at: ZodDate; }, $strip>' but required in type 'FlowTypeError<"What this schema takes is not JSON: values arrive as JSON, for instance a date as a string">'.",
+        "8: Property ''~error'' is missing in type 'ZodObject<{ page: ZodString; }, $strip>' but required in type 'FlowTypeError<"The step's input never has 'page'">'.",
+        "9: Property ''~error'' is missing in type 'ZodObject<{ n: ZodBigInt; }, $strip>' but required in type 'FlowTypeError<{ n: FlowTypeError<"A bigint is not JSON: make it a string">; }>'.",
       ]
     `)
   })
@@ -158,14 +158,14 @@ export const steps = (value: StepsOf<typeof Crawl>) => value
                       at: string;
                   }[];
                   skips: never;
-                  given: [string];
+                  handlerInput: [string];
               };
           } & {
               links: {
                   deps: "pages";
                   output: string[];
                   skips: "skip";
-                  given: null;
+                  handlerInput: null;
               };
           } & {
               report: {
@@ -175,7 +175,7 @@ export const steps = (value: StepsOf<typeof Crawl>) => value
                       links: string[];
                   };
                   skips: never;
-                  given: null;
+                  handlerInput: null;
               };
           };
       }>;

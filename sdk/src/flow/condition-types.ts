@@ -1,14 +1,14 @@
-import type { IsAny, Json } from './json-types.ts'
-import type { Mistake } from './mistake.ts'
+import type { IsAny, IsWholeJson } from './json-types.ts'
+import type { FlowTypeError } from './type-error.ts'
 
 /**
- * `Fragment` where JSON of type `T` can contain it, in the sense of Postgres' `@>`; a `Mistake` in the place of
+ * `Fragment` where JSON of type `T` can contain it, in the sense of Postgres' `@>`; a `FlowTypeError` in the place of
  * everything that it never contains.
  */
-export type Possible<Fragment, T> = [Fragment] extends [never]
+export type ValidCondition<Fragment, T> = [Fragment] extends [never]
   ? never
   : [Fragment] extends [Primitive | readonly unknown[]]
-    ? Mistake<'A condition is an object, a part of { run: …, <dep>: … }'>
+    ? FlowTypeError<'A condition is an object, a part of { run: …, <dep>: … }'>
     : Contained<Fragment, T> extends true
       ? Fragment
       : Explained<Fragment, T>
@@ -21,7 +21,7 @@ type Contained<Fragment, T> =
     ? true
     : IsAny<T> extends true
       ? true
-      : Json extends T | Fragment
+      : true extends IsWholeJson<T> | IsWholeJson<Fragment>
         ? true
         : true extends (T extends unknown ? ContainedIn<Fragment, T> : never)
           ? true
@@ -49,15 +49,15 @@ type Every<Answer> = [Answer] extends [true] ? true : false
 
 type Defined<T> = Exclude<T, undefined>
 
-/** The fragment with a mistake in the place of what is impossible in it. */
+/** The fragment with a `FlowTypeError` in the place of what is impossible in it. */
 type Explained<Fragment, T, Path extends string = ''> = Fragment extends Primitive
-  ? Mistake<`'${Path}' is never ${Shown<Fragment>}`>
+  ? FlowTypeError<`'${Path}' is never ${Shown<Fragment>}`>
   : Fragment extends readonly unknown[]
-    ? Mistake<`'${Path}' never contains this array`>
+    ? FlowTypeError<`'${Path}' never contains this array`>
     : Path extends '' // the step's input, whose keys are run and the deps
       ? { [K in keyof Fragment]: ExplainedKey<Fragment[K], T, K & string, ''> }
       : [Extract<T, object>] extends [readonly unknown[]]
-        ? Mistake<`'${Path}' is never an object`>
+        ? FlowTypeError<`'${Path}' is never an object`>
         : ExplainedObject<
             { [K in keyof Fragment]: ExplainedKey<Fragment[K], T, K & string, `${Path}.`> },
             Fragment,
@@ -65,13 +65,13 @@ type Explained<Fragment, T, Path extends string = ''> = Fragment extends Primiti
           >
 
 type ExplainedObject<Keys, Fragment, Path extends string> = Keys extends Fragment
-  ? Mistake<`'${Path}' never has all of this at once`>
+  ? FlowTypeError<`'${Path}' never has all of this at once`>
   : Keys
 
 type ExplainedKey<Value, T, Key extends string, Before extends string> =
   ValueAt<T, Key> extends infer Found
     ? [Found] extends [never]
-      ? Mistake<`The step's input never has '${Before}${Key}'`>
+      ? FlowTypeError<`The step's input never has '${Before}${Key}'`>
       : Contained<Value, Found> extends true
         ? Value
         : Explained<Value, Found, `${Before}${Key}`>

@@ -35,7 +35,7 @@ export interface StepTiming extends RetryOptions {
 }
 
 /** What becomes of a step whose condition is not met, or whose attempts are exhausted. */
-export type Otherwise = 'fail' | 'skip' | 'skip-cascade'
+export type StepFallback = 'fail' | 'skip' | 'skip-cascade'
 
 /** When a step runs, and what becomes of it if it does not. */
 export interface Conditions {
@@ -48,9 +48,9 @@ export interface Conditions {
    * its dependents run without its output, or the run fails.
    * @default 'skip-cascade'
    */
-  readonly whenUnmet?: Otherwise
+  readonly whenUnmet?: StepFallback
   /** The same for a step whose last attempt failed. @default 'fail' */
-  readonly whenExhausted?: Otherwise
+  readonly whenExhausted?: StepFallback
 }
 
 /** What is not given here is as the flow has it. */

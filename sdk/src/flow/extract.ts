@@ -29,8 +29,8 @@ export type StepOutputOf<
 export type StepInputOf<
   F extends AnyFlow,
   Slug extends keyof F['~types']['steps'],
-> = F['~types']['steps'][Slug]['given'] extends readonly [infer Given]
-  ? Given
+> = F['~types']['steps'][Slug]['handlerInput'] extends readonly [infer HandlerInput]
+  ? HandlerInput
   : Payload<F['~types'], F['~types']['steps'][Slug]['deps']>
 
 /**

@@ -14,8 +14,8 @@ import {
   type StepsOf,
 } from './index.ts'
 import type { OnlyJson, OutputFrom } from './json-types.ts'
-import type { Mistake } from './mistake.ts'
 import type { NewSlug } from './slug-types.ts'
+import type { FlowTypeError } from './type-error.ts'
 import type { KnownDep } from './types.ts'
 
 interface Heading {
@@ -82,11 +82,11 @@ describe('the context', () => {
     interface Resources {
       db: { query(text: string): Promise<string[]> }
     }
-    const Stored = new Flow<string, Resources>({ slug: 'f' }).step('a', async (_, { resources }) =>
+    const Query = new Flow<string, Resources>({ slug: 'f' }).step('a', async (_, { resources }) =>
       resources.db.query('select 1'),
     )
-    expectTypeOf<ResourcesOf<typeof Stored>>().toEqualTypeOf<Resources>()
-    expectTypeOf<StepOutputOf<typeof Stored, 'a'>>().toEqualTypeOf<string[]>()
+    expectTypeOf<ResourcesOf<typeof Query>>().toEqualTypeOf<Resources>()
+    expectTypeOf<StepOutputOf<typeof Query, 'a'>>().toEqualTypeOf<string[]>()
     // @ts-expect-error this flow names no resources
     Analyze.step('a', (_, { resources }) => resources.db)
   })
@@ -133,7 +133,7 @@ describe('a flow says', () => {
 
 describe('a dep', () => {
   test('must be an earlier step', () => {
-    type None = Mistake<"There is no step 'raed' before this one: define it first, or correct its name">
+    type None = FlowTypeError<"There is no step 'raed' before this one: define it first, or correct its name">
     expectTypeOf<KnownDep<Types, 'read' | 'raed'>>().toEqualTypeOf<'read' | None>()
     // @ts-expect-error There is no step 'raed' before this one
     Analyze.step({ slug: 'a', dependsOn: ['raed', 'read'] }, () => 1)
@@ -148,7 +148,7 @@ describe('a dep', () => {
 
 describe('a slug', () => {
   test('is new', () => {
-    type Taken = Mistake<"The flow already has a step 'read': give this one another slug">
+    type Taken = FlowTypeError<"The flow already has a step 'read': give this one another slug">
     expectTypeOf<NewSlug<Types, 'read'>>().toEqualTypeOf<Taken>()
     // @ts-expect-error The flow already has a step 'read'
     Analyze.step({ slug: 'read' }, () => 1)
@@ -164,20 +164,20 @@ describe('a slug', () => {
     type Character<
       C extends string,
       S extends string,
-    > = Mistake<`The slug '${S}' has a '${C}': use only letters, digits and underscores`>
+    > = FlowTypeError<`The slug '${S}' has a '${C}': use only letters, digits and underscores`>
     expectTypeOf<NewSlug<Types, '_aZ09'>>().toEqualTypeOf<'_aZ09'>()
     expectTypeOf<NewSlug<Types, Slug128>>().toEqualTypeOf<Slug128>()
     expectTypeOf<NewSlug<Types, `${Slug128}c`>>().toEqualTypeOf<
-      Mistake<'A slug has at most 128 characters'>
+      FlowTypeError<'A slug has at most 128 characters'>
     >()
     expectTypeOf<NewSlug<Types, 'a-b'>>().toEqualTypeOf<Character<'-', 'a-b'>>()
     expectTypeOf<NewSlug<Types, 'é'>>().toEqualTypeOf<Character<'é', 'é'>>()
-    expectTypeOf<NewSlug<Types, ''>>().toEqualTypeOf<Mistake<'A slug cannot be empty'>>()
+    expectTypeOf<NewSlug<Types, ''>>().toEqualTypeOf<FlowTypeError<'A slug cannot be empty'>>()
     expectTypeOf<NewSlug<Types, '1a'>>().toEqualTypeOf<
-      Mistake<"The slug '1a' starts with a digit: start it with a letter or an underscore">
+      FlowTypeError<"The slug '1a' starts with a digit: start it with a letter or an underscore">
     >()
     expectTypeOf<NewSlug<Types, 'run'>>().toEqualTypeOf<
-      Mistake<"'run' is the name of the run's input: give the step another slug">
+      FlowTypeError<"'run' is the name of the run's input: give the step another slug">
     >()
     // @ts-expect-error The slug 'a-b' has a '-'
     Analyze.step('a-b', () => 1)
@@ -266,7 +266,7 @@ describe('an output', () => {
   })
 
   test('is JSON', () => {
-    expectTypeOf<OnlyJson<bigint>>().toEqualTypeOf<Mistake<'A bigint is not JSON: return it as a string'>>()
+    expectTypeOf<OnlyJson<bigint>>().toEqualTypeOf<FlowTypeError<'A bigint is not JSON: make it a string'>>()
     // @ts-expect-error A function is not JSON
     Analyze.step('a', () => () => 1)
     // @ts-expect-error A symbol is not JSON

@@ -6,7 +6,7 @@ import { Flow, FlowDefinitionError, type FlowDefinitionErrorCode, versionedSlug 
 const Untyped = Flow as unknown as new (options: unknown) => any
 const start = () => new Untyped({ slug: 'flow' }).step('a', () => 1)
 
-function mistake(define: () => unknown): FlowDefinitionError {
+function errorOf(define: () => unknown): FlowDefinitionError {
   try {
     define()
   } catch (error) {
@@ -166,7 +166,7 @@ describe('slugs', () => {
       () => start().step({ slug }, () => 1),
       () => start().step(slug, ['a'], () => 1),
     ]) {
-      expect(mistake(define)).toMatchObject({ code: 'invalid_slug', message: expect.stringMatching(reason) })
+      expect(errorOf(define)).toMatchObject({ code: 'invalid_slug', message: expect.stringMatching(reason) })
     }
   })
 })
@@ -249,7 +249,7 @@ describe('a wrong definition', () => {
       /step 'c' has several deps: say with items/,
     ],
   ])('%s: %s', (code, define, message) => {
-    expect(mistake(define)).toMatchObject({ code, message: expect.stringMatching(message) })
+    expect(errorOf(define)).toMatchObject({ code, message: expect.stringMatching(message) })
   })
 })
 
@@ -265,7 +265,7 @@ describe('numbers', () => {
       expect(define(name, value).steps.get('b').options[name]).toBe(value)
     }
     for (const value of [least - 1, 1.5, '500ms', '367d', '5 m', 'soon', ...none]) {
-      expect(mistake(() => define(name, value)).code).toBe('invalid_option')
+      expect(errorOf(() => define(name, value)).code).toBe('invalid_option')
     }
   })
 
@@ -274,7 +274,7 @@ describe('numbers', () => {
       expect(define('maxAttempts', value).steps.get('b').options.maxAttempts).toBe(value)
     }
     for (const value of [0, 1.5, '5m', ...none]) {
-      expect(mistake(() => define('maxAttempts', value)).code).toBe('invalid_option')
+      expect(errorOf(() => define('maxAttempts', value)).code).toBe('invalid_option')
     }
   })
 
@@ -283,12 +283,12 @@ describe('numbers', () => {
       expect(define('baseDelay', value).steps.get('b').options.baseDelay).toBe(value)
     }
     for (const value of [-0.1, '-1s', '367d', ...none]) {
-      expect(mistake(() => define('baseDelay', value)).code).toBe('invalid_option')
+      expect(errorOf(() => define('baseDelay', value)).code).toBe('invalid_option')
     }
   })
 
   it.each(['maxAttempts', 'baseDelay', 'timeout'])('%s is an option of the flow too', (name) => {
-    expect(mistake(() => new Untyped({ slug: 'f', [name]: -1 })).message).toMatch(
+    expect(errorOf(() => new Untyped({ slug: 'f', [name]: -1 })).message).toMatch(
       new RegExp(`^The option ${name} of flow 'f' is -1: make it .*number`),
     )
   })

@@ -1,11 +1,18 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { FlowBuilder } from './builder.ts'
-import type { Possible } from './condition-types.ts'
+import type { ValidCondition } from './condition-types.ts'
 import type { Context } from './context.ts'
-import type { AnyFlow, FlowOptions, Otherwise, StepTiming } from './definition.ts'
-import type { JsonOf, OnlyJson } from './json-types.ts'
+import type { AnyFlow, FlowOptions, StepFallback, StepTiming } from './definition.ts'
+import type { InputJson, JsonOf, ReturnedJson } from './json-types.ts'
 import type { ItemOf, ItemsOption, SourceStep } from './map-types.ts'
-import type { Given, MakesJson, Stored, TakesJson, TakesPayload, Transformed } from './schema-types.ts'
+import type {
+  HandlerInput,
+  MakesJson,
+  SchemaOutput,
+  StoredOutput,
+  TakesJson,
+  TakesPayload,
+} from './schema-types.ts'
 import type { NewSlug } from './slug-types.ts'
 import type { FlowTypes, KnownDep, NewFlow, Payload, SkipsOf, StoredPayload, WithStep } from './types.ts'
 
@@ -34,8 +41,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     const Dep extends string = never,
     const If = never,
     const Unless = never,
-    const Unmet extends Otherwise = 'skip-cascade',
-    const Exhausted extends Otherwise = 'fail',
+    const Unmet extends StepFallback = 'skip-cascade',
+    const Exhausted extends StepFallback = 'fail',
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
   >(
@@ -43,21 +50,28 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       | NewSlug<F, Slug>
       | (Named<NewSlug<F, Slug>, KnownDep<F, Dep>> &
           TypedOptions<
-            Possible<If, StoredPayload<F, Dep>>,
-            Possible<Unless, StoredPayload<F, Dep>>,
+            ValidCondition<If, StoredPayload<F, Dep>>,
+            ValidCondition<Unless, StoredPayload<F, Dep>>,
             Unmet,
             Exhausted,
             TakesPayload<In, Dep>,
             MakesJson<Out>
           >),
     handler: Handler<
-      Given<Payload<F, Dep>, In>,
-      Context<F['resources'], Given<Payload<F, Dep>, In>>,
+      HandlerInput<Payload<F, Dep>, In>,
+      Context<F['resources'], HandlerInput<Payload<F, Dep>, In>>,
       Returned,
       Out
     >,
   ): Flow<
-    WithStep<F, Slug, Dep, Stored<Returned, Out>, SkipsOf<If, Unless, Unmet, Exhausted>, Transformed<In>>
+    WithStep<
+      F,
+      Slug,
+      Dep,
+      StoredOutput<Returned, Out>,
+      SkipsOf<If, Unless, Unmet, Exhausted>,
+      SchemaOutput<In>
+    >
   >
   step<
     const Slug extends string,
@@ -65,29 +79,36 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     Returned,
     const If = never,
     const Unless = never,
-    const Unmet extends Otherwise = 'skip-cascade',
-    const Exhausted extends Otherwise = 'fail',
+    const Unmet extends StepFallback = 'skip-cascade',
+    const Exhausted extends StepFallback = 'fail',
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
   >(
     slug: NewSlug<F, Slug>,
     dependsOn: readonly KnownDep<F, Dep>[],
     handler: Handler<
-      Given<Payload<F, Dep>, In>,
-      Context<F['resources'], Given<Payload<F, Dep>, In>>,
+      HandlerInput<Payload<F, Dep>, In>,
+      Context<F['resources'], HandlerInput<Payload<F, Dep>, In>>,
       Returned,
       Out
     >,
     options?: TypedOptions<
-      Possible<If, StoredPayload<F, Dep>>,
-      Possible<Unless, StoredPayload<F, Dep>>,
+      ValidCondition<If, StoredPayload<F, Dep>>,
+      ValidCondition<Unless, StoredPayload<F, Dep>>,
       Unmet,
       Exhausted,
       TakesPayload<In, Dep>,
       MakesJson<Out>
     >,
   ): Flow<
-    WithStep<F, Slug, Dep, Stored<Returned, Out>, SkipsOf<If, Unless, Unmet, Exhausted>, Transformed<In>>
+    WithStep<
+      F,
+      Slug,
+      Dep,
+      StoredOutput<Returned, Out>,
+      SkipsOf<If, Unless, Unmet, Exhausted>,
+      SchemaOutput<In>
+    >
   >
 
   /**
@@ -107,23 +128,23 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     const Items extends string = never,
     const If = never,
     const Unless = never,
-    const Unmet extends Otherwise = 'skip-cascade',
-    const Exhausted extends Otherwise = 'fail',
+    const Unmet extends StepFallback = 'skip-cascade',
+    const Exhausted extends StepFallback = 'fail',
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
   >(
     step: Named<NewSlug<F, Slug>, KnownDep<F, Dep>> &
       ItemsOption<F, Dep, Items> &
       TypedOptions<
-        Possible<If, StoredPayload<F, Dep | SourceStep<Items>>>,
-        Possible<Unless, StoredPayload<F, Dep | SourceStep<Items>>>,
+        ValidCondition<If, StoredPayload<F, Dep | SourceStep<Items>>>,
+        ValidCondition<Unless, StoredPayload<F, Dep | SourceStep<Items>>>,
         Unmet,
         Exhausted,
         TakesJson<In>,
         MakesJson<Out>
       >,
     handler: Handler<
-      Given<ItemOf<F, Dep, Items>, In>,
+      HandlerInput<ItemOf<F, Dep, Items>, In>,
       Context<F['resources'], Payload<F, Dep | SourceStep<Items>, JsonOf<F['input']>>>,
       Returned,
       Out
@@ -133,9 +154,9 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       F,
       Slug,
       Dep | SourceStep<Items>,
-      Stored<Returned, Out>[],
+      StoredOutput<Returned, Out>[],
       SkipsOf<If, Unless, Unmet, Exhausted>,
-      [Given<ItemOf<F, Dep, Items>, In>]
+      [HandlerInput<ItemOf<F, Dep, Items>, In>]
     >
   >
 }
@@ -166,10 +187,10 @@ interface TypedOptions<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming
 }
 
 /** It is a condition as a whole, so that the compiler knows the schema when it looks at what the handler returns. */
-type Handler<Given, Context, Returned, Out extends StandardSchemaV1> = [Out] extends [never]
-  ? (payload: Given, context: Context) => Returned & OnlyJson<Returned>
+type Handler<HandlerInput, Context, Returned, Out extends StandardSchemaV1> = [Out] extends [never]
+  ? (payload: HandlerInput, context: Context) => Returned & ReturnedJson<Returned>
   : (
-      payload: Given,
+      payload: HandlerInput,
       context: Context,
     ) => StandardSchemaV1.InferInput<Out> | PromiseLike<StandardSchemaV1.InferInput<Out>>
 
@@ -189,7 +210,7 @@ interface FlowConstructor {
     Schema extends StandardSchemaV1 = StandardSchemaV1<Input, JsonOf<Input>>,
   >(
     options: FlowOptions & {
-      readonly slug: string
+      readonly slug: string & InputJson<Input>
       /** A Standard Schema of what a run is started with. Handlers get what it makes of that, as `run`. */
       readonly input?: TakesJson<Schema>
     },

@@ -1,5 +1,5 @@
-import type { IsAny, Json, JsonOf } from './json-types.ts'
-import type { Mistake } from './mistake.ts'
+import type { IsAny, IsWholeJson, JsonOf } from './json-types.ts'
+import type { FlowTypeError } from './type-error.ts'
 import type { FlowTypes } from './types.ts'
 
 /** The step whose output a map's `items` name; none for the run's input. */
@@ -14,13 +14,13 @@ export type ItemsOption<F extends FlowTypes, Dep extends string, Items extends s
   readonly items?: KnownItems<F, Items>
 } & ImpliedItems<F, Dep, Items>
 
-/** `Items` if an array is there, a mistake in English if not. */
+/** `Items` if an array is there, a `FlowTypeError` if not. */
 type KnownItems<F extends FlowTypes, Items extends string> = string extends Items
   ? Items
   : [Items] extends [never]
     ? unknown
     : ArrayAt<F, Items> extends infer Found
-      ? Found extends Mistake<unknown>
+      ? Found extends FlowTypeError<unknown>
         ? Found
         : Items
       : never
@@ -28,8 +28,10 @@ type KnownItems<F extends FlowTypes, Items extends string> = string extends Item
 /** Without `items`, the only dep or the run's input has to be an array. */
 type ImpliedItems<F extends FlowTypes, Dep extends string, Items extends string> = [Items] extends [never]
   ? IsUnion<Dep> extends true
-    ? { readonly items: Mistake<'This map has several deps: say with items over which of them it goes'> }
-    : ArrayAt<F, ImpliedSource<Dep>> extends infer Found extends Mistake<unknown>
+    ? {
+        readonly items: FlowTypeError<'This map has several deps: say with items over which of them it goes'>
+      }
+    : ArrayAt<F, ImpliedSource<Dep>> extends infer Found extends FlowTypeError<unknown>
       ? { readonly items: Found }
       : unknown
   : unknown
@@ -44,14 +46,14 @@ type ImpliedSource<Dep extends string> = [Dep] extends [never] ? 'run' : Dep
 
 type HeadOf<Path extends string> = Path extends `${infer Head}.${string}` ? Head : Path
 
-/** The array at a path, or the mistake in it. */
+/** The array at a path, or what is wrong with it. */
 type ArrayAt<F extends FlowTypes, Path extends string> =
   HeadOf<Path> extends infer Head extends string
     ? Head extends 'run'
       ? AsArray<At<JsonOf<F['input']>, Path>, Path>
       : Head extends keyof F['steps']
         ? AsArray<At<F['steps'][Head]['output'], Path>, Path>
-        : Mistake<`There is no step '${Head}' before this one: define it first, or correct its name`>
+        : FlowTypeError<`There is no step '${Head}' before this one: define it first, or correct its name`>
     : never
 
 /** The value at the end of a path, of which the first part has been followed. */
@@ -60,7 +62,7 @@ type At<T, Path extends string, Done extends string = HeadOf<Path>> = Path exten
     ? T
     : Property<T, HeadOf<Rest>> extends infer Value
       ? [Value] extends [Missing]
-        ? Mistake<`'${Done}' has no '${HeadOf<Rest>}'`>
+        ? FlowTypeError<`'${Done}' has no '${HeadOf<Rest>}'`>
         : At<Value, Path, `${Done}.${HeadOf<Rest>}`>
       : never
   : T
@@ -70,26 +72,27 @@ interface Missing {
 }
 
 /** A property of each member of a union; `undefined` where one of them has none. */
-type Property<T, Key extends string> = Json extends T
-  ? Json
-  : [T extends unknown ? (Key extends keyof T ? true : never) : never] extends [never]
-    ? Missing
-    : T extends unknown
-      ? Key extends keyof T
-        ? T[Key]
-        : undefined
-      : never
+type Property<T, Key extends string> =
+  IsWholeJson<T> extends true
+    ? T
+    : [T extends unknown ? (Key extends keyof T ? true : never) : never] extends [never]
+      ? Missing
+      : T extends unknown
+        ? Key extends keyof T
+          ? T[Key]
+          : undefined
+        : never
 
 type AsArray<T, Path extends string> =
   IsAny<T> extends true
     ? T[]
-    : Json extends T
-      ? Json[]
-      : [T] extends [Mistake<unknown>]
+    : IsWholeJson<Exclude<T, undefined>> extends true
+      ? Extract<T, readonly unknown[]>
+      : [T] extends [FlowTypeError<unknown>]
         ? T
         : [T] extends [readonly unknown[]]
           ? T
-          : Mistake<`'${Path}' ${NotArray<T>}: a map needs an array`>
+          : FlowTypeError<`'${Path}' ${NotArray<T>}: a map needs an array`>
 
 type NotArray<T> = undefined extends T
   ? 'may be missing'

@@ -1,21 +1,21 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import type { IsAny, Json, NeverJson, OnlyJson, OutputFrom } from './json-types.ts'
-import type { Mistake } from './mistake.ts'
+import type { IsAny, LooseJson, NeverJson, OnlyJson, OutputFrom } from './json-types.ts'
+import type { FlowTypeError } from './type-error.ts'
 
-/** `Schema` if it takes JSON, a mistake in English if not. */
+/** `Schema` if it takes JSON, a `FlowTypeError` if not. */
 export type TakesJson<Schema extends StandardSchemaV1> =
   AcceptsJson<StandardSchemaV1.InferInput<Schema>> extends true
     ? Schema
     : [Schema] extends [never]
       ? never
-      : Mistake<NotJson>
+      : FlowTypeError<NotJson>
 
 /** `Schema` if it takes what a step gets: `run`, as the flow's schema made it, and JSON of its deps. */
 export type TakesPayload<Schema extends StandardSchemaV1, Dep extends string> = [
   PayloadProblem<StandardSchemaV1.InferInput<Schema>, Dep>,
 ] extends [never]
   ? Schema
-  : Mistake<PayloadProblem<StandardSchemaV1.InferInput<Schema>, Dep>>
+  : FlowTypeError<PayloadProblem<StandardSchemaV1.InferInput<Schema>, Dep>>
 
 type NotJson = 'What this schema takes is not JSON: values arrive as JSON, for instance a date as a string'
 
@@ -44,29 +44,29 @@ type JsonPart<T> =
       : [Exclude<T, undefined>] extends [NeverJson]
         ? [Exclude<T, undefined>] extends [never]
           ? T
-          : Mistake<NotJson>
-        : T extends NeverJson | Json
+          : FlowTypeError<NotJson>
+        : T extends NeverJson | LooseJson
           ? T
           : { [K in keyof T]: JsonPart<T[K]> }
 
-/** `Schema` if what it makes is JSON, a mistake in English if not. */
+/** `Schema` if what it makes is JSON, a `FlowTypeError` if not. */
 export type MakesJson<Schema extends StandardSchemaV1> = [StandardSchemaV1.InferOutput<Schema>] extends [
   OnlyJson<StandardSchemaV1.InferOutput<Schema>>,
 ]
   ? Schema
-  : Mistake<OnlyJson<StandardSchemaV1.InferOutput<Schema>>>
+  : FlowTypeError<OnlyJson<StandardSchemaV1.InferOutput<Schema>>>
 
 /** What a handler gets: what the schema makes of the payload, or the payload. */
-export type Given<Payload, Schema extends StandardSchemaV1> = [Schema] extends [never]
+export type HandlerInput<Payload, Schema extends StandardSchemaV1> = [Schema] extends [never]
   ? Payload
   : StandardSchemaV1.InferOutput<Schema>
 
 /** What a schema makes of a payload, in a tuple; `null` without a schema. */
-export type Transformed<Schema extends StandardSchemaV1> = [Schema] extends [never]
+export type SchemaOutput<Schema extends StandardSchemaV1> = [Schema] extends [never]
   ? null
   : [StandardSchemaV1.InferOutput<Schema>]
 
 /** What is stored of what a handler returned: what the schema makes of it, as JSON. */
-export type Stored<Returned, Schema extends StandardSchemaV1> = [Schema] extends [never]
+export type StoredOutput<Returned, Schema extends StandardSchemaV1> = [Schema] extends [never]
   ? OutputFrom<Returned>
   : OutputFrom<StandardSchemaV1.InferOutput<Schema>>

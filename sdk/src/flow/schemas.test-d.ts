@@ -2,6 +2,7 @@ import { type } from 'arktype'
 import * as v from 'valibot'
 import { describe, expectTypeOf, test } from 'vitest'
 import { z } from 'zod'
+import type { Json as DatabaseJson, Tables } from '../client/fixtures/project/database.types.ts'
 import { Flow, type InputOf, type OutputOf, type ResourcesOf, type StepInputOf } from './index.ts'
 
 const Zod = new Flow({ slug: 'f', input: z.object({ url: z.string(), depth: z.number().default(1) }) })
@@ -154,4 +155,13 @@ describe('a schema of what a step gets', () => {
     expectTypeOf<StepInputOf<typeof next, 's'>>().toEqualTypeOf<number>()
     expectTypeOf<OutputOf<typeof next>>().toEqualTypeOf<{ s: null[] }>()
   })
+})
+test("a schema of Supabase's Json, or of a row with it, is one", () => {
+  const json = z.custom<DatabaseJson>()
+  const row = z.custom<Tables<'documents'>>()
+  const flow = new Flow({ slug: 'f', input: z.object({ json, row }) })
+    .step({ slug: 'a', output: json }, ({ run }) => run.json)
+    .step({ slug: 'b', dependsOn: ['a'], input: z.object({ a: json }), output: row }, () => JSON.parse('{}'))
+  expectTypeOf<InputOf<typeof flow>>().toEqualTypeOf<{ json: DatabaseJson; row: Tables<'documents'> }>()
+  expectTypeOf<OutputOf<typeof flow>>().toEqualTypeOf<{ b: Tables<'documents'> }>()
 })

@@ -1,23 +1,23 @@
-import type { Mistake } from './mistake.ts'
+import type { FlowTypeError } from './type-error.ts'
 import type { FlowTypes } from './types.ts'
 
-/** `Slug` if a step of the flow may have this name, a mistake in English if not. */
+/** `Slug` if a step of the flow may have this name, a `FlowTypeError` if not. */
 export type NewSlug<F extends FlowTypes, Slug extends string> = string extends Slug
   ? Slug
   : string extends keyof F['steps']
     ? ValidSlug<Slug>
     : Slug extends keyof F['steps']
-      ? Mistake<`The flow already has a step '${Slug}': give this one another slug`>
+      ? FlowTypeError<`The flow already has a step '${Slug}': give this one another slug`>
       : ValidSlug<Slug>
 
 type ValidSlug<Slug extends string> = Slug extends 'run'
-  ? Mistake<"'run' is the name of the run's input: give the step another slug">
+  ? FlowTypeError<"'run' is the name of the run's input: give the step another slug">
   : Slug extends ''
-    ? Mistake<'A slug cannot be empty'>
+    ? FlowTypeError<'A slug cannot be empty'>
     : Slug extends `${Digit}${string}`
-      ? Mistake<`The slug '${Slug}' starts with a digit: start it with a letter or an underscore`>
+      ? FlowTypeError<`The slug '${Slug}' starts with a digit: start it with a letter or an underscore`>
       : SlugProblem<Slug> extends infer Problem extends string
-        ? Mistake<Problem>
+        ? FlowTypeError<Problem>
         : Slug
 
 type Digit = '0' | '1' | '2' | '3' | '4' | '5' | '6' | '7' | '8' | '9'

@@ -1,5 +1,5 @@
 import type { JsonOf, Plain } from './json-types.ts'
-import type { Mistake } from './mistake.ts'
+import type { FlowTypeError } from './type-error.ts'
 
 /** Everything that a flow's type knows, read by key. */
 export interface FlowTypes {
@@ -18,7 +18,7 @@ export interface StepTypes {
   output: unknown
   skips: Skip
   /** What its handler gets, in a tuple; `null` where that is the payload of its deps. */
-  given: readonly [unknown] | null
+  handlerInput: readonly [unknown] | null
 }
 
 /** How a step may be skipped: alone, or with all that depends on it. */
@@ -42,7 +42,7 @@ export type WithStep<
   Dep extends string,
   Output,
   Skips extends Skip,
-  Given extends StepTypes['given'],
+  HandlerInput extends StepTypes['handlerInput'],
 > = F extends {
   input: infer Input
   run: infer Run
@@ -58,7 +58,7 @@ export type WithStep<
           deps: Dep
           output: Output
           skips: Skips | Extract<Steps[Dep]['skips'], 'skip-cascade'>
-          given: Given
+          handlerInput: HandlerInput
         }
       }
     }
@@ -88,9 +88,9 @@ export type SkipsOf<If, Unless, Unmet, Exhausted> =
   | ([If | Unless] extends [never] ? never : Extract<Unmet, Skip>)
   | Extract<Exhausted, Skip>
 
-/** `Dep` if the flow has such a step, a mistake in English if not. */
+/** `Dep` if the flow has such a step, a `FlowTypeError` if not. */
 export type KnownDep<F extends FlowTypes, Dep extends string> = Dep extends keyof F['steps']
   ? Dep
   : string extends Dep
     ? Dep
-    : Mistake<`There is no step '${Dep}' before this one: define it first, or correct its name`>
+    : FlowTypeError<`There is no step '${Dep}' before this one: define it first, or correct its name`>

@@ -16,7 +16,7 @@ export function page(client: PgflowClient, runId: string): ReactElement {
   return createElement(PgflowProvider, { client }, createElement(Length, { runId }))
 }
 
-export async function mistakes(client: PgflowClient): Promise<void> {
+export async function wrongPrograms(client: PgflowClient): Promise<void> {
   // @ts-expect-error: a name is a string
   await client.startFlow<typeof Greet>('greet', { name: 1 })
   // @ts-expect-error: no step comes before
