@@ -1,5 +1,5 @@
 import type { AnyFlow } from '../flow/definition.ts'
-import type { ErrorDescription } from '../flow/json.ts'
+import type { ErrorDescription } from '../flow/error-description.ts'
 
 /** One attempt at a task; the attempt is what a settlement is fenced by. */
 export interface TaskKey {
@@ -39,6 +39,8 @@ export interface FailedResult extends TaskKey {
   /** Seconds. */
   readonly retry_delay?: number
   readonly permanent?: boolean
+  /** The attempt does not count against the step's `max_attempts`. */
+  readonly uncounted?: boolean
 }
 
 export type Result = CompletedResult | FailedResult

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { type AnyFlow, type Context, Flow } from '../flow/index.ts'
@@ -24,6 +25,16 @@ async function runningWorker(flow: AnyFlow, settings: { concurrency?: number } =
   const worker = await startWorker({ connection: db.url, flows: [flow], ...settings })
   onTestFinished(() => worker.stop({ gracePeriod: 0 }))
   return worker
+}
+
+/** A port at which nothing listens. */
+async function closedPort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
 }
 
 /** Slugs that no other test has. */
@@ -341,6 +352,42 @@ describe('A handler that fails', () => {
     })
     await runningWorker(flow)
     expect(await db.runEnded(await db.startRun(slug, null))).toMatchObject({ output: { work: 2 } })
+  })
+
+  it('uses up no attempt by a RetryAfterError that says so', async () => {
+    const slug = newSlug()
+    const flow = new Flow({ slug, maxAttempts: 1 }).step('work', (_, { attempt }) => {
+      if (attempt < 3) throw new RetryAfterError(0, 'busy', { countsAsAttempt: false })
+      return attempt
+    })
+    await runningWorker(flow)
+    expect(await db.runEnded(await db.startRun(slug, null))).toMatchObject({ output: { work: 3 } })
+  })
+
+  it('says why: its run has the causes of what it threw, and its task all of them', async () => {
+    const port = await closedPort()
+    const slug = newSlug()
+    const fetches = async () => (await fetch(`http://127.0.0.1:${port}`)).status
+    await runningWorker(new Flow({ slug, maxAttempts: 1 }).step('work', fetches))
+    const run_id = await db.startRun(slug, null)
+    const { error } = await db.runEnded(run_id)
+    expect(error).toBe(`step "work" failed: TypeError: fetch failed: connect ECONNREFUSED 127.0.0.1:${port}`)
+    const [task] = await db.sql`select last_error from pgflow.step_tasks where run_id = ${run_id}`
+    expect(task!.last_error).toMatchObject({ name: 'TypeError', cause: { code: 'ECONNREFUSED' } })
+  })
+
+  it('may throw what cannot be looked at', async () => {
+    const slug = newSlug()
+    const flow = new Flow<number>({ slug, maxAttempts: 1 }).step('work', ({ run }, { log }) => {
+      const { proxy, revoke } = Proxy.revocable({}, {})
+      revoke()
+      log.info('a proxy', proxy)
+      if (run === 0) throw proxy
+      return run === 1 ? (proxy as never) : run
+    })
+    await runningWorker(flow)
+    const runs = await Promise.all((await db.startRuns(slug, [0, 1, 2])).map((run_id) => db.runEnded(run_id)))
+    expect(runs.map(({ status }) => status)).toEqual(['failed', 'failed', 'completed'])
   })
 
   it('is also one whose output the database refuses, here by a trigger; what comes with it is settled', async () => {
