@@ -4,9 +4,9 @@ import type { Duration } from '../shared/duration.ts'
 import { Core } from './core.ts'
 import { WorkerStartError } from './errors.ts'
 import { explain } from './faults.ts'
-import { neverThrowing } from './log.ts'
+import { logFrom } from './log.ts'
 import { openTransport } from './open.ts'
-import { checkOptions, secondsFrom, silent, type WorkerOptions, type WorkerSettings } from './options.ts'
+import { checkOptions, secondsFrom, type WorkerOptions, type WorkerSettings } from './options.ts'
 import { after } from './time.ts'
 import type { Transport, WorkerRow } from './transport.ts'
 
@@ -61,7 +61,7 @@ export async function startWorker<const Flows extends readonly AnyFlow[]>(
     await transport.close()
     throw error
   }
-  const log = neverThrowing(options.log ?? silent)
+  const log = logFrom(options.log)
   const core = createCore({ ...options, log }, transport, workerId)
   core.start()
   return runningWorker({ core, transport, workerId, gracePeriod, signal, log })
