@@ -90,6 +90,8 @@ export interface WorkerRow {
  * answered (see `isTransient`); so a transport over HTTP gives its errors the `code` of the response's body.
  */
 export interface Transport {
+  /** `pgflow.schema_version`; `undefined` where there is none. */
+  schemaVersion(): Promise<number | undefined>
   defineFlow(flow: AnyFlow): Promise<void>
   registerWorker(worker: WorkerRow): Promise<void>
   /** `pgflow.settle_and_claim`. All or nothing: if it rejects, no result is settled. */

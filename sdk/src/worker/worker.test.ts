@@ -4,6 +4,7 @@ import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { type AnyFlow, type Context, Flow } from '../flow/index.ts'
 import type { Json } from '../flow/json-types.ts'
+import { schemaVersion } from '../shared/schema-version.ts'
 import {
   CancelledError,
   NonRetryableError,
@@ -25,6 +26,11 @@ async function runningWorker(flow: AnyFlow, settings: { concurrency?: number } =
   const worker = await startWorker({ connection: db.url, flows: [flow], ...settings })
   onTestFinished(() => worker.stop({ gracePeriod: 0 }))
   return worker
+}
+
+async function setVersion(version: number): Promise<void> {
+  await db.sql.unsafe(`create or replace function pgflow.schema_version() returns int language sql immutable
+    set search_path = pg_catalog, pg_temp as 'select ${version}'`)
 }
 
 /** A port at which nothing listens. */
@@ -503,6 +509,16 @@ describe('Worker.stop', () => {
     expect(row).toEqual({ has_stopped: true })
   })
 
+  it('is what `stopped` waits for', async () => {
+    const worker = await runningWorker(new Flow({ slug: newSlug() }).step('work', () => 1))
+    const stopped = vi.fn()
+    void worker.stopped.then(stopped)
+    await db.sql`select 1`
+    expect(stopped).not.toHaveBeenCalled()
+    await worker.stop()
+    expect(stopped).toHaveBeenCalledOnce()
+  })
+
   it('is called by the signal', async () => {
     const slug = newSlug()
     const controller = new AbortController()
@@ -526,7 +542,25 @@ describe('startWorker rejects', () => {
     url.pathname = '/without_pgflow'
     await expect(startWorker({ connection: url.href, flows: [flow] })).rejects.toMatchObject({
       name: 'WorkerStartError',
-      message: expect.stringMatching(/define the flow "never_started".*Apply the migrations/),
+      message: expect.stringMatching(/^This database has no migrations of pgflow.*supabase db push/),
+    })
+  })
+
+  it('a database whose migrations are older; newer ones are fine', async () => {
+    onTestFinished(() => setVersion(schemaVersion))
+    await setVersion(0)
+    await expect(startWorker({ connection: db.url, flows: [flow] })).rejects.toMatchObject({
+      name: 'WorkerStartError',
+      message: expect.stringMatching(/^This database has version 0 .*supabase db push/),
+    })
+    await setVersion(1_000)
+    const info = vi.fn()
+    const log = { debug() {}, info, warn() {}, error() {} }
+    const worker = await startWorker({ connection: db.url, flows: [flow], log })
+    await worker.stop()
+    expect(info).toHaveBeenCalledWith(expect.stringContaining('newer migrations'), {
+      found: 1_000,
+      needed: schemaVersion,
     })
   })
 
