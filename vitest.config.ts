@@ -11,6 +11,8 @@ export default defineConfig({
     outputFile: { json: '.vitest/results.json' },
     // Many files wait, for sockets, leases or processes that end.
     maxWorkers: '150%',
+    // Workers log the failures that tests provoke.
+    silent: 'passed-only',
     testTimeout: 30_000,
     hookTimeout: 60_000,
   },

@@ -10,10 +10,11 @@ create type pgflow.task_result as (
   output jsonb,
   error text,
   retry_delay numeric,
-  permanent boolean
+  permanent boolean,
+  uncounted boolean
 );
 comment on type pgflow.task_result is
-  'How a task ended: completed with output, or failed where error is not null. An attempt that is null means the task as it stands.';
+  'How a task ended: completed with output, or failed where error is not null. An attempt that is null means the task as it stands; uncounted means that the failed attempt does not count against max_attempts.';
 
 create type pgflow.settled_task as (
   n bigint,
@@ -79,7 +80,7 @@ begin
   return query
     with
       locked as (
-        select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.output, r.error,
+        select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.output, r.error, r.uncounted,
                case
                  when r.error is null then 'completed'
                  when r.permanent or used.attempts >= (
@@ -102,7 +103,8 @@ begin
         join pgflow.step_tasks t
           on (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
         cross join lateral (
-          select t.attempts_count - t.attempts_before + case t.status when 'queued' then 1 else 0 end
+          select t.attempts_count - t.attempts_before
+               + case t.status when 'queued' then 1 else 0 end - case when r.uncounted then 1 else 0 end
         ) as used (attempts)
         where r.run_id = any (settle_tasks_of_runs.run_ids) and case
           when r.attempt is null then t.status in ('queued', 'started')
@@ -119,6 +121,7 @@ begin
     update pgflow.step_tasks t
     set status = case d.outcome when 'retrying' then 'queued' else d.outcome end,
         attempts_count = t.attempts_count + case when t.status = 'queued' and d.error is not null then 1 else 0 end,
+        attempts_before = t.attempts_before + case when d.uncounted and d.error is not null then 1 else 0 end,
         output = case when t.input is not null and d.outcome = 'completed' then coalesce(d.output, 'null') end,
         error_message = d.error,
         completed_at = case d.outcome when 'completed' then now end,
@@ -253,8 +256,8 @@ $$;
 
 -- Settles a batch of results, completed and failed mixed, of any runs and flows, in one transaction.
 --   select * from pgflow.settle_tasks('[{"run_id": "…", "step_slug": "a", "task_index": 0, "attempt": 1, "output": 42}]');
--- A result has either `output` or `error`, with `retry_delay` (seconds, a year at most) or `permanent`. The answer has a
--- row for each result, in order; applied is false where it was stale.
+-- A result has either `output` or `error`, with `retry_delay` (seconds, a year at most) or `permanent`, or `uncounted`: the
+-- attempt does not count against max_attempts. The answer has a row for each result, in order; applied is false where it was stale.
 create function pgflow.settle_tasks(results jsonb)
 returns table (run_id uuid, step_slug text, task_index int, attempt int, applied boolean)
 language plpgsql
@@ -269,14 +272,15 @@ begin
                (r ->> 'task_index')::int as task_index, (r ->> 'attempt')::int as attempt,
                r -> 'output' as output,
                case when r ? 'output' then null else coalesce(r ->> 'error', 'failed without a message') end as error,
-               (r ->> 'retry_delay')::numeric as retry_delay, (r ->> 'permanent')::boolean as permanent
+               (r ->> 'retry_delay')::numeric as retry_delay, (r ->> 'permanent')::boolean as permanent,
+               (r ->> 'uncounted')::boolean as uncounted
         from jsonb_array_elements(settle_tasks.results) with ordinality as e (r, n)
       ),
       settled as (
         select s.n
         from (
           select array_agg(row(
-            r.run_id, r.step_slug, r.task_index, r.attempt, r.output, r.error, r.retry_delay, r.permanent
+            r.run_id, r.step_slug, r.task_index, r.attempt, r.output, r.error, r.retry_delay, r.permanent, r.uncounted
           )::pgflow.task_result order by r.n) as results
           from result r
         ) batch
@@ -314,7 +318,7 @@ set search_path = pg_catalog, pg_temp
 as $$
   select * from pgflow.settle_task(row(
     complete_task.run_id, complete_task.step_slug, complete_task.task_index, null,
-    complete_task.output, null, null, null
+    complete_task.output, null, null, null, null
   )::pgflow.task_result)
 $$;
 comment on function pgflow.complete_task is 'Completes one task as it stands; no row where it is closed already.';
@@ -329,7 +333,7 @@ set search_path = pg_catalog, pg_temp
 as $$
   select * from pgflow.settle_task(row(
     fail_task.run_id, fail_task.step_slug, fail_task.task_index, null,
-    null, coalesce(fail_task.error_message, 'failed without a message'), null, null
+    null, coalesce(fail_task.error_message, 'failed without a message'), null, null, null
   )::pgflow.task_result)
 $$;
 comment on function pgflow.fail_task is 'Fails one task as it stands; it is retried while it has attempts left.';

@@ -136,7 +136,7 @@ begin
       when 'started' then 'lease expired: the worker was lost'
       else coalesce(t.error_message, 'no attempts left')
     end,
-    null, true
+    null, true, null
   )::pgflow.task_result)
   into expired
   from unnest(messages) m

@@ -1,5 +1,7 @@
 import postgres, { type Sql } from 'postgres'
+import { schemaProblem } from '../shared/schema-version.ts'
 import { explain, sqlState } from '../worker/faults.ts'
+import { schemaVersion } from '../worker/queries.ts'
 import { CommandError, type Io } from './command.ts'
 
 /** That of `supabase start`. */
@@ -8,9 +10,22 @@ const local = 'postgresql://postgres:postgres@127.0.0.1:54322/postgres'
 /**
  * Works on the database that `--db` names, else the environment's `DATABASE_URL`, else the one of `supabase start`.
  *
- * @throws CommandError if it cannot be reached, or refuses what is asked
+ * @throws CommandError if it cannot be reached, has no migrations of pgflow or older ones, or refuses what is asked
  */
-export async function withDatabase<Result>(
+export function withDatabase<Result>(
+  url: string | undefined,
+  io: Io,
+  work: (sql: Sql) => Promise<Result>,
+): Promise<Result> {
+  return withAnyDatabase(url, io, async (sql) => {
+    const problem = schemaProblem(await schemaVersion(sql))
+    if (problem !== undefined) throw new CommandError(problem)
+    return work(sql)
+  })
+}
+
+/** As `withDatabase`, whatever migrations it has. */
+export async function withAnyDatabase<Result>(
   url: string | undefined,
   io: Io,
   work: (sql: Sql) => Promise<Result>,

@@ -1,7 +1,9 @@
 import type { Sql } from 'postgres'
+import { schemaProblem } from '../shared/schema-version.ts'
+import { schemaVersion } from '../worker/queries.ts'
 import { parsed } from './arguments.ts'
 import { type Command, CommandError } from './command.ts'
-import { withDatabase } from './database.ts'
+import { withAnyDatabase } from './database.ts'
 
 const usage = 'doctor [--db <url>]'
 
@@ -11,7 +13,7 @@ export const doctorCommand: Command = {
   summary: 'Looks at a database: what is missing, what does not run, and what to do.',
   async run(args, io) {
     const { values } = parsed(usage, args, { db: { type: 'string' } }, {})
-    const findings = await withDatabase(values.db, io, examine)
+    const findings = await withAnyDatabase(values.db, io, examine)
     for (const { state, title, advice } of findings) {
       io.out(`${state.padEnd(4)}  ${title}${state === 'ok' ? '' : `: ${advice}`}`)
     }
@@ -31,14 +33,15 @@ interface Check {
   readonly isOptional?: boolean
 }
 
-interface Finding extends Check {
+interface Finding extends Pick<Check, 'title' | 'advice'> {
   readonly state: 'ok' | 'fix' | 'note'
 }
 
 async function examine(sql: Sql): Promise<Finding[]> {
-  const installed = await look(sql, first)
-  if (installed.state === 'fix') return [installed]
-  const findings = [installed]
+  const problem = schemaProblem(await schemaVersion(sql))
+  const title = 'the migrations fit this package'
+  if (problem !== undefined) return [{ title, state: 'fix', advice: problem }]
+  const findings: Finding[] = [{ title, state: 'ok', advice: '' }]
   for (const check of checks) findings.push(await look(sql, check))
   return findings
 }
@@ -47,13 +50,8 @@ async function look(sql: Sql, check: Check): Promise<Finding> {
   const { needs = 'pg_class' } = check
   const [found] = await sql`select to_regclass(${needs}) is not null as ok`
   const [row] = found?.ok ? await sql.unsafe<{ ok: boolean }[]>(check.sql) : []
-  return { ...check, state: row?.ok ? 'ok' : check.isOptional ? 'note' : 'fix' }
-}
-
-const first: Check = {
-  title: 'pgflow is installed',
-  sql: `select to_regprocedure('pgflow.register_flow(jsonb)') is not null as ok`,
-  advice: 'copy its migrations into supabase/migrations and apply them: supabase db push',
+  const { title, advice } = check
+  return { title, advice, state: row?.ok ? 'ok' : check.isOptional ? 'note' : 'fix' }
 }
 
 const checks: readonly Check[] = [

@@ -1,6 +1,7 @@
 import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { compile, Flow } from '../flow/index.ts'
+import { schemaVersion } from '../shared/schema-version.ts'
 import { startTestDatabase, type TestDatabase } from '../worker/testing/database.ts'
 import { pgflow } from './testing/pgflow.ts'
 
@@ -81,7 +82,7 @@ describe('pgflow doctor', () => {
     )
     expect(lines(out).map((line) => line.slice(0, 40).trimEnd())).toMatchInlineSnapshot(`
       [
-        "ok    pgflow is installed",
+        "ok    the migrations fit this package",
         "ok    clients reach pgflow_public",
         "ok    clients may listen to their runs",
         "ok    events are broadcast",
@@ -112,9 +113,29 @@ describe('pgflow doctor', () => {
     await admin.end()
   })
 
+  it('stops where the migrations are older', async () => {
+    const version = (n: number) =>
+      db.sql.unsafe(`create or replace function pgflow.schema_version() returns int language sql immutable
+        set search_path = pg_catalog, pg_temp as 'select ${n}'`)
+    await version(0)
+    try {
+      const words =
+        'This database has version 0 of the migrations of pgflow, and this package needs version 1.'
+      const { out, code } = await doctor()
+      expect(out).toContain(`fix   the migrations fit this package: ${words}`)
+      expect(lines(out)).toHaveLength(1)
+      expect(code).toBe(1)
+      expect(await runs('list')).toMatchObject({ code: 1, errors: expect.stringContaining(words) })
+    } finally {
+      await version(schemaVersion)
+    }
+  })
+
   it('stops where pgflow is not installed', async () => {
     const { out, code } = await pgflow('doctor', '--db', db.url.replace(/\/[^/]*$/, '/template1'))
-    expect(out).toMatch(/^fix {3}pgflow is installed: copy its migrations/)
+    expect(out).toMatch(
+      /^fix {3}the migrations fit this package: This database has no migrations .*supabase db push/,
+    )
     expect(lines(out)).toHaveLength(1)
     expect(code).toBe(1)
   })

@@ -1,4 +1,4 @@
-/** Where a handler, the worker and the client write what they have to say. `console` is one. */
+/** Where a handler, the worker and the client log. `console` is one. */
 export interface Log {
   debug(message: string, data?: object): void
   info(message: string, data?: object): void
@@ -26,7 +26,7 @@ export interface Context<Resources = object, Payload = unknown> {
   /** 0, except in the tasks of a map step. */
   readonly taskIndex: number
   readonly workerId: string
-  /** The worker's; its entries have the ids of the task. */
+  /** The worker's `log`: by default warnings and errors go to the console. Entries have the ids of the task. */
   readonly log: Log
   /**
    * Says how far the step is; clients see it as `step:progress`. The first report goes out at once, then the latest one

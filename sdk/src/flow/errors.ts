@@ -1,5 +1,6 @@
 import { type Duration, durationForms, secondsOf } from '../shared/duration.ts'
 import { nameErrors, PgflowError } from '../shared/errors.ts'
+import { type RetryTime, secondsUntil } from './retry-after.ts'
 
 /** Why a flow cannot be defined. */
 export type FlowDefinitionErrorCode =
@@ -54,13 +55,26 @@ export class NonRetryableError extends PgflowError {
   }
 }
 
+/** What a `RetryAfterError` may say besides. */
+export interface RetryAfterOptions extends ErrorOptions {
+  /** Until the next attempt, where the headers of a response do not say it. @default '30s' */
+  readonly default?: Duration
+  /** Whether the failed attempt counts against `maxAttempts`. @default true */
+  readonly countsAsAttempt?: boolean
+}
+
 /**
- * A handler throws it to say when the next attempt makes sense. It counts as an attempt.
+ * A handler throws it to say when the next attempt makes sense: after a duration, at a `Date`, or when a `Response` (or
+ * its `Headers`) says so: `retry-after-ms`, `retry-after` (seconds or a date), and the headers of rate limits
+ * (`ratelimit-reset`, `x-ratelimit-reset`, `x-rate-limit-reset`: a delay in seconds, or a time in seconds or milliseconds
+ * since 1970). The engine waits for a year at most.
  *
- * @throws RangeError if the delay is no duration
+ * @throws RangeError if it gets neither a finite duration nor a valid date
  *
  * @example
- * throw new RetryAfterError('5m', 'The provider is being upgraded')
+ * if (response.status === 429) throw new RetryAfterError(response)
+ * @example
+ * throw new RetryAfterError('5m', 'The provider is being upgraded', { countsAsAttempt: false })
  */
 export class RetryAfterError extends PgflowError {
   static {
@@ -69,13 +83,25 @@ export class RetryAfterError extends PgflowError {
 
   /** Until the next attempt. */
   readonly seconds: number
+  /** Whether the failed attempt counts against `maxAttempts`. */
+  readonly countsAsAttempt: boolean
 
-  constructor(delay: Duration, message = `Try again after ${delay}`, options?: ErrorOptions) {
-    super('retry_after', message, options)
-    const seconds = secondsOf(delay)
-    if (seconds === undefined || !Number.isFinite(seconds)) {
-      throw new RangeError(`RetryAfterError got ${delay}: give it ${durationForms}`)
-    }
+  constructor(when: RetryTime, message?: string, options: RetryAfterOptions = {}) {
+    const seconds = delayOf(when, options.default)
+    super(
+      'retry_after',
+      message ?? `Try again after ${seconds} s`,
+      options.cause === undefined ? {} : { cause: options.cause },
+    )
     this.seconds = seconds
+    this.countsAsAttempt = options.countsAsAttempt ?? true
   }
+}
+
+function delayOf(when: RetryTime, fallback: Duration = '30s'): number {
+  const isAnswer = typeof when === 'object' && when !== null && !(when instanceof Date)
+  const seconds = secondsUntil(when, Date.now()) ?? (isAnswer ? secondsOf(fallback) : undefined)
+  if (seconds !== undefined && Number.isFinite(seconds)) return seconds
+  const given = isAnswer ? `the default ${String(fallback)}` : String(when)
+  throw new RangeError(`RetryAfterError got ${given}: give it ${durationForms}, a valid Date, or a Response`)
 }

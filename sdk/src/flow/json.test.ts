@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { describeError, NotJsonError, toJson } from './index.ts'
+import { NotJsonError, toJson } from './index.ts'
 
 function refusal(value: unknown): NotJsonError {
   try {
@@ -143,78 +143,5 @@ describe('toJson refuses, with the path,', () => {
     expect(refusal(nested(1_000_000)).message.length).toBeLessThan(8_000)
     const endless = { toJSON: () => ({ again: endless }) }
     expect(refusal(endless).message).toMatch(/levels deep/)
-  })
-})
-
-describe('describeError', () => {
-  it('takes name, message and stack from an error', () => {
-    const error = new RangeError('too far')
-    expect(describeError(error)).toEqual({ name: 'RangeError', message: 'too far', stack: error.stack })
-  })
-
-  it('takes them from an object like an error too', () => {
-    expect(describeError({ message: 'no rows', code: 'PGRST116' })).toEqual({
-      name: 'Error',
-      message: 'no rows',
-    })
-  })
-
-  it.each<[unknown, string]>([
-    ['a string', 'a string'],
-    [undefined, 'undefined was thrown'],
-    [null, 'null was thrown'],
-    [0, '0 was thrown'],
-    [1n, '1 was thrown'],
-    [Symbol('s'), 'Symbol(s) was thrown'],
-    [() => 1, 'A function was thrown'],
-    [{ code: 7 }, 'An object was thrown: {"code":7}'],
-    [cycle(), 'An object was thrown: it is not JSON'],
-    ['', 'An empty string was thrown'],
-    [new Error(''), 'Error without a message'],
-  ])('%s', (thrown, message) => {
-    expect(describeError(thrown)).toMatchObject({ name: 'Error', message })
-  })
-
-  it('never throws', () => {
-    const hostile = () => {
-      throw new Error('trap')
-    }
-    const { proxy, revoke } = Proxy.revocable({}, {})
-    revoke()
-    const values: unknown[] = [
-      new Proxy({}, { get: hostile, ownKeys: hostile, getPrototypeOf: hostile, has: hostile }),
-      new Proxy(new Error('x'), { get: hostile }),
-      proxy,
-      Object.create(null),
-      { toString: hostile, valueOf: hostile, toJSON: hostile, [Symbol.toPrimitive]: hostile },
-      Object.defineProperties(new Error('x'), {
-        stack: { get: hostile },
-        message: { get: hostile },
-        name: { get: hostile },
-      }),
-      { message: { toString: hostile }, name: 5, stack: [] },
-      { message: cycle() },
-      Object.assign(() => 1, { toString: hostile }),
-    ]
-    for (const value of values) {
-      const { name, message } = describeError(value)
-      expect([typeof name, typeof message]).toEqual(['string', 'string'])
-      expect(message).not.toBe('')
-    }
-  })
-
-  it('gives text that Postgres can store, of at most 8,000 characters', () => {
-    const error = Object.assign(new Error(`a\0b\uD800c${'x'.repeat(1_000_000)}`), { name: 'N\0' })
-    const described = describeError(error)
-    expect(described.name).toBe('N\uFFFD')
-    expect(described.message).toMatch(/^a\uFFFDb\uFFFDcx+…$/)
-    expect(described.message).toHaveLength(8_000)
-    expect(described.stack).toHaveLength(8_000)
-    expect(toJson(described)).toBe(JSON.stringify(described))
-  })
-
-  it('does not leave half a pair where it cuts', () => {
-    expect(describeError('😀'.repeat(5_000)).message).toMatch(/\uFFFD…$|😀…$/)
-    expect(() => toJson(describeError(`x${'😀'.repeat(5_000)}`))).not.toThrow()
   })
 })

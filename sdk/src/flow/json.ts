@@ -6,13 +6,6 @@ const deepest = 1000
 /** What Postgres refuses in `jsonb` and `text`: NUL, and halves of surrogate pairs. */
 const unstorable = /[\0\p{Surrogate}]/u
 
-/** What was thrown, in a form that can be stored. */
-export interface ErrorDescription {
-  readonly name: string
-  readonly message: string
-  readonly stack?: string
-}
-
 /**
  * The JSON text of what a handler returned; nothing is lost on the way.
  *
@@ -149,57 +142,8 @@ export function pathSegment(key: string | number): string {
     : `[${JSON.stringify(storable(key, 100))}]`
 }
 
-const longestMessage = 8_000
-
-/**
- * Says what a handler threw. It never throws itself, whatever it is given, and what it gives can be stored: no NUL, no
- * half surrogate pairs, and at most 8,000 characters each for name, message and stack.
- */
-export function describeError(thrown: unknown): ErrorDescription {
-  try {
-    return typeof thrown === 'object' && thrown !== null ? describeObject(thrown) : describePrimitive(thrown)
-  } catch {
-    return { name: 'Error', message: 'Something was thrown that cannot be read' }
-  }
-}
-
-function describePrimitive(thrown: unknown): ErrorDescription {
-  if (thrown === '') return { name: 'Error', message: 'An empty string was thrown' }
-  if (typeof thrown === 'string') return { name: 'Error', message: storable(thrown, longestMessage) }
-  const shown = typeof thrown === 'function' ? 'A function' : storable(String(thrown), longestMessage)
-  return { name: 'Error', message: `${shown} was thrown` }
-}
-
-function describeObject(thrown: object): ErrorDescription {
-  const name = textOf(thrown, 'name') ?? 'Error'
-  const stack = textOf(thrown, 'stack')
-  const unspoken =
-    stack === undefined ? `An object was thrown: ${shownObject(thrown)}` : `${name} without a message`
-  return {
-    name,
-    message: textOf(thrown, 'message') ?? storable(unspoken, longestMessage),
-    ...(stack !== undefined && { stack }),
-  }
-}
-
-function textOf(thrown: object, key: 'name' | 'message' | 'stack'): string | undefined {
-  try {
-    const value = (thrown as Record<string, unknown>)[key]
-    return typeof value === 'string' && value !== '' ? storable(value, longestMessage) : undefined
-  } catch {
-    return undefined
-  }
-}
-
-function shownObject(thrown: object): string {
-  try {
-    return toJson(thrown)
-  } catch {
-    return 'it is not JSON'
-  }
-}
-
-function storable(text: string, longest: number): string {
+/** Text that Postgres can store, of at most this many characters. */
+export function storable(text: string, longest: number): string {
   const bounded = text.length > longest ? `${text.slice(0, longest - 1)}…` : text
   return bounded.replaceAll(new RegExp(unstorable, 'gu'), '\uFFFD')
 }

@@ -1,7 +1,8 @@
 import type { Context, Log } from '../flow/context.ts'
 import type { AnyFlow, StepDefinition } from '../flow/definition.ts'
+import { describeError, summaryOf } from '../flow/error-description.ts'
 import { NonRetryableError, RetryAfterError } from '../flow/errors.ts'
-import { describeError, toJson } from '../flow/json.ts'
+import { toJson } from '../flow/json.ts'
 import { TimeoutError } from '../shared/errors.ts'
 import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
 import { explain } from './faults.ts'
@@ -162,6 +163,7 @@ export class Attempt {
     return {
       ...this.#failure('failed', thrown),
       ...(thrown instanceof RetryAfterError && { retry_delay: thrown.seconds }),
+      ...(thrown instanceof RetryAfterError && !thrown.countsAsAttempt && { uncounted: true }),
       ...(thrown instanceof NonRetryableError && { permanent: true }),
     }
   }
@@ -177,7 +179,8 @@ export class Attempt {
 
   #failure(what: string, error: unknown): FailedResult {
     const thrown = describeError(error)
-    const { name, message } = thrown
+    const { name } = thrown
+    const message = summaryOf(thrown)
     const isPlain = ['Error', 'NotJsonError', 'RetryAfterError', 'NonRetryableError'].includes(name)
     const reason = isPlain ? message : `${name}: ${message}`
     return { ...keyOf(this.task), error: `step "${this.task.step_slug}" ${what}: ${reason}`, thrown }

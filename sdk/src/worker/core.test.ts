@@ -1,5 +1,6 @@
 import { describe, expect, it, vi } from 'vitest'
 import { Flow } from '../flow/index.ts'
+import { schemaVersion } from '../shared/schema-version.ts'
 import { CancelledError, LeaseLostError } from './errors.ts'
 import { idOf } from './tasks.ts'
 import { core, coreForEachTest, start, transport } from './testing/core.ts'
@@ -206,6 +207,67 @@ describe('Core', () => {
         error: expect.stringContaining('step "b"'),
       }),
       expect.objectContaining({ step_slug: 'a', outputJson: '1' }),
+    ])
+  })
+})
+
+describe('A database whose schema does not fit', () => {
+  const refusal = databaseError('3F000', 'schema "pgflow" does not exist')
+
+  it('is said at once and each time; a minute later the worker gives up', async () => {
+    const ended = vi.fn()
+    start(new Flow({ slug: flow_slug }).step('a', () => 1))
+    core.ended().catch(ended)
+    transport.version = undefined
+    transport.before.claim = () => {
+      throw refusal
+    }
+    await vi.advanceTimersByTimeAsync(1_100)
+    expect(log.error).toHaveBeenCalledWith(expect.stringContaining('refuses'), {
+      error: expect.objectContaining({
+        message: expect.stringContaining('supabase db push'),
+        cause: refusal,
+      }),
+      seconds: expect.any(Number),
+    })
+    await vi.advanceTimersByTimeAsync(58_000)
+    expect(log.error.mock.calls.length).toBeLessThan(35)
+    expect(ended).not.toHaveBeenCalled()
+    await vi.advanceTimersByTimeAsync(8_000)
+    expect(ended).toHaveBeenCalledWith(
+      expect.objectContaining({
+        name: 'WorkerFailedError',
+        message: expect.stringContaining('supabase db push'),
+      }),
+    )
+  })
+
+  it('loses no result while it is being migrated', async () => {
+    const handler = vi.fn(() => 'done')
+    start(new Flow({ slug: flow_slug }).step('a', handler))
+    transport.version = undefined
+    transport.before.settle = () => {
+      throw refusal
+    }
+    transport.addTasks('a')
+    await vi.advanceTimersByTimeAsync(30_000)
+    transport.version = schemaVersion
+    transport.before = {}
+    await vi.advanceTimersByTimeAsync(6_000)
+    expect(transport.settled).toMatchObject([{ outputJson: '"done"' }])
+    expect(handler).toHaveBeenCalledTimes(1)
+  })
+
+  it('is not to blame for what a trigger of the user’s raises', async () => {
+    start(new Flow({ slug: flow_slug }).step('a', () => 'done'))
+    transport.before.settle = (results) => {
+      if (results.some((result) => 'outputJson' in result))
+        throw databaseError('42883', 'function audit() does not exist')
+    }
+    transport.addTasks('a')
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(transport.settled).toMatchObject([
+      { error: expect.stringContaining('function audit() does not exist') },
     ])
   })
 })

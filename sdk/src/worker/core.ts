@@ -1,7 +1,9 @@
 import type { AnyFlow } from '../flow/definition.ts'
+import { PgflowError } from '../shared/errors.ts'
+import { schemaProblem } from '../shared/schema-version.ts'
 import { Attempt, type Helpers, type Surroundings } from './attempt.ts'
-import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
-import { isTransient } from './faults.ts'
+import { CancelledError, LeaseLostError, WorkerFailedError, WorkerStoppedError } from './errors.ts'
+import { codeOf, explain, isSchemaFault, isTransient } from './faults.ts'
 import { Progress } from './progress.ts'
 import { Settler } from './settler.ts'
 import { idOf, keyOf } from './tasks.ts'
@@ -13,6 +15,9 @@ const largestClaim = 100
 
 /** Seconds for the last calls after the grace period. */
 const lastCall = 2
+
+/** Seconds for which the database may refuse all calls until the worker gives up. */
+const longestRefusal = 60
 
 /** Seconds between two heartbeats, and so until a handler hears that its run was cancelled. */
 const longestBeat = 5
@@ -50,6 +55,9 @@ export class Core {
   readonly #deadline = new AbortController()
   /** Aborted when nothing is under way any more. */
   readonly #end = new AbortController()
+  #failure: WorkerFailedError | undefined
+  /** When the database began to refuse all calls, in milliseconds. */
+  #refusedSince: number | undefined
   #isStopping = false
   #isListening = false
   #emptyPolls = 0
@@ -73,6 +81,12 @@ export class Core {
     void this.#listen()
     void this.#work()
     void this.#keepLeases()
+  }
+
+  /** Resolves when the worker has stopped; rejects if it stopped by itself, since it failed. */
+  async ended(): Promise<void> {
+    await sleep(Number.POSITIVE_INFINITY, this.#end.signal)
+    if (this.#failure) throw this.#failure
   }
 
   /** Looks for work now: somebody knows that there are tasks. */
@@ -125,9 +139,9 @@ export class Core {
       try {
         await this.#exchange()
         failures = 0
+        this.#refusedSince = undefined
       } catch (error) {
-        if (this.#deadline.signal.aborted) break
-        await this.#pauseAfter(error, failures++)
+        if (this.#deadline.signal.aborted || !(await this.#mayPass(error, failures++))) break
       }
     }
     this.#progress.close()
@@ -150,6 +164,7 @@ export class Core {
       this.#take(tasks)
       this.#planPoll(results.length, tasks.length, quantity)
     } catch (error) {
+      if (isSchemaFault(error)) await this.#assertSchemaFits(error)
       if (results.length === 0 || isTransient(error)) throw error
       // Whatever was refused, the results or the claim: the others are settled.
       await this.#settler.settle(results)
@@ -191,10 +206,42 @@ export class Core {
     this.#bell.ring()
   }
 
-  async #pauseAfter(error: unknown, failures: number): Promise<void> {
-    const pause = retryPause(failures)
-    this.#options.log.error('The worker cannot reach its tasks and tries again', { error, seconds: pause })
-    await sleep(pause, this.#deadline.signal)
+  /** Where the schema does not fit, no result is to blame. @throws what to do, if so, or if the database cannot say */
+  async #assertSchemaFits(cause: unknown): Promise<void> {
+    const problem = schemaProblem(await this.#options.transport.schemaVersion())
+    if (problem !== undefined) throw new PgflowError(codeOf(cause) ?? '3F000', problem, { cause })
+  }
+
+  /**
+   * Pauses before the next call after one that failed.
+   *
+   * @returns false if all calls of a minute were refused: then the worker has failed
+   */
+  async #mayPass(error: unknown, failures: number): Promise<boolean> {
+    const seconds = retryPause(failures)
+    if (isTransient(error)) {
+      this.#refusedSince = undefined
+      this.#options.log.error('The worker cannot reach its tasks and tries again', { error, seconds })
+    } else {
+      this.#refusedSince ??= performance.now()
+      if (performance.now() - this.#refusedSince > longestRefusal * 1000) {
+        this.#fail(error)
+        return false
+      }
+      this.#options.log.error('The database refuses the calls of the worker, which tries again', {
+        error,
+        seconds,
+      })
+    }
+    await sleep(seconds, this.#deadline.signal)
+    return true
+  }
+
+  #fail(cause: unknown): void {
+    const message = `The worker stopped: the database refused its calls for ${longestRefusal} s: ${explain(cause)}`
+    this.#options.log.error(message, { error: cause })
+    this.#failure = new WorkerFailedError(message, { cause })
+    for (const attempt of this.#held.values()) attempt.abort(new WorkerStoppedError(message))
   }
 
   async #keepLeases(): Promise<void> {

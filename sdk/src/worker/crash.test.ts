@@ -56,7 +56,8 @@ describe('A worker that gets SIGTERM', () => {
     child.kill('SIGTERM')
     await child.said('stopping')
     child.kill('SIGUSR2')
-    expect(await child.ended).toBe(0)
+    await child.said('closed')
+    expect(await child.ended).toBe('SIGTERM')
     expect(await db.runEnded(run_id)).toMatchObject({ output: { work: { attempt: 1, by: 'process' } } })
     const [worker] = await db.sql`
       select stopped_at is not null as has_stopped from pgflow.workers order by started_at desc limit 1`
@@ -68,7 +69,7 @@ describe('A worker that gets SIGTERM', () => {
     const run_id = await db.startRun('crash', null)
     await child.said('working')
     child.kill('SIGTERM')
-    expect(await child.ended).toBe(0)
+    expect(await child.ended).toBe('SIGTERM')
     const [task] = await db.sql`
       select status, attempts_count, attempts_before, q.vt <= clock_timestamp() as is_visible
       from pgflow.step_tasks t join pgmq.q_crash q on q.msg_id = t.message_id where t.run_id = ${run_id}`
@@ -80,6 +81,16 @@ describe('A worker that gets SIGTERM', () => {
     expect(await db.runEnded(run_id)).toMatchObject({ output: { work: { attempt: 2, by: 'next' } } })
   })
 
+  it('ends though a handler ignores its signal, when the grace period is over', async () => {
+    const child = await readyProcess({ gracePeriod: 0.1 })
+    const run_id = await db.startRun('leaky', null)
+    await child.said('leaking')
+    child.kill('SIGTERM')
+    await child.said('closed')
+    expect(await child.ended).toBe('SIGTERM')
+    expect(await db.tasksOf(run_id)).toMatchObject([{ status: 'queued' }])
+  })
+
   it('ends at once at the second signal', async () => {
     const child = await readyProcess()
     const run_id = await db.startRun('crash', null)
@@ -87,7 +98,7 @@ describe('A worker that gets SIGTERM', () => {
     child.kill('SIGTERM')
     await child.said('stopping')
     child.kill('SIGINT')
-    expect(await child.ended).toBe(130)
+    expect(await child.ended).toBe('SIGINT')
     expect(await db.tasksOf(run_id)).toMatchObject([{ status: 'started', attempts_count: 1 }])
   })
 })

@@ -43,3 +43,14 @@ export class WorkerStartError extends PgflowError {
     super('worker_not_started', message, options)
   }
 }
+
+/** The worker stopped by itself, since the database refused its calls for a minute; the message says what to do. */
+export class WorkerFailedError extends PgflowError {
+  static {
+    nameErrors(WorkerFailedError, 'WorkerFailedError')
+  }
+
+  constructor(message: string, options?: ErrorOptions) {
+    super('worker_failed', message, options)
+  }
+}

@@ -56,8 +56,11 @@ export interface WorkerSettings {
   readonly gracePeriod?: Duration
   /** The worker's name in the table `pgflow.workers`. @default 'worker' */
   readonly name?: string
-  /** What the worker and the handlers have to say. `console` is one. @default silent */
-  readonly log?: Log
+  /**
+   * Where the worker and its handlers log: `console`, a logger of pino, bunyan or winston, or your own. By default
+   * warnings and errors go to the console; `false` silences them. @default warnings and errors on the console
+   */
+  readonly log?: Log | false
   /** Stops the worker. */
   readonly signal?: AbortSignal
 }
@@ -87,8 +90,6 @@ export type WorkerOptions<Flows extends readonly AnyFlow[]> = WorkerConnection &
     /** The flows that this worker defines and runs. */
     readonly flows: Flows
   }
-
-export const silent: Log = { debug() {}, info() {}, warn() {}, error() {} }
 
 /** The least that a whole number may be. */
 const leasts = {
@@ -121,7 +122,20 @@ export function checkOptions(
   if (!Number.isInteger(lease) || lease < 1 || lease > 86_400) {
     throw new WorkerStartError(`lease is ${settings.lease}: give it whole seconds, from 1 s to a day`)
   }
+  checkLog(settings.log)
   checkConnection(options)
+}
+
+function checkLog(log: unknown): void {
+  if (log === undefined || log === false) return
+  const missing = ['debug', 'info', 'warn', 'error'].filter(
+    (level) => typeof (log as Record<string, unknown> | null)?.[level] !== 'function',
+  )
+  if (missing.length > 0) {
+    throw new WorkerStartError(
+      `log has no ${missing.join(', ')}: give it console, a logger such as pino, or false for none`,
+    )
+  }
 }
 
 /** The values of an environment may be missing, whatever TypeScript was told of them. */

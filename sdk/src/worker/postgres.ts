@@ -72,6 +72,7 @@ function connect(connection: string, more: { max: number } & Partial<ListenerHoo
 /** @param free a connection for what waits for no lock */
 function calls(pool: Pool, free = pool): Omit<Transport, 'close' | 'listen'> {
   return {
+    schemaVersion: () => pool.use(queries.schemaVersion),
     defineFlow: (flow) => pool.use((sql) => queries.registerFlow(sql, definitionOf(flow))),
     registerWorker: (worker) => pool.use((sql) => queries.registerWorker(sql, worker)),
     settleAndClaim: (request) => pool.use((sql) => queries.settleAndClaim(sql, request)),

@@ -1,5 +1,6 @@
 import type { Sql } from 'postgres'
 import type { FlowDefinition } from '../flow/compile.ts'
+import { sqlState } from './faults.ts'
 import { resultsJson } from './tasks.ts'
 import type { Lease, ProgressReport, TaskKey, ValueRef, Work, WorkerRow, WorkRequest } from './transport.ts'
 
@@ -7,6 +8,17 @@ import type { Lease, ProgressReport, TaskKey, ValueRef, Work, WorkerRow, WorkReq
  * Rows come as one column of JSON text and values go as text: whatever types, prepared statements and transforms the
  * user's connection is set up with, nothing is renamed, parsed or encoded twice.
  */
+
+/** The version of the migrations; `undefined` where none of them, or older ones, were applied. */
+export async function schemaVersion(sql: Sql): Promise<number | undefined> {
+  try {
+    const rows = await sql`select pgflow.schema_version()::text`.values()
+    return Number(rows[0]![0])
+  } catch (error) {
+    if (['42883', '3F000'].includes(sqlState(error) ?? '')) return undefined
+    throw error
+  }
+}
 
 export async function settleAndClaim(sql: Sql, request: WorkRequest): Promise<Work> {
   const [work] = rowsFrom<Work>(

@@ -55,7 +55,13 @@ describe('The RPC transport', () => {
     const body = { code: 'PT409', message: 'what', details: 'why', hint: 'how' }
     const { open } = await gateway((response) => response.writeHead(409).end(JSON.stringify(body)))
     const failure = await failureOf(open('k').handBack([]))
-    expect(failure).toMatchObject({ code: 'PT409', message: 'what', detail: 'why', hint: 'how', status: 409 })
+    expect(failure).toMatchObject({
+      code: 'PT409',
+      message: 'what',
+      details: 'why',
+      hint: 'how',
+      status: 409,
+    })
     expect(isTransient(failure)).toBe(false)
   })
 

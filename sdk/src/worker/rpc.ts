@@ -1,4 +1,6 @@
 import { definitionOf } from '../flow/compile.ts'
+import { nameErrors, PgflowError } from '../shared/errors.ts'
+import { codeOf } from './faults.ts'
 import type { ProjectConnection } from './options.ts'
 import { resultsJson } from './tasks.ts'
 import type { Transport, Work } from './transport.ts'
@@ -6,22 +8,16 @@ import type { Transport, Work } from './transport.ts'
 /** Milliseconds after which a call counts as lost. */
 const patience = 30_000
 
-/** What PostgREST, or the gateway before it, refused. */
-export class RpcError extends Error {
-  override readonly name = 'RpcError'
-  readonly status: number
-  /** The SQLSTATE, or the code of PostgREST's own. */
-  readonly code: string | undefined
-  readonly detail: string | undefined
-  readonly hint: string | undefined
+/** What PostgREST, or the gateway before it, refused. `code` is the SQLSTATE, a code of PostgREST's own, or `http_<status>`. */
+export class RpcError extends PgflowError {
+  static {
+    nameErrors(RpcError, 'RpcError')
+  }
 
   constructor(status: number, { code, message, details, hint }: Partial<Record<string, string>>) {
-    super(message ?? `HTTP status ${status}`)
-    this.status = status
     // Asking again cannot help: as the database says of a value that is too large.
-    this.code = status === 413 ? '54000' : code
-    this.detail = details
-    this.hint = hint
+    const known = status === 413 ? '54000' : code
+    super(known ?? `http_${status}`, message ?? `HTTP status ${status}`, { status, details, hint })
   }
 }
 
@@ -55,7 +51,17 @@ export function openRpcTransport({ url, secretKey }: ProjectConnection): Transpo
     await call(name, JSON.stringify(given))
   }
 
+  async function schemaVersion(): Promise<number | undefined> {
+    try {
+      return await answer<number>('schema_version', {})
+    } catch (error) {
+      if (['PGRST202', '42883', '3F000'].includes(codeOf(error) ?? '')) return undefined
+      throw error
+    }
+  }
+
   return {
+    schemaVersion,
     defineFlow: (flow) => tell('register_flow', { definition: definitionOf(flow) }),
     registerWorker: (worker) => tell('register_worker', worker),
     async settleAndClaim({ results, waiting: _, ...request }) {

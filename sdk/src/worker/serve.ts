@@ -150,7 +150,8 @@ class Instance {
 
   async #host(worker: Worker, seconds: number, signal?: AbortSignal): Promise<void> {
     const unload = this.#unload.signal
-    await sleep(seconds, signal ? AbortSignal.any([unload, signal]) : unload)
+    // It may also stop by itself, which its log says.
+    await Promise.race([sleep(seconds, signal ? AbortSignal.any([unload, signal]) : unload), worker.stopped])
     const hurry = () => void worker.stop({ gracePeriod: 0 })
     unload.addEventListener('abort', hurry)
     if (unload.aborted) hurry()

@@ -1,17 +1,18 @@
 import type { Log } from '../flow/context.ts'
 import type { AnyFlow } from '../flow/definition.ts'
 import type { Duration } from '../shared/duration.ts'
+import { schemaProblem, schemaVersion } from '../shared/schema-version.ts'
 import { Core } from './core.ts'
 import { WorkerStartError } from './errors.ts'
-import { explain } from './faults.ts'
-import { neverThrowing } from './log.ts'
+import { codeOf, explain } from './faults.ts'
+import { logFrom } from './log.ts'
 import { openTransport } from './open.ts'
-import { checkOptions, secondsFrom, silent, type WorkerOptions, type WorkerSettings } from './options.ts'
+import { checkOptions, secondsFrom, type WorkerOptions, type WorkerSettings } from './options.ts'
 import { after } from './time.ts'
 import type { Transport, WorkerRow } from './transport.ts'
 
-/** Seconds for the last call of a worker. */
-const farewell = 2
+/** Seconds for telling the database that the worker has stopped. */
+const stopTimeout = 2
 
 export interface StopOptions {
   /** How long running handlers get; 0 ends at once. @default the worker's */
@@ -31,16 +32,23 @@ export interface Worker {
    * await worker.stop({ gracePeriod: '10s' })
    */
   stop(options?: StopOptions): Promise<void>
+  /**
+   * Resolves when the worker has stopped, by `stop` or by its `signal`. Rejects with a `WorkerFailedError` if it stopped by
+   * itself, since the database refused all its calls for a minute, as one without its migrations does. If nobody handles
+   * that, the process ends with the error, so that its platform starts it again.
+   */
+  readonly stopped: Promise<void>
 }
 
 /**
  * Defines the flows in the database and runs their steps until it is stopped.
  *
- * @throws WorkerStartError if an option cannot work, the database cannot be reached or refuses a flow
+ * @throws WorkerStartError if an option cannot work, the database cannot be reached, lacks the migrations or has older
+ * ones, or refuses a flow; the message says what to do
  *
  * @example
  * const worker = await startWorker({ connection: process.env.DATABASE_URL, flows: [AnalyzeDocument] })
- * process.once('SIGTERM', () => worker.stop())
+ * stopOnSignals(worker)
  */
 export async function startWorker<const Flows extends readonly AnyFlow[]>(
   options: WorkerOptions<Flows>,
@@ -48,10 +56,12 @@ export async function startWorker<const Flows extends readonly AnyFlow[]>(
   const { flows, signal, name = 'worker', gracePeriod = '25s' }: WorkerSettings & { flows: Flows } = options
   checkOptions(options)
   signal?.throwIfAborted()
+  const log = logFrom(options.log)
   const transport = openTransport(options)
   const workerId = crypto.randomUUID()
   try {
-    await introduce(transport, flows, {
+    await checkSchema(transport, log)
+    await register(transport, flows, {
       worker_id: workerId,
       name,
       flow_slugs: flows.map(({ slug }) => slug),
@@ -61,7 +71,6 @@ export async function startWorker<const Flows extends readonly AnyFlow[]>(
     await transport.close()
     throw error
   }
-  const log = neverThrowing(options.log ?? silent)
   const core = createCore({ ...options, log }, transport, workerId)
   core.start()
   return runningWorker({ core, transport, workerId, gracePeriod, signal, log })
@@ -86,7 +95,19 @@ function createCore(
   })
 }
 
-async function introduce(transport: Transport, flows: readonly AnyFlow[], worker: WorkerRow): Promise<void> {
+/** Older migrations are refused; newer ones serve older packages too. */
+async function checkSchema(transport: Transport, log: Log): Promise<void> {
+  const found = await transport.schemaVersion().catch((cause) => {
+    throw startError('The worker cannot reach the database', cause)
+  })
+  const problem = schemaProblem(found)
+  if (problem !== undefined) throw new WorkerStartError(problem)
+  if (found !== schemaVersion) {
+    log.info('The database has newer migrations than this package needs', { found, needed: schemaVersion })
+  }
+}
+
+async function register(transport: Transport, flows: readonly AnyFlow[], worker: WorkerRow): Promise<void> {
   for (const flow of flows) {
     await transport.defineFlow(flow).catch((cause) => {
       throw startError(`The worker cannot define the flow "${flow.slug}"`, cause)
@@ -97,14 +118,8 @@ async function introduce(transport: Transport, flows: readonly AnyFlow[], worker
   })
 }
 
-const notInstalled = 'Apply the migrations of pgflow to this database first.'
-
 /** What to do, by what the database or PostgREST says. */
 const advice: Readonly<Record<string, string>> = {
-  '3F000': notInstalled,
-  '42883': notInstalled,
-  '42P01': notInstalled,
-  PGRST202: notInstalled,
   '28P01': 'Check the password in the URL of the database.',
   '42501': 'Connect as the role postgres, or with a secret key of the project.',
   ECONNREFUSED: 'Check the URL, and whether the database runs.',
@@ -113,7 +128,7 @@ const advice: Readonly<Record<string, string>> = {
 }
 
 function startError(what: string, cause: unknown): WorkerStartError {
-  const next = advice[(cause as { code?: string }).code ?? '']
+  const next = advice[codeOf(cause) ?? '']
   const why = explain(cause).replace(/\.$/, '')
   return new WorkerStartError(`${what}: ${why}.${next ? ` ${next}` : ''}`, { cause })
 }
@@ -128,27 +143,25 @@ interface Running {
 }
 
 function runningWorker({ core, transport, workerId, gracePeriod, signal, log }: Running): Worker {
-  let ended: Promise<void> | undefined
-
-  function stop(options: StopOptions = {}): Promise<void> {
-    const seconds = secondsFrom('gracePeriod', options.gracePeriod ?? gracePeriod)
-    const stopped = core.stop(seconds)
-    ended ??= stopped.then(end)
-    return ended
-  }
-
-  async function end(): Promise<void> {
+  const stopped = core.ended().finally(async () => {
     signal?.removeEventListener('abort', onAbort)
-    await sayFarewell()
+    await noteStop()
     await transport.close()
+  })
+
+  async function stop(options: StopOptions = {}): Promise<void> {
+    const seconds = secondsFrom('gracePeriod', options.gracePeriod ?? gracePeriod)
+    await core.stop(seconds)
+    // Whoever waits for `stopped` gets the reason why it failed.
+    await stopped.catch(() => {})
   }
 
-  function sayFarewell(): Promise<void> {
+  function noteStop(): Promise<void> {
     return new Promise((resolve) => {
-      const cancel = after(farewell, resolve)
+      const cancel = after(stopTimeout, resolve)
       transport
         .stopWorker(workerId)
-        .catch((error) => log.warn('The worker could not say that it stops', { error }))
+        .catch((error) => log.warn('The worker could not note in the database that it stops', { error }))
         .finally(cancel)
         .then(resolve)
     })
@@ -160,5 +173,5 @@ function runningWorker({ core, transport, workerId, gracePeriod, signal, log }: 
 
   signal?.addEventListener('abort', onAbort)
   log.info('The worker started', { workerId })
-  return { workerId, stop }
+  return { workerId, stop, stopped }
 }

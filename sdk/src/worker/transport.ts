@@ -1,5 +1,5 @@
 import type { AnyFlow } from '../flow/definition.ts'
-import type { ErrorDescription } from '../flow/json.ts'
+import type { ErrorDescription } from '../flow/error-description.ts'
 
 /** One attempt at a task; the attempt is what a settlement is fenced by. */
 export interface TaskKey {
@@ -39,6 +39,8 @@ export interface FailedResult extends TaskKey {
   /** Seconds. */
   readonly retry_delay?: number
   readonly permanent?: boolean
+  /** The attempt does not count against the step's `max_attempts`. */
+  readonly uncounted?: boolean
 }
 
 export type Result = CompletedResult | FailedResult
@@ -88,6 +90,8 @@ export interface WorkerRow {
  * answered (see `isTransient`); so a transport over HTTP gives its errors the `code` of the response's body.
  */
 export interface Transport {
+  /** `pgflow.schema_version`; `undefined` where there is none. */
+  schemaVersion(): Promise<number | undefined>
   defineFlow(flow: AnyFlow): Promise<void>
   registerWorker(worker: WorkerRow): Promise<void>
   /** `pgflow.settle_and_claim`. All or nothing: if it rejects, no result is settled. */

@@ -1,8 +1,10 @@
 import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { type AnyFlow, type Context, Flow } from '../flow/index.ts'
 import type { Json } from '../flow/json-types.ts'
+import { schemaVersion } from '../shared/schema-version.ts'
 import {
   CancelledError,
   NonRetryableError,
@@ -24,6 +26,21 @@ async function runningWorker(flow: AnyFlow, settings: { concurrency?: number } =
   const worker = await startWorker({ connection: db.url, flows: [flow], ...settings })
   onTestFinished(() => worker.stop({ gracePeriod: 0 }))
   return worker
+}
+
+async function setVersion(version: number): Promise<void> {
+  await db.sql.unsafe(`create or replace function pgflow.schema_version() returns int language sql immutable
+    set search_path = pg_catalog, pg_temp as 'select ${version}'`)
+}
+
+/** A port at which nothing listens. */
+async function closedPort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
 }
 
 /** Slugs that no other test has. */
@@ -343,6 +360,42 @@ describe('A handler that fails', () => {
     expect(await db.runEnded(await db.startRun(slug, null))).toMatchObject({ output: { work: 2 } })
   })
 
+  it('uses up no attempt by a RetryAfterError that says so', async () => {
+    const slug = newSlug()
+    const flow = new Flow({ slug, maxAttempts: 1 }).step('work', (_, { attempt }) => {
+      if (attempt < 3) throw new RetryAfterError(0, 'busy', { countsAsAttempt: false })
+      return attempt
+    })
+    await runningWorker(flow)
+    expect(await db.runEnded(await db.startRun(slug, null))).toMatchObject({ output: { work: 3 } })
+  })
+
+  it('says why: its run has the causes of what it threw, and its task all of them', async () => {
+    const port = await closedPort()
+    const slug = newSlug()
+    const fetches = async () => (await fetch(`http://127.0.0.1:${port}`)).status
+    await runningWorker(new Flow({ slug, maxAttempts: 1 }).step('work', fetches))
+    const run_id = await db.startRun(slug, null)
+    const { error } = await db.runEnded(run_id)
+    expect(error).toBe(`step "work" failed: TypeError: fetch failed: connect ECONNREFUSED 127.0.0.1:${port}`)
+    const [task] = await db.sql`select last_error from pgflow.step_tasks where run_id = ${run_id}`
+    expect(task!.last_error).toMatchObject({ name: 'TypeError', cause: { code: 'ECONNREFUSED' } })
+  })
+
+  it('may throw what cannot be looked at', async () => {
+    const slug = newSlug()
+    const flow = new Flow<number>({ slug, maxAttempts: 1 }).step('work', ({ run }, { log }) => {
+      const { proxy, revoke } = Proxy.revocable({}, {})
+      revoke()
+      log.info('a proxy', proxy)
+      if (run === 0) throw proxy
+      return run === 1 ? (proxy as never) : run
+    })
+    await runningWorker(flow)
+    const runs = await Promise.all((await db.startRuns(slug, [0, 1, 2])).map((run_id) => db.runEnded(run_id)))
+    expect(runs.map(({ status }) => status)).toEqual(['failed', 'failed', 'completed'])
+  })
+
   it('is also one whose output the database refuses, here by a trigger; what comes with it is settled', async () => {
     const slug = newSlug()
     await db.sql.unsafe(`
@@ -456,6 +509,16 @@ describe('Worker.stop', () => {
     expect(row).toEqual({ has_stopped: true })
   })
 
+  it('is what `stopped` waits for', async () => {
+    const worker = await runningWorker(new Flow({ slug: newSlug() }).step('work', () => 1))
+    const stopped = vi.fn()
+    void worker.stopped.then(stopped)
+    await db.sql`select 1`
+    expect(stopped).not.toHaveBeenCalled()
+    await worker.stop()
+    expect(stopped).toHaveBeenCalledOnce()
+  })
+
   it('is called by the signal', async () => {
     const slug = newSlug()
     const controller = new AbortController()
@@ -479,7 +542,25 @@ describe('startWorker rejects', () => {
     url.pathname = '/without_pgflow'
     await expect(startWorker({ connection: url.href, flows: [flow] })).rejects.toMatchObject({
       name: 'WorkerStartError',
-      message: expect.stringMatching(/define the flow "never_started".*Apply the migrations/),
+      message: expect.stringMatching(/^This database has no migrations of pgflow.*supabase db push/),
+    })
+  })
+
+  it('a database whose migrations are older; newer ones are fine', async () => {
+    onTestFinished(() => setVersion(schemaVersion))
+    await setVersion(0)
+    await expect(startWorker({ connection: db.url, flows: [flow] })).rejects.toMatchObject({
+      name: 'WorkerStartError',
+      message: expect.stringMatching(/^This database has version 0 .*supabase db push/),
+    })
+    await setVersion(1_000)
+    const info = vi.fn()
+    const log = { debug() {}, info, warn() {}, error() {} }
+    const worker = await startWorker({ connection: db.url, flows: [flow], log })
+    await worker.stop()
+    expect(info).toHaveBeenCalledWith(expect.stringContaining('newer migrations'), {
+      found: 1_000,
+      needed: schemaVersion,
     })
   })
 

@@ -6,5 +6,5 @@ import { chaosFlows } from './chaos-flows.ts'
 const options = JSON.parse(process.argv[2]!)
 
 const flows = chaosFlows((line) => process.stdout.write(`${line}\n`))
-stopOnSignals(await startWorker({ ...options, flows }))
+stopOnSignals(await startWorker({ log: false, ...options, flows }))
 process.stdout.write('ready\n')

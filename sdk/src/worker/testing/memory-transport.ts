@@ -1,5 +1,6 @@
 import { vi } from 'vitest'
 import type { AnyFlow } from '../../flow/index.ts'
+import { schemaVersion } from '../../shared/schema-version.ts'
 import { Core, type CoreOptions } from '../core.ts'
 import { idOf } from '../tasks.ts'
 import type {
@@ -92,6 +93,12 @@ export class MemoryTransport implements Transport {
   async listen(onTasks: (flow_slug: string | undefined) => void): Promise<boolean> {
     this.tell = onTasks
     return this.canListen
+  }
+
+  version: number | undefined = schemaVersion
+
+  async schemaVersion(): Promise<number | undefined> {
+    return this.version
   }
 
   async defineFlow(): Promise<void> {}

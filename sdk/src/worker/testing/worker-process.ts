@@ -1,10 +1,12 @@
 import process from 'node:process'
+import postgres from 'postgres'
 import { Flow } from '../../flow/index.ts'
 import { startWorker, stopOnSignals } from '../index.ts'
 
 /**
  * A worker in a process of its own: `worker-process.ts <database url> <lease> <grace period>`. The step `work` of the flow `crash` says
- * on stdout that it runs and goes on at SIGUSR2.
+ * on stdout that it runs and goes on at SIGUSR2; the step `leak` of `leaky` ignores its signal. The process has what would
+ * keep it alive: a pool with an open connection, and a timer.
  */
 const [url, lease, gracePeriod] = process.argv.slice(2)
 
@@ -19,12 +21,29 @@ const crash = new Flow({ slug: 'crash' }).step('work', async (_, { attempt }) =>
   return { attempt, by: 'process' }
 })
 
+const leaky = new Flow({ slug: 'leaky' }).step('leak', () => {
+  say('leaking')
+  return new Promise<null>(() => {})
+})
+
+const pool = postgres(url!)
+await pool`select 1`
+setInterval(() => {}, 1_000)
+
 const worker = await startWorker({
   connection: url!,
-  flows: [crash],
+  flows: [crash, leaky],
+  resources: { pool },
   lease: Number(lease),
   gracePeriod: Number(gracePeriod),
 })
 process.on('SIGTERM', () => say('stopping'))
-stopOnSignals(worker)
+stopOnSignals(worker, {
+  onStopped: async () => {
+    const [row] = await pool`select 'closing' as text`
+    say(row!.text)
+    await pool.end()
+    say('closed')
+  },
+})
 say('ready')
