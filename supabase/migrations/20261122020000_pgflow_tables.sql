@@ -21,9 +21,9 @@ create table pgflow.flows (
   constraint version_is_unique unique (alias, version),
   constraint version_is_positive check (version >= 1),
   constraint the_first_version_has_the_alias_as_slug check ((version = 1) = (flow_slug = alias)),
-  constraint max_attempts_is_positive check (opt_max_attempts >= 1),
-  constraint base_delay_is_finite_and_not_negative check (opt_base_delay >= 0 and opt_base_delay < 'infinity'),
-  constraint timeout_is_positive check (opt_timeout >= 1),
+  constraint max_attempts_is_not_negative check (opt_max_attempts >= 0),
+  constraint base_delay_is_0_seconds_to_a_year check (opt_base_delay between 0 and 31536000),
+  constraint timeout_is_1_second_to_a_year check (opt_timeout between 1 and 31536000),
   constraint start_role_is_known check (start_role in ('service_role', 'authenticated', 'anon')),
   constraint broadcast_is_known check (broadcast in ('watched', 'always', 'never'))
 );
@@ -66,22 +66,23 @@ create table pgflow.steps (
   constraint only_maps_have_a_source check ((step_type = 'map') = (map_source is not null)),
   constraint only_maps_have_a_path check (step_type = 'map' or map_path is null),
   constraint deps_count_is_not_negative check (deps_count >= 0),
-  constraint max_attempts_is_positive check (opt_max_attempts >= 1),
-  constraint base_delay_is_finite_and_not_negative check (opt_base_delay >= 0 and opt_base_delay < 'infinity'),
-  constraint timeout_is_positive check (opt_timeout >= 1),
-  constraint start_delay_is_not_negative check (opt_start_delay >= 0),
+  constraint max_attempts_is_not_negative check (opt_max_attempts >= 0),
+  constraint base_delay_is_0_seconds_to_a_year check (opt_base_delay between 0 and 31536000),
+  constraint timeout_is_1_second_to_a_year check (opt_timeout between 1 and 31536000),
+  constraint start_delay_is_0_seconds_to_a_year check (opt_start_delay between 0 and 31536000),
   constraint when_unmet_is_known check (when_unmet in ('fail', 'skip', 'skip-cascade')),
   constraint when_exhausted_is_known check (when_exhausted in ('fail', 'skip', 'skip-cascade'))
 );
 comment on table pgflow.steps is
   'A node of a flow''s DAG; an option that is null is the flow''s. A plain step starts as soon as its deps are closed.';
 
--- The options of steps, where they have none of their own their flow's; delays and times in seconds.
+-- The options of steps, where they have none of their own their flow's; delays and times in seconds. Of no attempt there
+-- is one, whose failure is final.
 create view pgflow.step_options
 with (security_invoker = true)
 as
 select s.flow_slug, s.step_slug,
-       coalesce(s.opt_max_attempts, f.opt_max_attempts) as max_attempts,
+       greatest(1, coalesce(s.opt_max_attempts, f.opt_max_attempts)) as max_attempts,
        coalesce(s.opt_base_delay, f.opt_base_delay) as base_delay,
        coalesce(s.opt_timeout, f.opt_timeout) as timeout
 from pgflow.steps s
