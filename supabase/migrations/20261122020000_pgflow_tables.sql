@@ -102,7 +102,7 @@ create index deps_by_step on pgflow.deps (flow_slug, step_slug);
 comment on table pgflow.deps is 'An edge of a flow''s DAG: step_slug waits for dep_slug.';
 
 create table pgflow.runs (
-  run_id uuid primary key default gen_random_uuid(),
+  run_id uuid primary key default (pgflow.new_run_ids())[1],
   flow_slug text not null references pgflow.flows,
   status text not null default 'started',
   input jsonb not null,
@@ -123,13 +123,24 @@ create table pgflow.runs (
   constraint cancelled_has_its_time check ((status = 'cancelled') = (cancelled_at is not null)),
   constraint failed_has_an_error check (status <> 'failed' or error is not null),
   constraint remaining_steps_is_not_negative check (remaining_steps >= 0),
-  constraint completed_has_no_steps_left check (status <> 'completed' or remaining_steps = 0)
+  constraint completed_has_no_steps_left check (status <> 'completed' or remaining_steps = 0),
+  constraint idempotency_key_has_1_to_255_characters check (length(idempotency_key) between 1 and 255)
 ) with (fillfactor = 80);
 create index runs_by_flow on pgflow.runs (flow_slug, started_at);
 create index runs_by_owner on pgflow.runs (owner_id, started_at) where owner_id is not null;
-create unique index runs_by_idempotency_key on pgflow.runs (flow_slug, idempotency_key, owner_id)
-  nulls not distinct where idempotency_key is not null;
-comment on table pgflow.runs is 'One execution of a flow.';
+comment on table pgflow.runs is
+  'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides.';
+
+create table pgflow.run_keys (
+  run_id uuid primary key references pgflow.runs on delete cascade,
+  alias text not null,
+  key text not null,
+  owner_id uuid,
+  constraint key_is_unique unique nulls not distinct (owner_id, alias, key),
+  constraint key_has_1_to_255_characters check (length(key) between 1 and 255)
+);
+comment on table pgflow.run_keys is
+  'Idempotency keys: the run that a key of an owner has started, of any version of a flow. A key goes with its run.';
 
 create table pgflow.step_states (
   run_id uuid not null references pgflow.runs on delete cascade,
