@@ -21,9 +21,9 @@ create table pgflow.flows (
   constraint version_is_unique unique (alias, version),
   constraint version_is_positive check (version >= 1),
   constraint the_first_version_has_the_alias_as_slug check ((version = 1) = (flow_slug = alias)),
-  constraint max_attempts_is_positive check (opt_max_attempts >= 1),
-  constraint base_delay_is_finite_and_not_negative check (opt_base_delay >= 0 and opt_base_delay < 'infinity'),
-  constraint timeout_is_positive check (opt_timeout >= 1),
+  constraint max_attempts_is_not_negative check (opt_max_attempts >= 0),
+  constraint base_delay_is_0_seconds_to_a_year check (opt_base_delay between 0 and 31536000),
+  constraint timeout_is_1_second_to_a_year check (opt_timeout between 1 and 31536000),
   constraint start_role_is_known check (start_role in ('service_role', 'authenticated', 'anon')),
   constraint broadcast_is_known check (broadcast in ('watched', 'always', 'never'))
 );
@@ -66,22 +66,23 @@ create table pgflow.steps (
   constraint only_maps_have_a_source check ((step_type = 'map') = (map_source is not null)),
   constraint only_maps_have_a_path check (step_type = 'map' or map_path is null),
   constraint deps_count_is_not_negative check (deps_count >= 0),
-  constraint max_attempts_is_positive check (opt_max_attempts >= 1),
-  constraint base_delay_is_finite_and_not_negative check (opt_base_delay >= 0 and opt_base_delay < 'infinity'),
-  constraint timeout_is_positive check (opt_timeout >= 1),
-  constraint start_delay_is_not_negative check (opt_start_delay >= 0),
+  constraint max_attempts_is_not_negative check (opt_max_attempts >= 0),
+  constraint base_delay_is_0_seconds_to_a_year check (opt_base_delay between 0 and 31536000),
+  constraint timeout_is_1_second_to_a_year check (opt_timeout between 1 and 31536000),
+  constraint start_delay_is_0_seconds_to_a_year check (opt_start_delay between 0 and 31536000),
   constraint when_unmet_is_known check (when_unmet in ('fail', 'skip', 'skip-cascade')),
   constraint when_exhausted_is_known check (when_exhausted in ('fail', 'skip', 'skip-cascade'))
 );
 comment on table pgflow.steps is
   'A node of a flow''s DAG; an option that is null is the flow''s. A plain step starts as soon as its deps are closed.';
 
--- The options of steps, where they have none of their own their flow's; delays and times in seconds.
+-- The options of steps, where they have none of their own their flow's; delays and times in seconds. Of no attempt there
+-- is one, whose failure is final.
 create view pgflow.step_options
 with (security_invoker = true)
 as
 select s.flow_slug, s.step_slug,
-       coalesce(s.opt_max_attempts, f.opt_max_attempts) as max_attempts,
+       greatest(1, coalesce(s.opt_max_attempts, f.opt_max_attempts)) as max_attempts,
        coalesce(s.opt_base_delay, f.opt_base_delay) as base_delay,
        coalesce(s.opt_timeout, f.opt_timeout) as timeout
 from pgflow.steps s
@@ -101,7 +102,7 @@ create index deps_by_step on pgflow.deps (flow_slug, step_slug);
 comment on table pgflow.deps is 'An edge of a flow''s DAG: step_slug waits for dep_slug.';
 
 create table pgflow.runs (
-  run_id uuid primary key default gen_random_uuid(),
+  run_id uuid primary key default (pgflow.new_run_ids())[1],
   flow_slug text not null references pgflow.flows,
   status text not null default 'started',
   input jsonb not null,
@@ -122,13 +123,24 @@ create table pgflow.runs (
   constraint cancelled_has_its_time check ((status = 'cancelled') = (cancelled_at is not null)),
   constraint failed_has_an_error check (status <> 'failed' or error is not null),
   constraint remaining_steps_is_not_negative check (remaining_steps >= 0),
-  constraint completed_has_no_steps_left check (status <> 'completed' or remaining_steps = 0)
+  constraint completed_has_no_steps_left check (status <> 'completed' or remaining_steps = 0),
+  constraint idempotency_key_has_1_to_255_characters check (length(idempotency_key) between 1 and 255)
 ) with (fillfactor = 80);
 create index runs_by_flow on pgflow.runs (flow_slug, started_at);
 create index runs_by_owner on pgflow.runs (owner_id, started_at) where owner_id is not null;
-create unique index runs_by_idempotency_key on pgflow.runs (flow_slug, idempotency_key, owner_id)
-  nulls not distinct where idempotency_key is not null;
-comment on table pgflow.runs is 'One execution of a flow.';
+comment on table pgflow.runs is
+  'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides.';
+
+create table pgflow.run_keys (
+  run_id uuid primary key references pgflow.runs on delete cascade,
+  alias text not null,
+  key text not null,
+  owner_id uuid,
+  constraint key_is_unique unique nulls not distinct (owner_id, alias, key),
+  constraint key_has_1_to_255_characters check (length(key) between 1 and 255)
+);
+comment on table pgflow.run_keys is
+  'Idempotency keys: the run that a key of an owner has started, of any version of a flow. A key goes with its run.';
 
 create table pgflow.step_states (
   run_id uuid not null references pgflow.runs on delete cascade,

@@ -39,7 +39,7 @@ exception
       errcode = 'PT400',
       message = format('flow "%s" has an invalid option', create_flow.flow_slug),
       detail = sqlerrm,
-      hint = 'max_attempts and timeout (seconds) are at least 1, base_delay (seconds) at least 0, start_role is service_role, authenticated or anon, broadcast is watched, always or never.';
+      hint = 'max_attempts is at least 0, timeout 1 second to a year, base_delay 0 seconds to a year, start_role is service_role, authenticated or anon, broadcast is watched, always or never.';
 end
 $$;
 comment on function pgflow.create_flow is 'Defines a flow with the defaults of its steps, in seconds; idempotent.';
@@ -127,7 +127,7 @@ exception
       errcode = 'PT400',
       message = format('step "%s" of flow "%s" has an invalid option', add_step.step_slug, add_step.flow_slug),
       detail = sqlerrm,
-      hint = 'max_attempts and timeout (seconds) are at least 1, base_delay and start_delay (seconds) at least 0; step_type is single or map; when_unmet and when_exhausted are fail, skip or skip-cascade.';
+      hint = 'max_attempts is at least 0, timeout 1 second to a year, base_delay and start_delay 0 seconds to a year; step_type is single or map; when_unmet and when_exhausted are fail, skip or skip-cascade.';
 end
 $$;
 comment on function pgflow.add_step(

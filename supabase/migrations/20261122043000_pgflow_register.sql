@@ -140,7 +140,7 @@ exception
       errcode = 'PT400',
       message = format('flow "%s" has an invalid option', wanted.flow_slug),
       detail = sqlerrm,
-      hint = 'max_attempts and timeout (seconds) are at least 1, base_delay and start_delay (seconds) at least 0, start_role is service_role, authenticated or anon, broadcast is watched, always or never.';
+      hint = 'max_attempts is at least 0, timeout 1 second to a year, base_delay and start_delay 0 seconds to a year, start_role is service_role, authenticated or anon, broadcast is watched, always or never.';
 end
 $$;
 

@@ -7,7 +7,7 @@ create type pgflow.run_request as (
 );
 comment on type pgflow.run_request is 'A start that is asked for; a run_id that is null is given one.';
 
--- Starts runs, or finds those that the same keys have started, of an older version too: what start_flow and start_flows
+-- Starts runs, or finds those that the same keys have started, of another version too: what start_flow and start_flows
 -- do.
 create function pgflow.start_runs(
   flow_slug text,
@@ -25,35 +25,37 @@ declare
   started_by uuid := coalesce(start_runs.owner_id, pgflow.current_user_id());
   now timestamptz := pgflow.now();
   flow pgflow.flows := pgflow.held_flow(start_runs.flow_slug);
-  other_versions text[];
+  new_ids uuid[] := pgflow.new_run_ids(cardinality(requests), now);
   requested pgflow.run_request[];
   started uuid[];
 begin
   perform pgflow.assert_can_start(flow, requests, start_runs.delay);
-  other_versions := array(
-    select f.flow_slug from pgflow.flows f where f.alias = flow.alias and f.flow_slug <> flow.flow_slug
-  );
   requested := array(
-    select row(coalesce(r.run_id, gen_random_uuid()), r.input, r.idempotency_key)::pgflow.run_request
+    select row(coalesce(r.run_id, new_ids[r.ordinality]), r.input, r.idempotency_key)::pgflow.run_request
     from unnest(requests) with ordinality r
     order by r.ordinality
   );
 
-  with run as (
-    insert into pgflow.runs (run_id, flow_slug, input, remaining_steps, owner_id, idempotency_key, metadata, started_at)
-    select r.run_id, flow.flow_slug, r.input, shape.steps, started_by, r.idempotency_key, start_runs.metadata, now
-    from unnest(requested) with ordinality r
-    cross join (select count(*) as steps from pgflow.steps s where s.flow_slug = flow.flow_slug) shape
-    where not exists (
-      select from pgflow.runs other
-      where other.flow_slug = any (other_versions)
-        and other.idempotency_key = r.idempotency_key
-        and other.owner_id is not distinct from started_by
+  with
+    key as (
+      insert into pgflow.run_keys (run_id, alias, key, owner_id)
+      select r.run_id, flow.alias, r.idempotency_key, started_by
+      from unnest(requested) with ordinality r
+      where r.idempotency_key is not null
+      order by r.idempotency_key, r.ordinality -- one order for all, since a start waits for another with the same key
+      on conflict do nothing
+      returning run_id
+    ),
+    run as (
+      insert into pgflow.runs (run_id, flow_slug, input, remaining_steps, owner_id, idempotency_key, metadata, started_at)
+      select r.run_id, flow.flow_slug, r.input, shape.steps, started_by, r.idempotency_key, start_runs.metadata, now
+      from unnest(requested) with ordinality r
+      cross join (select count(*) as steps from pgflow.steps s where s.flow_slug = flow.flow_slug) shape
+      where r.idempotency_key is null or r.run_id in (select k.run_id from key k)
+      order by r.ordinality
+      on conflict do nothing
+      returning run_id
     )
-    order by r.idempotency_key, r.ordinality -- one order for all, since a start waits for another with the same key
-    on conflict do nothing
-    returning run_id
-  )
   select array_agg(run_id) into started from run;
   perform pgflow.start_steps(flow.flow_slug, started, now, start_runs.delay);
 
@@ -69,9 +71,7 @@ begin
       select own.* from pgflow.runs own where own.run_id = r.run_id and own.run_id = any (started)
       union all
       select existing.*
-      from pgflow.existing_run(
-        flow.flow_slug || other_versions, requested[r.ordinality], started_by, start_runs.metadata, start_runs.delay
-      ) existing
+      from pgflow.existing_run(flow, requested[r.ordinality], started_by, start_runs.metadata, start_runs.delay) existing
       where r.run_id <> all (coalesce(started, '{}'))
     ) run
     order by r.ordinality;
@@ -203,22 +203,35 @@ returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  lacks_input boolean;
+  has_bad_key boolean;
 begin
+  select bool_or(r.input is null), bool_or(length(r.idempotency_key) not between 1 and 255)
+  into lacks_input, has_bad_key
+  from unnest(requests) r;
   if not exists (select from pgflow.steps s where s.flow_slug = flow.flow_slug) then
     raise exception using
       errcode = 'PT400',
       message = format('flow "%s" has no steps', flow.flow_slug),
       hint = 'Add them first: select pgflow.add_step(…).';
   end if;
-  if exists (select from unnest(requests) r where r.input is null) then
+  if lacks_input then
     raise exception using
       errcode = 'PT400',
       message = format('the input for flow "%s" is missing', flow.flow_slug),
       hint = 'Give the argument input any JSON value, for instance {} or null.';
   end if;
-  if assert_can_start.delay is null or assert_can_start.delay < 0 then
+  if has_bad_key then
     raise exception using
-      errcode = 'PT400', message = 'delay is not a number of seconds', hint = 'Give delay in whole seconds, 0 or more.';
+      errcode = 'PT400',
+      message = format('an idempotency key for flow "%s" is empty or too long', flow.flow_slug),
+      hint = 'Give a key 1 to 255 characters, for instance the id of what the run is for, or leave it out.';
+  end if;
+  if assert_can_start.delay is null or assert_can_start.delay not between 0 and 31536000 then
+    raise exception using
+      errcode = 'PT400', message = 'delay is not a number of seconds',
+      hint = 'Give delay in whole seconds, from 0 to a year (31536000).';
   end if;
   if flow.input_schema is not null then
     perform pgflow.assert_valid_inputs(flow, array(select r.input from unnest(requests) r));
@@ -226,10 +239,10 @@ begin
 end
 $$;
 
--- The run of any of these versions that a start met instead of making one; an error where it is not the same start. One
--- that was deleted since is started after all, of the first version named.
+-- The run that a start met instead of making one; an error where it is not the same start. One that was deleted since is
+-- started after all. Only who knows a run's id is told of it: what a key found is not named in errors.
 create function pgflow.existing_run(
-  versions text[],
+  flow pgflow.flows,
   request pgflow.run_request,
   owner_id uuid,
   metadata jsonb,
@@ -241,29 +254,37 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   run pgflow.runs;
+  named text := format('run_id %s', request.run_id);
 begin
   select r.* into run from pgflow.runs r where r.run_id = request.run_id;
   if not found then
-    select r.* into run from pgflow.runs r
-    where r.flow_slug = any (existing_run.versions)
-      and r.idempotency_key = request.idempotency_key
-      and r.owner_id is not distinct from existing_run.owner_id;
+    named := format('the idempotency key %s', to_json(request.idempotency_key));
+    select r.* into run
+    from (
+      select k.run_id from pgflow.run_keys k
+      where k.owner_id = existing_run.owner_id and k.alias = flow.alias and k.key = request.idempotency_key
+      union all
+      select k.run_id from pgflow.run_keys k
+      where existing_run.owner_id is null and k.owner_id is null and k.alias = flow.alias and k.key = request.idempotency_key
+    ) found_key
+    join pgflow.runs r using (run_id);
   end if;
   if not found then
-    select r.* into run from pgflow.start_runs(versions[1], array[request], owner_id, metadata, delay) r;
+    select r.* into run from pgflow.start_runs(flow.flow_slug, array[request], owner_id, metadata, delay) r;
     return run;
   end if;
-  if run.flow_slug <> all (existing_run.versions) or run.owner_id is distinct from existing_run.owner_id then
+  if run.owner_id is distinct from existing_run.owner_id
+     or request.idempotency_key <> coalesce(run.idempotency_key, '')
+     or flow.alias <> (select f.alias from pgflow.flows f where f.flow_slug = run.flow_slug) then
     raise exception using
       errcode = 'PT409',
-      message = format('run_id %s is taken', request.run_id),
-      hint = 'Leave run_id out to get a new one.';
+      message = format('%s is taken', named),
+      hint = 'Leave it out, or use another one, to start a new run.';
   end if;
   if run.input <> request.input then
     raise exception using
       errcode = 'PT409',
-      message = format('run %s of flow "%s" was started with another input', run.run_id, run.flow_slug),
-      detail = format('idempotency key: %s', coalesce(to_json(run.idempotency_key)::text, 'none')),
+      message = format('%s was used with another input for flow "%s"', named, flow.alias),
       hint = 'Use a new idempotency key for a new input.';
   end if;
   return run;
@@ -274,10 +295,16 @@ $$;
 -- also without a schema auth.
 create function pgflow.current_user_id()
 returns uuid
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select case when sub ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then sub::uuid end
-  from (select nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub') as claims (sub)
+declare
+  claims text := current_setting('request.jwt.claims', true);
+begin
+  if claims <> '' and claims::jsonb ->> 'sub' ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    return (claims::jsonb ->> 'sub')::uuid;
+  end if;
+  return null;
+end
 $$;

@@ -166,7 +166,8 @@ end
 $$;
 
 -- Claims tasks of one queue, waiting for them up to max_poll_seconds. Each message is hidden for its step's timeout plus
--- two seconds. For workers written in SQL or by hand; ours use claim_tasks, whose leases they extend.
+-- two seconds, whatever `vt` says; a `qty` of 0 answers at once, with nothing. For workers written in SQL or by hand; ours
+-- use claim_tasks, whose leases they extend.
 --   select * from pgflow.poll_for_tasks('analyze_document', vt => 30, qty => 10, max_poll_seconds => 0);
 create function pgflow.poll_for_tasks(
   queue_name text,
@@ -191,8 +192,8 @@ begin
       hint = 'The queue of each flow: select flow_slug, queue_name from pgflow.flows.';
   end if;
   loop
-    tasks := array(select t from pgflow.claim_tasks(array[flow_slug], qty, null, vt) t);
-    exit when cardinality(tasks) > 0 or clock_timestamp() >= deadline;
+    tasks := array(select t from pgflow.claim_tasks(array[flow_slug], qty, null, case vt when 0 then 1 else vt end) t);
+    exit when cardinality(tasks) > 0 or qty = 0 or clock_timestamp() >= deadline;
     perform pg_sleep(poll_interval_ms / 1000.0);
   end loop;
   perform pgflow.hide_messages(

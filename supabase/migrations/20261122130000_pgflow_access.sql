@@ -6,21 +6,25 @@
 -- The role that the caller acts as, also inside definer functions.
 create function pgflow.caller_role()
 returns text
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(nullif(current_setting('role', true), 'none'), session_user)
+begin
+  return coalesce(nullif(current_setting('role', true), 'none'), session_user);
+end
 $$;
 
 -- Whether the caller is the service role or above it, and so not bound by ownership.
 create function pgflow.caller_is_service()
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select pg_has_role(pgflow.caller_role(), 'service_role', 'member')
+begin
+  return pg_has_role(pgflow.caller_role(), 'service_role', 'member');
+end
 $$;
 
 -- Whether the signed-in user may see, cancel and retry a run. Replace it to share runs, for instance within teams:
@@ -98,6 +102,23 @@ begin
 end
 $$;
 
+-- Raises PT403 where the caller has no identity that idempotency keys could belong to: who knows or guesses a key would find
+-- the run of another, or take the key first.
+create function pgflow.assert_may_use_keys(keys text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if num_nonnulls(variadic keys) > 0 and pgflow.current_user_id() is null and not pgflow.caller_is_service() then
+    raise exception using
+      errcode = 'PT403',
+      message = format('the role %s may not use idempotency keys without a user id', pgflow.caller_role()),
+      hint = 'Sign in, anonymously for instance, or leave the key out.';
+  end if;
+end
+$$;
+
 create function pgflow.client_start_flow(
   flow_slug text,
   input jsonb,
@@ -115,6 +136,7 @@ declare
   run pgflow.runs;
 begin
   perform pgflow.assert_may_start(client_start_flow.flow_slug);
+  perform pgflow.assert_may_use_keys(array[client_start_flow.idempotency_key]);
   select r.* into run from pgflow.start_flow(
     client_start_flow.flow_slug, client_start_flow.input,
     idempotency_key => client_start_flow.idempotency_key, metadata => client_start_flow.metadata,
@@ -143,6 +165,7 @@ declare
   run_ids uuid[];
 begin
   perform pgflow.assert_may_start(client_start_flows.flow_slug);
+  perform pgflow.assert_may_use_keys(client_start_flows.idempotency_keys);
   run_ids := array(
     select r.run_id
     from pgflow.start_flows(
@@ -404,6 +427,7 @@ alter table pgflow.flow_aliases enable row level security;
 alter table pgflow.steps enable row level security;
 alter table pgflow.deps enable row level security;
 alter table pgflow.runs enable row level security;
+alter table pgflow.run_keys enable row level security;
 alter table pgflow.step_states enable row level security;
 alter table pgflow.step_tasks enable row level security;
 alter table pgflow.run_events enable row level security;
@@ -421,6 +445,7 @@ create policy closed on pgflow.flows for all to anon, authenticated using (false
 create policy closed on pgflow.flow_aliases for all to anon, authenticated using (false);
 create policy closed on pgflow.steps for all to anon, authenticated using (false);
 create policy closed on pgflow.deps for all to anon, authenticated using (false);
+create policy closed on pgflow.run_keys for all to anon, authenticated using (false);
 create policy closed on pgflow.step_tasks for all to anon, authenticated using (false);
 create policy closed on pgflow.run_watches for all to anon, authenticated using (false);
 create policy closed on pgflow.workers for all to anon, authenticated using (false);

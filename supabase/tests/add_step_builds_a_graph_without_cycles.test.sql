@@ -1,5 +1,5 @@
 begin;
-select plan(27);
+select plan(30);
 select pgflow.create_flow('f');
 
 select is(
@@ -80,12 +80,15 @@ select throws_ok(
 
 -- Bad options
 select throws_ok(
-  $$ select pgflow.add_step('f', 'x', max_attempts => 0) $$,
+  $$ select pgflow.add_step('f', 'x', max_attempts => -1) $$,
   'PT400', 'step "x" of flow "f" has an invalid option', 'max_attempts'
 );
 select throws_ok($$ select pgflow.add_step('f', 'x', base_delay => -0.1) $$, 'PT400', null, 'base_delay');
 select throws_ok($$ select pgflow.add_step('f', 'x', timeout => 0) $$, 'PT400', null, 'timeout');
 select throws_ok($$ select pgflow.add_step('f', 'x', start_delay => -1) $$, 'PT400', null, 'start_delay');
+select throws_ok(
+  format($$ select pgflow.add_step('f', 'x', %s => 31536001) $$, option), 'PT400', null, option || ' of more than a year'
+) from unnest(array['base_delay', 'timeout', 'start_delay']) option;
 select is_empty($$ select * from pgflow.steps where step_slug = 'x' $$, 'a refused step does not exist');
 
 select throws_ok(

@@ -74,7 +74,7 @@ select results_eq(
 );
 select results_eq(
   $$ select (select count(*) from pgflow.flows) + (select count(*) from pgflow.steps) + (select count(*) from pgflow.deps)
-          + (select count(*) from pgflow.step_tasks) + (select count(*) from pgflow.run_watches)
+          + (select count(*) from pgflow.step_tasks) + (select count(*) from pgflow.run_watches) + (select count(*) from pgflow.run_keys)
           + (select count(*) from pgflow.workers) + (select count(*) from pgflow.flow_aliases) $$,
   array[0::bigint],
   'and nothing else'

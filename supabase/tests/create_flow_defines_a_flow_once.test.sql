@@ -1,5 +1,5 @@
 begin;
-select plan(15);
+select plan(17);
 
 select is(
   (select (f.flow_slug, f.queue_name, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout, f.start_role, f.broadcast)::text
@@ -31,11 +31,13 @@ select is((select count(*) from pgmq.list_queues() where queue_name = 'given'), 
 
 -- Bad options
 select throws_ok(
-  $$ select pgflow.create_flow('bad', max_attempts => 0) $$, 'PT400', 'flow "bad" has an invalid option', 'max_attempts'
+  $$ select pgflow.create_flow('bad', max_attempts => -1) $$, 'PT400', 'flow "bad" has an invalid option', 'max_attempts'
 );
 select throws_ok($$ select pgflow.create_flow('bad', base_delay => -1) $$, 'PT400', null, 'base_delay');
 select throws_ok($$ select pgflow.create_flow('bad', base_delay => 'NaN') $$, 'PT400', null, 'base_delay that is no number');
+select throws_ok($$ select pgflow.create_flow('bad', base_delay => 31536001) $$, 'PT400', null, 'base_delay of more than a year');
 select throws_ok($$ select pgflow.create_flow('bad', timeout => 0) $$, 'PT400', null, 'timeout');
+select throws_ok($$ select pgflow.create_flow('bad', timeout => 2147483647) $$, 'PT400', null, 'timeout of more than a year');
 select throws_ok($$ select pgflow.create_flow('bad', start_role => 'postgres') $$, 'PT400', null, 'start_role');
 select throws_ok($$ select pgflow.create_flow('bad', broadcast => 'public') $$, 'PT400', null, 'broadcast');
 select throws_ok($$ select pgflow.create_flow('bad', start_role => null) $$, 'PT400', null, 'an option that is null');

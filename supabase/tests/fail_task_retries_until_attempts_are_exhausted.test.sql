@@ -1,5 +1,5 @@
 begin;
-select plan(34);
+select plan(37);
 set local pgflow.now = '2030-01-01 00:00+00';
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
@@ -130,6 +130,13 @@ select pgflow.start_flow('h', '1', run_id => pg_temp.run(6));
 select pgflow.complete_task(pg_temp.run(6), 'a', 0, '1');
 select is_empty($$ select * from pgflow.fail_task(pg_temp.run(6), 'a', 0, 'x') $$, 'nor for a task that is completed');
 select is((select status from pgflow.runs where run_id = pg_temp.run(6)), 'completed', 'whose run stays completed');
+
+-- No attempts
+select pgflow.create_flow('never', max_attempts => 0), pgflow.add_step('never', 'a'), pgflow.add_step('never', 'b', max_attempts => 3);
+select pgflow.start_flow('never', '1', run_id => pg_temp.run(90));
+select is(pg_temp.claim_again('never'), 1, 'max_attempts 0 gives a task its first attempt');
+select ok(pg_temp.settle('a', 1, '{"error": "no"}', pg_temp.run(90)), 'whose failure');
+select is((select status from pgflow.runs where run_id = pg_temp.run(90)), 'failed', 'is final');
 
 select * from finish();
 rollback;

@@ -1,5 +1,5 @@
 begin;
-select plan(13);
+select plan(17);
 
 select pgflow.create_flow('f', timeout => 7);
 select pgflow.add_step('f', 'a');
@@ -53,9 +53,20 @@ select pgflow.create_flow('soon'), pgflow.add_step('soon', 'a', start_delay => 1
 select pgflow.start_flow('soon', '1');
 select is((select count(*) from pgflow.poll_for_tasks('soon', 1, 10, 20, 20)), 1::bigint, 'waits for a task that comes');
 
+-- Zero
+select pgflow.start_flow('f', '1');
+select is((select count(*) from pgflow.poll_for_tasks('f', vt => 1, qty => 0, max_poll_seconds => 600)), 0::bigint, 'qty 0 claims nothing, at once');
+create temp table at_once as select * from pgflow.poll_for_tasks('f', vt => 0, qty => 1, max_poll_seconds => 0);
+select results_eq(
+  $$ select p.step_slug, q.vt > clock_timestamp() + interval '4 seconds' from at_once p join pgmq.q_f q using (msg_id) $$,
+  $$ values ('a', true) $$, 'vt 0 claims, for the step''s timeout'
+);
+select is((select count(*) from pgflow.poll_for_tasks('f', vt => 0, qty => 9, max_poll_seconds => 0)), 1::bigint, 'what is left');
+
 -- Wrong arguments
 select throws_ok($$ select pgflow.poll_for_tasks('nope', 1, 1, 0) $$, 'PT404', 'no flow has the queue "nope"', 'an unknown queue');
-select throws_ok($$ select pgflow.poll_for_tasks('f', 0, 1, 0) $$, 'PT400', null, 'vt 0');
+select throws_ok($$ select pgflow.poll_for_tasks('f', -1, 1, 0) $$, 'PT400', null, 'vt below 0');
+select throws_ok($$ select pgflow.poll_for_tasks('f', null, 1, 0) $$, 'PT400', null, 'vt null');
 select throws_ok($$ select pgflow.poll_for_tasks('f', 1, null, 0) $$, 'PT400', null, 'qty null');
 
 select * from finish();

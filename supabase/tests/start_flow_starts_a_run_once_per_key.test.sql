@@ -1,5 +1,5 @@
 begin;
-select plan(21);
+select plan(29);
 
 select pgflow.create_flow(slug), pgflow.add_step(slug, 'a') from unnest(array['f', 'g']) slug;
 
@@ -16,10 +16,17 @@ select is((select count(*) from pgmq.q_f), 1::bigint, 'nor messages');
 select is((select count(*) from pgflow.run_events), 2::bigint, 'nor events');
 select throws_ok(
   $$ select pgflow.start_flow('f', '{"x": 2}', idempotency_key => 'k') $$,
-  'PT409', format('run %s of flow "f" was started with another input', (select run_id from first)),
-  'with another input it is an error'
+  'PT409', 'the idempotency key "k" was used with another input for flow "f"', 'with another input it is an error'
 );
 select throws_ok($$ select pgflow.start_flow('f', 'null', idempotency_key => 'k') $$, 'PT409', null, 'null is another input');
+select throws_ok(
+  format($$ select pgflow.start_flow('f', '1', idempotency_key => %L) $$, key), 'PT400',
+  'an idempotency key for flow "f" is empty or too long', 'not a key: ' || left(key, 5)
+) from unnest(array['', repeat('ä', 256)]) key;
+select is(
+  (select idempotency_key from pgflow.start_flow('f', '"long"', idempotency_key => repeat('ä', 255))), repeat('ä', 255),
+  'a key has 255 characters at most'
+);
 
 select isnt(
   (select run_id from pgflow.start_flow('g', '{"x": 1}', idempotency_key => 'k')), (select run_id from first),
@@ -63,6 +70,21 @@ select is(
   'a run that has ended is still the run of its key'
 );
 
+-- A key that is known, of a run that is somebody else's by now
+select pgflow.start_flow('f', '"theirs"', idempotency_key => 'moved', owner_id => '20000000-0000-4000-8000-000000000003');
+update pgflow.runs set owner_id = '20000000-0000-4000-8000-000000000004' where input = '"theirs"';
+select throws_ok(
+  $$ select pgflow.start_flow('f', '"theirs"', idempotency_key => 'moved', owner_id => '20000000-0000-4000-8000-000000000003') $$,
+  'PT409', 'the idempotency key "moved" is taken', 'does not find it'
+);
+
+-- A key goes with its run.
+delete from pgflow.runs where input = '"theirs"';
+select isnt_empty(
+  $$ select pgflow.start_flow('f', '"new"', idempotency_key => 'moved', owner_id => '20000000-0000-4000-8000-000000000003') $$,
+  'and starts another one when it is deleted'
+);
+
 -- A run_id
 create function pg_temp.run() returns uuid return uuid '10000000-0000-4000-8000-000000000001';
 select is((select run_id from pgflow.start_flow('f', '1', run_id => pg_temp.run())), pg_temp.run(), 'run_id names the run');
@@ -81,6 +103,18 @@ select throws_ok(
 select throws_ok(
   $$ select pgflow.start_flow('f', '1', run_id => pg_temp.run(), owner_id => '20000000-0000-4000-8000-000000000001') $$,
   'PT409', 'run_id 10000000-0000-4000-8000-000000000001 is taken', 'and for another owner'
+);
+
+select throws_ok(
+  $$ select pgflow.start_flow('f', '1', run_id => pg_temp.run(), idempotency_key => 'later') $$,
+  'PT409', 'run_id 10000000-0000-4000-8000-000000000001 is taken', 'and with a key that the run does not have'
+);
+select is_empty($$ select from pgflow.run_keys where key = 'later' $$, 'which does not get it');
+select pgflow.start_flow('f', '"both"', run_id => '10000000-0000-4000-8000-000000000002', idempotency_key => 'both');
+select is(
+  (select run_id from pgflow.start_flow('f', '"both"', idempotency_key => 'both')),
+  '10000000-0000-4000-8000-000000000002'::uuid,
+  'a run that has both is found by its key'
 );
 
 select * from finish();

@@ -1,5 +1,5 @@
 begin;
-select plan(26);
+select plan(30);
 
 select pgflow.create_flow('for_' || role, start_role => role), pgflow.add_step('for_' || role, 'a')
 from unnest(array['service_role', 'authenticated', 'anon']) role;
@@ -88,6 +88,29 @@ select isnt(
 );
 select lives_ok(
   $$ select pgflow_public.start_flow(flow_slug => 'for_anon', input => '"other"', idempotency_key => 'k2') $$, 'which they use as they like'
+);
+
+-- Who has no id has no keys.
+select pgflow_public.start_flow(flow_slug => 'for_anon', input => '"mine"', idempotency_key => 'server') from (select set_config('role', 'service_role', true)) s;
+set local role anon;
+set local request.jwt.claims = '{"role": "anon"}';
+select throws_ok(
+  $$ select pgflow_public.start_flow(flow_slug => 'for_anon', input => '"mine"', idempotency_key => 'server') $$,
+  'PT403', 'the role anon may not use idempotency keys without a user id', 'anon does not find the server''s run by its key'
+);
+select throws_ok(
+  $$ select pgflow_public.start_flows(flow_slug => 'for_anon', inputs => '[1, 2]', idempotency_keys => array[null, 'new']) $$,
+  'PT403', null, 'nor takes a key, in a batch either'
+);
+select lives_ok(
+  $$ select pgflow_public.start_flows(flow_slug => 'for_anon', inputs => '[1, 2]', idempotency_keys => array[null, null]) $$,
+  'no keys are none'
+);
+set local role authenticated;
+set local request.jwt.claims = '{"role": "authenticated", "sub": "x"}';
+select throws_ok(
+  $$ select pgflow_public.start_flow(flow_slug => 'for_anon', input => '"mine"', idempotency_key => 'server') $$,
+  'PT403', null, 'nor does a user without an id'
 );
 
 -- Inputs as PostgREST passes them: JSON's null comes as SQL's.

@@ -264,7 +264,9 @@ const starting: Race[] = [
     steps: single,
     input: {},
     prepare: failAll('key_prune', 'a'),
-    arrange: `update pgflow.runs set idempotency_key = $2::text, ${end} where run_id = $1`,
+    arrange: `
+      with run as (update pgflow.runs set idempotency_key = $2::text, ${end} where run_id = $1 returning run_id)
+      insert into pgflow.run_keys (run_id, alias, key) select run_id, 'key_prune', $2::text from run`,
     contenders: [
       `select to_jsonb(case run_id = $1 when true then 'old' when false then 'new' end)
        from pgflow.start_flow('key_prune', '{}', idempotency_key => $2::text)`,
