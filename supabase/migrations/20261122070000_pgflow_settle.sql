@@ -30,42 +30,76 @@ create type pgflow.settled_task as (
   retry_at timestamptz
 );
 comment on type pgflow.settled_task is
-  'What became of a task, which is a map''s item or a single step; n is the place of its result in the batch.';
+  'What became of a task, which is a map''s item or a single step; n is the place of its result in the batch. The outcome is completed, failed or retrying; or held, where another transaction has locked the run.';
+
+-- Locks those of the runs that are started, and answers with them. Without `wait` it leaves out what somebody else holds;
+-- else it waits for one run at a time, and holds no other meanwhile: all locks are taken at once, or let go.
+create function pgflow.lock_runs(run_ids uuid[], wait boolean)
+returns uuid[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  locked uuid[];
+  missing uuid;
+begin
+  if wait and cardinality(run_ids) = 1 then
+    return array(select r.run_id from pgflow.runs r where r.run_id = run_ids[1] and r.status = 'started' for no key update);
+  end if;
+  if not wait then
+    return array(
+      select r.run_id from pgflow.runs r
+      where r.run_id = any (run_ids) and r.status = 'started'
+      for no key update skip locked
+    );
+  end if;
+  loop
+    begin
+      perform from pgflow.runs r where r.run_id = missing and r.status = 'started' for no key update;
+      locked := pgflow.lock_runs(run_ids, wait => false);
+      missing := (
+        select r.run_id from pgflow.runs r
+        where r.run_id = any (run_ids) and r.status = 'started' and r.run_id <> all (locked)
+        limit 1
+      );
+      if missing is null then
+        return locked;
+      end if;
+      raise sqlstate 'PT000'; -- what is locked is let go
+    exception
+      when sqlstate 'PT000' then null;
+    end;
+  end loop;
+end
+$$;
 
 -- Settles a batch: tasks, their steps and all that follows, their runs. Answers with the tasks that it settled; a result
 -- that names an older attempt, or whose task or run is closed, changes nothing. Without `wait`, runs that somebody else
--- holds are left alone.
+-- holds are left alone; their results are answered as held.
 create function pgflow.settle(results pgflow.task_result[], wait boolean default true)
 returns setof pgflow.settled_task
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  locked uuid[];
-  now timestamptz;
+  locked uuid[] := pgflow.lock_runs(array(select distinct result.run_id from unnest(results) result), wait);
+  now timestamptz := pgflow.now();
   settled pgflow.settled_task[];
 begin
-  if wait then
-    locked := array(
-      select r.run_id from pgflow.runs r
-      where r.run_id = any (array(select result.run_id from unnest(results) result)) and r.status = 'started'
-      order by r.run_id
-      for no key update
-    );
-  else
-    locked := array(
-      select r.run_id from pgflow.runs r
-      where r.run_id = any (array(select result.run_id from unnest(results) result)) and r.status = 'started'
-      for no key update skip locked
-    );
-  end if;
-  now := pgflow.now();
   settled := array(select s from pgflow.settle_tasks_of_runs(locked, results, now) s);
   if cardinality(settled) > 0 then
     perform pgflow.advance(pgflow.changes_of(settled), now);
     perform pgflow.release_messages(settled);
   end if;
   return query select * from unnest(settled);
+  if not wait then
+    return query
+      select r.ordinality, r.run_id, r.step_slug, r.task_index, run.flow_slug, null::bigint, 'held', null::boolean,
+             null::jsonb, null, null::timestamptz
+      from unnest(results) with ordinality r
+      join pgflow.runs run using (run_id)
+      where r.run_id <> all (locked) and run.status = 'started';
+  end if;
 end
 $$;
 
@@ -257,42 +291,77 @@ $$;
 -- Settles a batch of results, completed and failed mixed, of any runs and flows, in one transaction.
 --   select * from pgflow.settle_tasks('[{"run_id": "…", "step_slug": "a", "task_index": 0, "attempt": 1, "output": 42}]');
 -- A result has either `output` or `error`, with `retry_delay` (seconds, a year at most) or `permanent`, or `uncounted`: the
--- attempt does not count against max_attempts. The answer has a row for each result, in order; applied is false where it was stale.
-create function pgflow.settle_tasks(results jsonb)
-returns table (run_id uuid, step_slug text, task_index int, attempt int, applied boolean)
+-- attempt does not count against max_attempts. The answer has a row for each result, in order. applied is false where it was stale, where `problem` says what is wrong with the result,
+-- and, without `wait`, where held: another transaction has locked its run, and the result has to be sent again.
+create function pgflow.settle_tasks(results jsonb, wait boolean default true)
+returns table (
+  run_id uuid, step_slug text, task_index int, attempt int, applied boolean, held boolean, problem text
+)
 language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  batch pgflow.task_result[];
+  problems text[];
+  settled bigint[];
+  held bigint[];
+begin
+  if jsonb_typeof(results) <> 'array' then
+    raise exception using
+      errcode = 'PT400',
+      message = format('the results are %s, not an array', jsonb_typeof(results)),
+      hint = 'Give one object for each result: {"run_id", "step_slug", "task_index", "attempt", and "output" or "error"}.';
+  end if;
+  select array_agg(r.result order by r.n), array_agg(r.problem order by r.n) into batch, problems
+  from pgflow.parsed_results(settle_tasks.results) r;
+  if batch is null then
+    return;
+  end if;
+  select array_agg(s.n) filter (where s.outcome <> 'held'), array_agg(s.n) filter (where s.outcome = 'held')
+  into settled, held
+  from pgflow.settle(batch, settle_tasks.wait) s;
+  return query
+    select r.run_id, r.step_slug, r.task_index, r.attempt, s.n is not null, h.n is not null, problems[r.ordinality]
+    from unnest(batch) with ordinality r
+    left join unnest(settled) as s (n) on s.n = r.ordinality
+    left join unnest(held) as h (n) on h.n = r.ordinality
+    order by r.ordinality;
+end
+$$;
+comment on function pgflow.settle_tasks is
+  'Settles a batch of task results; tells for each whether it was applied, or why not.';
+
+-- The results of `settle_tasks`; one that cannot be read has a problem, and is empty, so that it settles nothing.
+create function pgflow.parsed_results(results jsonb)
+returns table (n bigint, result pgflow.task_result, problem text)
+language plpgsql
+immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
-    with
-      result as (
-        select n,
-               (r ->> 'run_id')::uuid as run_id, r ->> 'step_slug' as step_slug,
-               (r ->> 'task_index')::int as task_index, (r ->> 'attempt')::int as attempt,
-               r -> 'output' as output,
-               case when r ? 'output' then null else coalesce(r ->> 'error', 'failed without a message') end as error,
-               (r ->> 'retry_delay')::numeric as retry_delay, (r ->> 'permanent')::boolean as permanent,
-               (r ->> 'uncounted')::boolean as uncounted
-        from jsonb_array_elements(settle_tasks.results) with ordinality as e (r, n)
-      ),
-      settled as (
-        select s.n
-        from (
-          select array_agg(row(
-            r.run_id, r.step_slug, r.task_index, r.attempt, r.output, r.error, r.retry_delay, r.permanent, r.uncounted
-          )::pgflow.task_result order by r.n) as results
-          from result r
-        ) batch
-        cross join lateral pgflow.settle(batch.results) s
-      )
-    select r.run_id, r.step_slug, r.task_index, r.attempt, s.n is not null
-    from result r
-    left join settled s using (n)
-    order by r.n;
+  select e.n,
+         case when p.problem is null then row(
+           e.r ->> 'run_id', e.r ->> 'step_slug', e.r ->> 'task_index', e.r ->> 'attempt', e.r -> 'output',
+           case when e.r ? 'output' then null else coalesce(e.r ->> 'error', 'failed without a message') end,
+           e.r ->> 'retry_delay', e.r ->> 'permanent', e.r ->> 'uncounted'
+         )::pgflow.task_result end,
+         p.problem
+  from jsonb_array_elements(parsed_results.results) with ordinality as e (r, n)
+  cross join lateral (
+    select case
+      when jsonb_typeof(e.r) <> 'object' then 'it is not an object'
+      when pg_input_is_valid(e.r ->> 'run_id', 'uuid') is not true then 'run_id is not a uuid'
+      when jsonb_typeof(e.r -> 'step_slug') is distinct from 'string' then 'step_slug is not a text'
+      when pg_input_is_valid(e.r ->> 'task_index', 'int') is not true then 'task_index is not a whole number'
+      when pg_input_is_valid(e.r ->> 'attempt', 'int') is false then 'attempt is not a whole number'
+      when pg_input_is_valid(e.r ->> 'retry_delay', 'numeric') is false then 'retry_delay is not a number of seconds'
+      when pg_input_is_valid(e.r ->> 'permanent', 'boolean') is false then 'permanent is not true or false'
+       when pg_input_is_valid(e.r ->> 'uncounted', 'boolean') is false then 'uncounted is not true or false'
+    end
+  ) as p (problem);
 end
 $$;
-comment on function pgflow.settle_tasks is 'Settles a batch of task results; tells for each whether it was applied or stale.';
 
 -- Settles one task and answers with its row as it then is.
 create function pgflow.settle_task(result pgflow.task_result)

@@ -5,8 +5,9 @@
 
 -- Settles a batch and claims the next, in one transaction and one round trip: what a busy worker does.
 --   select * from pgflow.settle_and_claim('[…]', array['analyze_document'], 10, '…');
--- `stale` has the results that changed nothing, `tasks` the claimed tasks, as JSON arrays. A failed result may have
--- `thrown`, with name, message and stack. A worker that says `waiting` and gets no task is notified of the next ones.
+-- JSON arrays: `stale` has the results that changed nothing, with a `problem` where one cannot be read; `held` those whose
+-- runs another transaction has locked, to be sent again; `tasks` the claimed tasks. It waits for nobody. A failed result may
+-- have `thrown`, with name, message and stack. A worker that says `waiting` and gets no task is notified of the next ones.
 create function pgflow.settle_and_claim(
   results jsonb,
   flow_slugs text[],
@@ -16,19 +17,29 @@ create function pgflow.settle_and_claim(
   inline_limit int default null,
   waiting boolean default false,
   out stale jsonb,
+  out held jsonb,
   out tasks jsonb
 )
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  applied bigint[];
 begin
-  stale := (
-    select coalesce(jsonb_agg(to_jsonb(s) - 'applied'), '[]')
-    from pgflow.settle_tasks(results) s
-    where not s.applied
-  );
+  select coalesce(jsonb_agg(unsettled.key || unsettled.problem) filter (where not s.applied and not s.held), '[]'),
+         coalesce(jsonb_agg(unsettled.key) filter (where s.held), '[]'),
+         array_agg(s.n) filter (where s.applied)
+  into stale, held, applied
+  from pgflow.settle_tasks(results, wait => false) with ordinality
+    as s (run_id, step_slug, task_index, attempt, applied, held, problem, n)
+  left join lateral (
+    select jsonb_build_object(
+             'run_id', s.run_id, 'step_slug', s.step_slug, 'task_index', s.task_index, 'attempt', s.attempt
+           ) as key,
+           case when s.problem is null then '{}' else jsonb_build_object('problem', s.problem) end as problem
+  ) unsettled on not s.applied;
   if results @? '$[*].thrown' then
-    perform pgflow.keep_errors(results, stale);
+    perform pgflow.keep_errors(results, applied);
   end if;
   tasks := (
     select coalesce(jsonb_agg(to_jsonb(t)), '[]')
@@ -39,8 +50,8 @@ end
 $$;
 comment on function pgflow.settle_and_claim is 'Settles a batch of results and claims the next tasks, in one round trip.';
 
--- Keeps what was thrown with the tasks of failed results, but for the stale ones.
-create function pgflow.keep_errors(results jsonb, stale jsonb)
+-- Keeps what was thrown with the tasks of failed results that were applied, by their places in the batch.
+create function pgflow.keep_errors(results jsonb, applied bigint[])
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -48,13 +59,12 @@ as $$
 begin
   update pgflow.step_tasks t
   set last_error = r.thrown
-  from jsonb_to_recordset(results) as r (run_id uuid, step_slug text, task_index int, attempt int, thrown jsonb)
-  where (t.run_id, t.step_slug, t.task_index, t.attempts_count) = (r.run_id, r.step_slug, r.task_index, r.attempt)
+  from unnest(applied) as a (n)
+  cross join lateral (select results -> (a.n - 1)::int) as e (result)
+  cross join lateral jsonb_to_record(e.result) as r (run_id uuid, step_slug text, task_index int, thrown jsonb)
+  where (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
     and r.thrown is not null
-    and t.error_message is not null
-    and not stale @> jsonb_build_array(jsonb_build_object(
-      'run_id', r.run_id, 'step_slug', r.step_slug, 'task_index', r.task_index, 'attempt', r.attempt
-    ));
+    and t.error_message is not null;
 end
 $$;
 
@@ -143,19 +153,18 @@ comment on function pgflow.hand_back is 'Gives claimed tasks back at once; the a
 
 -- Keeps how far handlers are as the progress of their steps: {"value": …, "data": …}, and of a map also the task_index.
 -- What the engine keeps there of a map (done, total) stays. An attempt that is no longer the task's reports nothing.
+-- Answers with the tasks whose runs another transaction has locked, as a JSON array: what they report is not kept.
 --   select pgflow.report_progress('[{"run_id": "…", "step_slug": "a", "task_index": 0, "attempt": 1, "progress": {"value": 0.5}}]');
 create function pgflow.report_progress(reports jsonb)
-returns void
+returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  locked uuid[] := pgflow.lock_runs(
+    array(select distinct (report ->> 'run_id')::uuid from jsonb_array_elements(reports) report), wait => false
+  );
 begin
-  perform from pgflow.runs r
-  where r.run_id = any (array(select (report ->> 'run_id')::uuid from jsonb_array_elements(reports) report))
-    and r.status = 'started'
-  order by r.run_id
-  for no key update;
-
   with
     latest as (
       select distinct on (t.run_id, t.step_slug) t.run_id, t.step_slug, e.report -> 'progress' as progress
@@ -163,7 +172,8 @@ begin
       join pgflow.step_tasks t
         on t.run_id = (e.report ->> 'run_id')::uuid and t.step_slug = e.report ->> 'step_slug'
         and t.task_index = (e.report ->> 'task_index')::int
-      where t.status = 'started' and t.attempts_count = (e.report ->> 'attempt')::int
+      where t.run_id = any (locked)
+        and t.status = 'started' and t.attempts_count = (e.report ->> 'attempt')::int
       order by t.run_id, t.step_slug, e.n desc
     )
   update pgflow.step_states ss
@@ -173,6 +183,13 @@ begin
     end
   from latest l
   where (ss.run_id, ss.step_slug) = (l.run_id, l.step_slug) and ss.status = 'started';
+
+  return (
+    select coalesce(jsonb_agg(e.report - 'progress'), '[]')
+    from jsonb_array_elements(reports) as e (report)
+    join pgflow.runs r on r.run_id = (e.report ->> 'run_id')::uuid
+    where r.status = 'started' and r.run_id <> all (locked)
+  );
 end
 $$;
 comment on function pgflow.report_progress is 'Keeps the latest progress of handlers with their steps; it becomes step:progress.';

@@ -40,7 +40,7 @@ as $$
   ) s
 $$;
 comment on function pgflow_public.settle_and_claim is
-  'Settles a batch of results and claims the next tasks: {"stale": […], "tasks": […]}. For workers with a secret key.';
+  'Settles a batch of results and claims the next tasks: {"stale": […], "held": […], "tasks": […]}. For workers with a secret key.';
 
 create function pgflow_public.heartbeat(worker_id uuid, tasks jsonb default '[]', lease int default 30)
 returns jsonb
@@ -62,7 +62,7 @@ $$;
 comment on function pgflow_public.hand_back is 'Gives claimed tasks back at once. For workers with a secret key.';
 
 create function pgflow_public.report_progress(reports jsonb)
-returns void
+returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$

@@ -1,5 +1,5 @@
 begin;
-select plan(16);
+select plan(17);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 create function pg_temp.result(n int, step text, attempt int, result jsonb) returns jsonb
@@ -62,6 +62,12 @@ select is(
 );
 select is_empty($$ select * from pgflow.step_tasks where status = 'queued' $$, 'so that none is left');
 select is((select count(distinct last_worker_id) from pgflow.step_tasks where status = 'started'), 1::bigint, 'by the worker');
+
+select is(
+  (select stale from pgflow.settle_and_claim('["no result"]', '{f}', 0, gen_random_uuid())),
+  '[{"run_id": null, "step_slug": null, "task_index": null, "attempt": null, "problem": "it is not an object"}]',
+  'a result that cannot be read is among the stale ones, with its problem'
+);
 
 -- Leases, and refused calls
 select ok(

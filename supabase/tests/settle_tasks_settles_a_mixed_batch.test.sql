@@ -1,5 +1,5 @@
 begin;
-select plan(24);
+select plan(27);
 set local pgflow.now = '2030-01-01 00:00+00';
 
 create function pg_temp.run(n int) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
@@ -29,7 +29,7 @@ select row_number() over () as n, s.* from pgflow.settle_tasks(jsonb_build_array
   pg_temp.result(3, 'nope', 1, '{"output": "of no step"}'),
   pg_temp.result(3, 'c', 1, '{"output": "of a step that has not started"}')
 )) s;
-select columns_are('answer', array['n', 'run_id', 'step_slug', 'task_index', 'attempt', 'applied']);
+select columns_are('answer', array['n', 'run_id', 'step_slug', 'task_index', 'attempt', 'applied', 'held', 'problem']);
 select results_eq(
   $$ select run_id, step_slug, task_index, attempt, applied from answer order by n $$,
   $$ values (pg_temp.run(3), 'a', 0, 1, true),
@@ -184,6 +184,24 @@ select results_eq(
   'the finished step keeps its result, the failed one fails the rest'
 );
 select is((select status from pgflow.runs where run_id = pg_temp.run(5)), 'failed', 'and the run');
+
+-- What cannot be read is reported, and settles nothing
+select pgflow.start_flow('g', '1', run_id => pg_temp.run(6)), pgflow.claim_tasks(array['g'], 100, gen_random_uuid());
+select results_eq(
+  $$ select applied, problem from pgflow.settle_tasks(
+       '[null, [1], {"run_id": "x"}, {}]'::jsonb || jsonb_build_array(
+         pg_temp.result(6, 'only', 1, '{"step_slug": 1, "output": 1}'), pg_temp.result(6, 'only', 1, '{"task_index": 1e12}'),
+         pg_temp.result(6, 'only', 1, '{"attempt": "first"}'), pg_temp.result(6, 'only', 1, '{"error": "a", "retry_delay": []}'),
+         pg_temp.result(6, 'only', 1, '{"error": "a", "permanent": 3}'), pg_temp.result(6, 'only', 1, '{"output": "good"}')
+       )) $$,
+  $$ values (false, 'it is not an object'), (false, 'it is not an object'), (false, 'run_id is not a uuid'),
+            (false, 'run_id is not a uuid'), (false, 'step_slug is not a text'), (false, 'task_index is not a whole number'),
+            (false, 'attempt is not a whole number'), (false, 'retry_delay is not a number of seconds'),
+            (false, 'permanent is not true or false'), (true, null) $$,
+  'a malformed result is reported; the others are settled'
+);
+select is((select output from pgflow.runs where run_id = pg_temp.run(6)), '{"only": "good"}', 'the good one is settled');
+select throws_ok($$ select pgflow.settle_tasks('{}') $$, 'PT400', null, 'results are an array');
 
 select * from finish();
 rollback;

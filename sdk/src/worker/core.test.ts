@@ -118,6 +118,43 @@ describe('Core', () => {
     ])
   })
 
+  it('settles what it can while a run is locked, and sends that run’s result again', async () => {
+    start(
+      new Flow({ slug: flow_slug }).step('a', () => 1),
+      { concurrency: 2 },
+    )
+    transport.locked.add('run 0')
+    transport.addTasks('a', 'a', 'a', 'a')
+    await vi.advanceTimersByTimeAsync(20_000)
+    expect(transport.settled.map(({ run_id }) => run_id)).toEqual(['run 1', 'run 2', 'run 3'])
+    // Its lease is kept, and it takes no slot: both are free.
+    expect(transport.extended.at(-1)).toEqual([expect.objectContaining({ run_id: 'run 0' })])
+    expect(transport.claims.at(-1)?.quantity).toBe(2)
+    expect(transport.batches.flat().length).toBeLessThan(40)
+    transport.locked.clear()
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(transport.settled.at(-1)).toMatchObject({ run_id: 'run 0', outputJson: '1' })
+    expect(log.info).not.toHaveBeenCalled()
+  })
+
+  it('reports again the progress that a locked run did not take', async () => {
+    const held = gate()
+    start(
+      new Flow({ slug: flow_slug }).step('a', (_, { progress }) => {
+        progress(0.5)
+        return held.promise
+      }),
+    )
+    transport.locked.add('run 0')
+    transport.addTasks('a')
+    await vi.advanceTimersByTimeAsync(500)
+    transport.locked.clear()
+    await vi.advanceTimersByTimeAsync(5_000)
+    expect(transport.reports).toHaveLength(2)
+    expect(transport.reports[1]).toEqual(transport.reports[0])
+    held.open(0)
+  })
+
   it('gives up a result that can be settled in no way, and goes on', async () => {
     start(new Flow({ slug: flow_slug }).step('good', () => 'good').step('bad', () => 'bad'))
     transport.before.settle = (results) => {

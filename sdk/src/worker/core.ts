@@ -13,6 +13,9 @@ import { Values } from './values.ts'
 
 const largestClaim = 100
 
+/** Results that wait for locked runs take no slots, up to this many. */
+const mostPostponed = 1000
+
 /** Seconds for the last calls after the grace period. */
 const lastCall = 2
 
@@ -40,8 +43,9 @@ export interface CoreOptions extends Surroundings {
 /**
  * Claims tasks, runs them and settles their results, on any platform.
  *
- * A claimed task holds one of the `concurrency` slots, and its lease is extended, until its result is settled. One loop
- * settles what is ready and claims for the slots that get free, in one call; another one extends the leases.
+ * A claimed task holds one of the `concurrency` slots, and its lease is extended, until its result is settled. A result
+ * whose run is locked is sent again later: it keeps its lease, and frees its slot. One loop settles what is ready and
+ * claims for the slots that get free, in one call; another one extends the leases.
  */
 export class Core {
   readonly #options: CoreOptions
@@ -72,7 +76,7 @@ export class Core {
     this.#helpers = { ...surroundingsOf(options), values, progress: this.#progress }
     this.#settler = new Settler({
       ...options,
-      settle: async (results) => (await this.#call(results, 0)).stale,
+      settle: (results) => this.#call(results, 0),
       onDone: (task) => this.#held.delete(idOf(task)),
     })
   }
@@ -108,7 +112,8 @@ export class Core {
   }
 
   get #freeSlots(): number {
-    return this.#isStopping ? 0 : this.#options.concurrency - this.#held.size
+    const busy = this.#held.size - Math.min(this.#settler.postponed, mostPostponed)
+    return this.#isStopping ? 0 : this.#options.concurrency - busy
   }
 
   get #isDrained(): boolean {
@@ -157,12 +162,13 @@ export class Core {
   /** Settles a batch, and claims for the slots that it frees and those that are free already. */
   async #exchange(): Promise<void> {
     const results = this.#settler.nextBatch()
-    const quantity = this.#isStopping ? 0 : Math.min(this.#freeSlots + results.length, largestClaim)
+    const freed = results.filter((result) => !this.#settler.isPostponed(result)).length
+    const quantity = this.#isStopping ? 0 : Math.max(0, Math.min(this.#freeSlots + freed, largestClaim))
     try {
-      const { stale, tasks } = await this.#call(results, quantity)
-      this.#settler.settled(results, stale)
-      this.#take(tasks)
-      this.#planPoll(results.length, tasks.length, quantity)
+      const work = await this.#call(results, quantity)
+      this.#settler.settled(results, work)
+      this.#take(work.tasks)
+      this.#planPoll(results.length - work.held.length, work.tasks.length, quantity)
     } catch (error) {
       if (isSchemaFault(error)) await this.#assertSchemaFits(error)
       if (results.length === 0 || isTransient(error)) throw error

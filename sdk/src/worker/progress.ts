@@ -52,7 +52,8 @@ export class Progress {
   async #report(reports: readonly ProgressReport[]): Promise<void> {
     const { transport, log } = this.#options
     try {
-      await transport.reportProgress(reports)
+      const held = new Set((await transport.reportProgress(reports)).map(idOf))
+      if (this.#cancel !== undefined) this.#keep(reports.filter((report) => held.has(idOf(report))))
     } catch (error) {
       log.warn('The progress of steps could not be reported', { error })
       if (isTransient(error) && this.#cancel !== undefined) this.#keep(reports)

@@ -58,8 +58,14 @@ export async function handBack(sql: Sql, tasks: readonly TaskKey[]): Promise<voi
   await sql`select pgflow.hand_back(tasks => ${JSON.stringify(tasks)}::text::jsonb)`
 }
 
-export async function reportProgress(sql: Sql, reports: readonly ProgressReport[]): Promise<void> {
-  await sql`select pgflow.report_progress(reports => ${JSON.stringify(reports)}::text::jsonb)`
+export async function reportProgress(
+  sql: Sql,
+  reports: readonly ProgressReport[],
+): Promise<readonly TaskKey[]> {
+  const [held] = rowsFrom<TaskKey[]>(
+    await sql`select pgflow.report_progress(reports => ${JSON.stringify(reports)}::text::jsonb)::text`.values(),
+  )
+  return held! // a function that answers with one value
 }
 
 export async function fetchValue(sql: Sql, { run_id, name, version }: ValueRef): Promise<string> {

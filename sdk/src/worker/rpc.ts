@@ -70,7 +70,7 @@ export function openRpcTransport({ url, secretKey }: ProjectConnection): Transpo
     },
     heartbeat: (worker_id, tasks, lease) => answer('heartbeat', { worker_id, tasks, lease }),
     handBack: (tasks) => tell('hand_back', { tasks }),
-    reportProgress: (reports) => tell('report_progress', { reports }),
+    reportProgress: (reports) => answer('report_progress', { reports }),
     fetchValue: (ref) => call('fetch_value', JSON.stringify(ref)),
     stopWorker: (worker_id) => tell('stop_worker', { worker_id }),
     close: async () => closing.abort(),

@@ -118,6 +118,7 @@ describe.each(connections)('The transport over %s', (_, connection) => {
     const [task] = await claim()
     expect(await work([{ ...keyOf(task!), outputJson: '1' }], { quantity: 0 })).toEqual({
       stale: [],
+      held: [],
       tasks: [],
     })
     expect(await claim()).toMatchObject([{ step_slug: 'b' }])

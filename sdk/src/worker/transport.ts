@@ -62,6 +62,8 @@ export interface WorkRequest {
 export interface Work {
   /** The results that came too late: they changed nothing. */
   readonly stale: readonly TaskKey[]
+  /** The results whose runs another transaction has locked: they are not settled yet and have to be sent again. */
+  readonly held: readonly TaskKey[]
   readonly tasks: readonly ClaimedTask[]
 }
 
@@ -94,14 +96,14 @@ export interface Transport {
   schemaVersion(): Promise<number | undefined>
   defineFlow(flow: AnyFlow): Promise<void>
   registerWorker(worker: WorkerRow): Promise<void>
-  /** `pgflow.settle_and_claim`. All or nothing: if it rejects, no result is settled. */
+  /** `pgflow.settle_and_claim`. If it rejects, no result is settled; those that are `held` have to be sent again. */
   settleAndClaim(request: WorkRequest): Promise<Work>
   /** `pgflow.heartbeat`: the worker is alive, and its tasks' leases last for `lease` seconds from now. */
   heartbeat(workerId: string, tasks: readonly TaskKey[], lease: number): Promise<Lease[]>
   /** `pgflow.hand_back`: others may claim the tasks at once, and the attempt does not count. */
   handBack(tasks: readonly TaskKey[]): Promise<void>
-  /** `pgflow.report_progress`. */
-  reportProgress(reports: readonly ProgressReport[]): Promise<void>
+  /** `pgflow.report_progress`. Answers with the tasks whose runs another transaction has locked: theirs is not kept. */
+  reportProgress(reports: readonly ProgressReport[]): Promise<readonly TaskKey[]>
   /** `pgflow.fetch_value`, as JSON text. */
   fetchValue(ref: ValueRef): Promise<string>
   stopWorker(workerId: string): Promise<void>

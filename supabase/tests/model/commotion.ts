@@ -20,11 +20,13 @@ export async function stir(database: Database, commotion: Commotion): Promise<vo
     let results: Result[] = []
     for (;;) {
       const batch = [...results, ...late.splice(0)]
-      const { stale, tasks } = await database.settleAndClaim(batch, [slug], quantity)
+      const { stale, held, tasks } = await database.settleAndClaim(batch, [slug], quantity)
       for (const result of batch) count(applied, keyOf(result), 1)
-      for (const result of stale) count(applied, keyOf(result), -1)
+      for (const result of [...stale, ...held]) count(applied, keyOf(result), -1)
+      const again = new Set(held.map(keyOf))
       // Some are told twice, by whoever comes next.
       late.push(...results.filter((_, n) => n % 3 === 0))
+      late.push(...batch.filter((result) => again.has(keyOf(result))))
       results = tasks.map((task) => resultOf(task, endingOf(commotion, ids.indexOf(task.run_id), task)))
       if (results.length > 0 || late.length > 0) continue
       if ((await database.openRuns(slug)) === 0) return

@@ -161,8 +161,8 @@ export class Database {
     results: Result[],
     flows: string[],
     quantity: number,
-  ): Promise<{ stale: (TaskKey & { attempt: number | null })[]; tasks: ClaimedTask[] }> {
-    const [answer] = await this.sql<{ stale: []; tasks: ClaimedTask[] }[]>`
+  ): Promise<{ stale: Omit<Result, 'ending'>[]; held: Omit<Result, 'ending'>[]; tasks: ClaimedTask[] }> {
+    const [answer] = await this.sql<{ stale: []; held: []; tasks: ClaimedTask[] }[]>`
       select * from pgflow.settle_and_claim(
         ${json(results.map(wireResult))}::text::jsonb, ${flows}, ${quantity}, ${worker}, ${lease}
       )`

@@ -100,16 +100,17 @@ export async function work(worker: Worker): Promise<void> {
   try {
     while (!signal.aborted) {
       const [answer] = await persist(
-        () => sql<[{ stale: Result[]; tasks: Task[] }]>`
+        () => sql<[{ stale: Result[]; held: Result[]; tasks: Task[] }]>`
           select * from pgflow.settle_and_claim(
             ${sql.json(results as never)}, array[${flowSlug}], 10, ${workerId}, ${lease}::int
           )`,
       )
       const stale = new Set(answer.stale.map(keyOf))
-      for (const key of results.map(keyOf)) if (!stale.has(key)) onApplied?.(key)
+      const held = new Set(answer.held.map(keyOf))
+      for (const key of results.map(keyOf)) if (!stale.has(key) && !held.has(key)) onApplied?.(key)
       for (const key of answer.tasks.map(keyOf)) onClaimed?.(key)
-      results = answer.tasks.map(handle)
-      if (results.length === 0) await setTimeout(20)
+      results = [...results.filter((result) => held.has(keyOf(result))), ...answer.tasks.map(handle)]
+      if (answer.tasks.length === 0) await setTimeout(20)
       else if (workFor) await setTimeout(workFor())
     }
   } finally {

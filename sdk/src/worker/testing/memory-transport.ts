@@ -2,7 +2,7 @@ import { vi } from 'vitest'
 import type { AnyFlow } from '../../flow/index.ts'
 import { schemaVersion } from '../../shared/schema-version.ts'
 import { Core, type CoreOptions } from '../core.ts'
-import { idOf } from '../tasks.ts'
+import { idOf, keyOf } from '../tasks.ts'
 import type {
   ClaimedTask,
   Lease,
@@ -28,6 +28,8 @@ export class MemoryTransport implements Transport {
   readonly settled: Result[] = []
   readonly returned: TaskKey[] = []
   readonly reports: ProgressReport[][] = []
+  /** Runs that another transaction has locked. */
+  readonly locked = new Set<string>()
   /** The statuses of tasks that are no longer their attempts'. */
   readonly closed = new Map<string, string | null>()
   /** Called before a call has an effect; what it throws or waits for happens to the call. */
@@ -60,8 +62,9 @@ export class MemoryTransport implements Transport {
       await this.before.settle?.(results)
     }
     if (quantity > 0) await this.before.claim?.([])
-    this.settled.push(...results)
-    return { stale: [], tasks: this.queue.splice(0, quantity) }
+    const held = results.filter(({ run_id }) => this.locked.has(run_id))
+    this.settled.push(...results.filter((result) => !held.includes(result)))
+    return { stale: [], held: held.map(keyOf), tasks: this.queue.splice(0, quantity) }
   }
 
   async heartbeat(_: string, tasks: readonly TaskKey[]): Promise<Lease[]> {
@@ -78,9 +81,10 @@ export class MemoryTransport implements Transport {
     await this.before.handBack?.([])
   }
 
-  async reportProgress(reports: readonly ProgressReport[]): Promise<void> {
+  async reportProgress(reports: readonly ProgressReport[]): Promise<TaskKey[]> {
     this.reports.push([...reports])
     await this.before.report?.([])
+    return reports.filter(({ run_id }) => this.locked.has(run_id)).map(keyOf)
   }
 
   async fetchValue(ref: ValueRef): Promise<string> {
