@@ -82,7 +82,7 @@ it(`runs outlive the loss of workers, of connections and of Postgres (seed ${SEE
     await Promise.all([started, crew.complete()])
   }
   await untilAllEnded()
-  expect(await crew.stop()).toEqual(Array.from({ length: WORKERS }, () => 0))
+  expect(await crew.stop()).toEqual(Array.from({ length: WORKERS }, () => 'SIGTERM'))
 
   expect(await endings()).toEqual(expectedEndings())
   expect(await violations(sql, slugs)).toEqual([])
@@ -128,13 +128,13 @@ class Crew {
     await Promise.all(this.#members.map((_, n) => this.lose(n)))
   }
 
-  /** @returns the exit codes */
-  stop(): Promise<number[]> {
+  /** @returns the signal by which each process ended, once its worker had stopped; or its exit code */
+  stop(): Promise<(string | number)[]> {
     return Promise.all(
-      this.#members.map(async (member) => {
+      this.#members.splice(0).map(async (member) => {
         member!.kill('SIGTERM')
-        const [code] = await once(member!, 'close')
-        return code
+        const [code, signal] = await once(member!, 'close')
+        return signal ?? code
       }),
     )
   }
@@ -153,9 +153,9 @@ class Crew {
       { stdio: ['ignore', 'pipe', 'inherit'] },
     )
     this.#members[n] = member
-    member.on('close', (code) => {
-      if (this.#members[n] === member && code !== 0) {
-        this.#attempts.emit('error', new Error(`worker ${n} ended with ${code}`))
+    member.on('close', (code, signal) => {
+      if (this.#members[n] === member) {
+        this.#attempts.emit('error', new Error(`worker ${n} ended with ${signal ?? code}`))
       }
     })
     const lines = createInterface(member.stdout!)
