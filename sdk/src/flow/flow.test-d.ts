@@ -134,7 +134,7 @@ describe('a flow says', () => {
 describe('a dep', () => {
   test('must be an earlier step', () => {
     type None = FlowTypeError<"There is no step 'raed' before this one: define it first, or correct its name">
-    expectTypeOf<KnownDep<Types, 'read' | 'raed'>>().toEqualTypeOf<'read' | None>()
+    expectTypeOf<KnownDep<keyof Types['steps'], 'read' | 'raed'>>().toEqualTypeOf<'read' | None>()
     // @ts-expect-error There is no step 'raed' before this one
     Analyze.step({ slug: 'a', dependsOn: ['raed', 'read'] }, () => 1)
     // @ts-expect-error There is no step 'raed' before this one
@@ -209,6 +209,19 @@ describe('options', () => {
     new Flow<string>({ timeout: 5 })
     // @ts-expect-error a step has a handler
     Analyze.step('a')
+  })
+
+  test('follow the handler of a step without deps', () => {
+    const flow = new Flow<{ deep: boolean }>({ slug: 'f' }).step('a', ({ run }) => run.deep, {
+      timeout: 5,
+      runIf: { run: { deep: true } },
+      whenUnmet: 'skip',
+    })
+    expectTypeOf<OutputOf<typeof flow>>().toEqualTypeOf<{ a?: boolean }>()
+    // @ts-expect-error 'run.deep' is never 1
+    Analyze.step('b', () => 1, { runIf: { run: { deep: 1 } } })
+    // @ts-expect-error Did you mean to write 'timeout'?
+    Analyze.step('b', () => 1, { timeOut: 1 })
   })
 })
 

@@ -48,6 +48,8 @@ describe('a flow', () => {
     const object = flow.step({ slug: 'b', dependsOn: ['a'], timeout: 9 }, handler)
     const positional = flow.step('b', ['a'], handler, { timeout: 9 })
     expect(object.steps).toEqual(positional.steps)
+    const root = flow.step({ slug: 'c', timeout: 9, whenExhausted: 'skip' }, handler)
+    expect(flow.step('c', handler, { timeout: 9, whenExhausted: 'skip' }).steps).toEqual(root.steps)
   })
 
   it('keeps its schemas, and those of its steps', () => {
@@ -191,6 +193,13 @@ describe('a wrong definition', () => {
       'invalid_option',
       () => start().step({ slug: 'b', dependsOn: 'a' }, () => 1),
       /dependsOn .* an array of slugs/,
+    ],
+    ['invalid_option', () => start().step('b', 'a', () => 1), /dependsOn .* an array of slugs/],
+    ['invalid_option', () => start().step('b', () => 1, { timeOut: 1 }), /no option 'timeOut'/],
+    [
+      'invalid_option',
+      () => start().step({ slug: 'b' }, () => 1, { timeout: 1 }),
+      /options after its handler: give them in the object/,
     ],
     [
       'invalid_option',

@@ -14,7 +14,7 @@ import type {
   TakesPayload,
 } from './schema-types.ts'
 import type { NewSlug } from './slug-types.ts'
-import type { FlowTypes, KnownDep, NewFlow, Payload, SkipsOf, StoredPayload, WithStep } from './types.ts'
+import type { Deps, FlowTypes, NewFlow, Payload, SkipsOf, StoredPayload, WithStep } from './types.ts'
 
 /**
  * An immutable definition of a flow. Each method returns a new flow.
@@ -48,8 +48,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
   >(
     step:
       | NewSlug<F, Slug>
-      | (Named<NewSlug<F, Slug>, KnownDep<F, Dep>> &
-          TypedOptions<
+      | (Named<NewSlug<F, Slug>, Deps<keyof F['steps'], Dep>> &
+          StepSettings<
             ValidCondition<If, StoredPayload<F, Dep>>,
             ValidCondition<Unless, StoredPayload<F, Dep>>,
             Unmet,
@@ -62,6 +62,14 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       Context<F['resources'], HandlerInput<Payload<F, Dep>, In>>,
       Returned,
       Out
+    >,
+    options?: StepSettings<
+      ValidCondition<If, StoredPayload<F, Dep>>,
+      ValidCondition<Unless, StoredPayload<F, Dep>>,
+      Unmet,
+      Exhausted,
+      TakesPayload<In, Dep>,
+      MakesJson<Out>
     >,
   ): Flow<
     WithStep<
@@ -85,14 +93,14 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     Out extends StandardSchemaV1 = never,
   >(
     slug: NewSlug<F, Slug>,
-    dependsOn: readonly KnownDep<F, Dep>[],
+    dependsOn: Deps<keyof F['steps'], Dep>,
     handler: Handler<
       HandlerInput<Payload<F, Dep>, In>,
       Context<F['resources'], HandlerInput<Payload<F, Dep>, In>>,
       Returned,
       Out
     >,
-    options?: TypedOptions<
+    options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
       ValidCondition<Unless, StoredPayload<F, Dep>>,
       Unmet,
@@ -133,9 +141,9 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
   >(
-    step: Named<NewSlug<F, Slug>, KnownDep<F, Dep>> &
+    step: Named<NewSlug<F, Slug>, Deps<keyof F['steps'], Dep>> &
       ItemsOption<F, Dep, Items> &
-      TypedOptions<
+      StepSettings<
         ValidCondition<If, StoredPayload<F, Dep | SourceStep<Items>>>,
         ValidCondition<Unless, StoredPayload<F, Dep | SourceStep<Items>>>,
         Unmet,
@@ -161,13 +169,13 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
   >
 }
 
-interface Named<Slug, Dep> {
+interface Named<Slug, Deps> {
   readonly slug: Slug
   /** The steps for which this one waits. @default [] */
-  readonly dependsOn?: readonly Dep[]
+  readonly dependsOn?: Deps
 }
 
-interface TypedOptions<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming {
+interface StepSettings<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming {
   /** A part of the step's input: it runs only if its input contains this. */
   readonly runIf?: If
   /** A part of the step's input: it does not run if its input contains this. */

@@ -88,8 +88,11 @@ export type SkipsOf<If, Unless, Unmet, Exhausted> =
   | ([If | Unless] extends [never] ? never : Extract<Unmet, Skip>)
   | Extract<Exhausted, Skip>
 
+/** The steps for which a step waits. Editors offer the slugs of all that it can wait for. */
+export type Deps<Slug, Dep extends string> = readonly KnownDep<Slug, Dep>[] | readonly Slug[]
+
 /** `Dep` if the flow has such a step, a `FlowTypeError` if not. */
-export type KnownDep<F extends FlowTypes, Dep extends string> = Dep extends keyof F['steps']
+export type KnownDep<Slug, Dep extends string> = Dep extends Slug
   ? Dep
   : string extends Dep
     ? Dep
