@@ -1,4 +1,4 @@
-import type { AnyFlow, OutputOf, StepsOf } from '../flow/index.ts'
+import type { AnyFlow } from '../flow/index.ts'
 import { InvalidInputError, PgflowError } from './errors.ts'
 import { listen } from './listen.ts'
 import type { Live } from './live.ts'
@@ -10,7 +10,6 @@ import type {
   RunStatus,
   StepEvent,
   StepEventType,
-  StepSlug,
   StepState,
   StepStates,
   StepStatus,
@@ -26,7 +25,12 @@ import { type EventsOptions, eventsOf, runOutcome, stepOutcome, type WaitOptions
  * run.on('step:completed', (event) => show(event.step_slug, event.output))
  * const output = await run.waitForCompletion({ timeoutMs: 60_000 })
  */
-export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
+export type Run<F extends AnyFlow = AnyFlow> = LiveRun<RunSnapshot<F>, StepStates<F>, RunEvent<F>>
+
+/** It has the types of a flow one by one, so that a run of any flow is a `Run`. */
+export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Event extends RunEvent>
+  implements AsyncDisposable
+{
   readonly #live: Live
   readonly #closed = new AbortController()
   readonly #undo = new Set<() => void>()
@@ -38,9 +42,9 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
   }
 
   /** The whole run at this moment; it is never changed, but replaced. */
-  get snapshot(): RunSnapshot<F> {
+  get snapshot(): Snapshot {
     // The caller has said of which flow the run is.
-    return this.#live.snapshot as unknown as RunSnapshot<F>
+    return this.#live.snapshot as Snapshot
   }
 
   get runId(): string {
@@ -55,12 +59,12 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
     return this.snapshot.status
   }
 
-  get input(): RunSnapshot<F>['input'] {
+  get input(): Snapshot['input'] {
     return this.snapshot.input
   }
 
   /** `null` until the run has completed. */
-  get output(): OutputOf<F> | null {
+  get output(): Snapshot['output'] {
     return this.snapshot.output
   }
 
@@ -69,13 +73,14 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
   }
 
   /** The steps by their slugs, in the order of their definition. */
-  get steps(): StepStates<F> {
+  get steps(): States {
     const { snapshot } = this.#live
     if (this.#steps?.of !== snapshot) {
       const states = Object.fromEntries(snapshot.steps.map((step) => [step.step_slug, step]))
       this.#steps = { of: snapshot, states }
     }
-    return this.#steps.states as StepStates<F>
+    // The caller has said of which flow the run is.
+    return this.#steps.states as States
   }
 
   /**
@@ -91,7 +96,7 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
    */
   on<Type extends RunEventType | '*'>(
     type: Type,
-    callback: (event: EventOfType<RunEvent<F>, Type>) => void,
+    callback: (event: EventOfType<Event, Type>) => void,
   ): () => void {
     return this.#listen((event) => type === '*' || event.type === type, callback as (event: RunEvent) => void)
   }
@@ -101,7 +106,7 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
    *
    * @throws InvalidInputError if the run has no such step
    */
-  step<Slug extends StepSlug<F>>(slug: Slug): RunStep<Slug, StepsOf<F>[Slug]> {
+  step<Slug extends keyof States & string>(slug: Slug): RunStep<Slug, OutputIn<States[Slug]>> {
     if (!this.#live.snapshot.steps.some(({ step_slug }) => step_slug === slug)) {
       const known = this.#live.snapshot.steps.map(({ step_slug }) => step_slug).join(', ')
       throw new InvalidInputError('PT400', `The flow '${this.flowSlug}' has no step '${slug}'`, {
@@ -109,8 +114,8 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
       })
     }
     // The flow's type says what this step gives.
-    return new RunStep<Slug, StepsOf<F>[Slug]>(
-      () => this.steps[slug] as StepState<Slug, StepsOf<F>[Slug]>,
+    return new RunStep<Slug, OutputIn<States[Slug]>>(
+      () => this.steps[slug] as StepState<Slug, OutputIn<States[Slug]>>,
       (wants, callback) => this.#listen((event) => event.step_slug === slug && wants(event), callback),
       (options) => this.#wait((run) => stepOutcome(run, slug), options),
     )
@@ -122,8 +127,9 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
    * @throws RunFailedError, RunCancelledError, TimeoutError, the signal's reason, `PgflowError` (`closed`) when the run
    *   object is closed, or the error with which the server refuses to tell (`NotFoundError` …)
    */
-  waitForCompletion(options: WaitOptions = {}): Promise<OutputOf<F>> {
-    return this.#wait(runOutcome, options) as Promise<OutputOf<F>>
+  waitForCompletion(options: WaitOptions = {}): Promise<Exclude<Snapshot['output'], null>> {
+    // The flow's type says what a run gives.
+    return this.#wait(runOutcome, options) as Promise<Exclude<Snapshot['output'], null>>
   }
 
   /**
@@ -136,9 +142,9 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
    * @example
    * for await (const event of run.events({ after: Number(request.headers.get('Last-Event-ID')) })) send(event)
    */
-  events(options: EventsOptions = {}): AsyncGenerator<RunEvent<F>, void, undefined> {
+  events(options: EventsOptions = {}): AsyncGenerator<Event, void, undefined> {
     // The caller has said of which flow the run is.
-    return eventsOf(this.#live, options, this.#closed.signal) as AsyncGenerator<RunEvent<F>, void, undefined>
+    return eventsOf(this.#live, options, this.#closed.signal) as AsyncGenerator<Event, void, undefined>
   }
 
   /**
@@ -186,6 +192,9 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
     return waitFor(this.#live, outcomeOf, options, this.#closed.signal)
   }
 }
+
+/** What a step gives, of which this is the state. */
+type OutputIn<State> = State extends StepState<string, infer Output> ? Output : never
 
 /** One step of a run, as it stands. */
 export class RunStep<Slug extends string = string, Output = unknown> {

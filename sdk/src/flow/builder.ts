@@ -42,6 +42,20 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     this.steps = steps
   }
 
+  /** For the compiler only. */
+  input(): this {
+    if (this.inputSchema === undefined) return this
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The flow '${this.alias}' has a schema of its input, which names its type: leave out .input().`,
+    )
+  }
+
+  /** For the compiler only. */
+  resources(): this {
+    return this
+  }
+
   step(first: string | StepArguments, ...rest: unknown[]): FlowBuilder {
     return this.#with('single', ...(isObject(first) ? fromObject(first, rest) : fromPositions(first, rest)))
   }

@@ -65,6 +65,16 @@ describe('a flow', () => {
     expect(new Flow({ slug: 'flow' })).not.toHaveProperty('inputSchema')
   })
 
+  it('is the same after its types were named', () => {
+    const flow = new Flow({ slug: 'flow', timeout: 5 })
+    expect(flow.input<{ name: string }>().resources<{ db: string }>()).toBe(flow)
+    const schema = new Flow({ slug: 'flow', input: z.string() })
+    expect(errorOf(() => schema.input<string>())).toMatchObject({
+      code: 'invalid_option',
+      message: expect.stringMatching(/has a schema of its input/),
+    })
+  })
+
   it('has a slug of its own for each version, and one alias', () => {
     const second = new Flow({ slug: 'flow', version: 2 }).step('a', () => 1).step('b', () => 2)
     expect(second).toMatchObject({ slug: 'flow_v2', alias: 'flow', options: { version: 2 } })
