@@ -2,12 +2,15 @@ import type { SupabaseClient } from '@supabase/supabase-js'
 import { describe, expectTypeOf, it } from 'vitest'
 import { type AnyFlow, Flow } from '../flow/index.ts'
 import {
+  type FlowsOf,
   type Json,
   PgflowClient,
   type Run,
   type RunEvent,
   type RunPage,
   type RunRow,
+  type RunSnapshot,
+  type RunStep,
   type StepStatus,
 } from './index.ts'
 
@@ -106,6 +109,91 @@ describe('PgflowClient that was told of its flows', () => {
     >()
     const single = new PgflowClient<{ review: typeof Review }>(supabase)
     expectTypeOf(single.getRun('id')).resolves.toEqualTypeOf<Run<typeof Review>>()
+  })
+})
+
+describe('the slug of a flow', () => {
+  const Crawl = new Flow({ slug: 'crawl' }).input<{ url: string }>().step('page', ({ run }) => run.url)
+  const First = new Flow({ slug: 'report' }).input<{ text: string }>().step('words', ({ run }) => run.text)
+  const Second = new Flow({ slug: 'report', version: 2 }).input<{ page: number }>().step('all', () => 1)
+  const Tenth = new Flow({ slug: 'report', version: 10 }).input<{ book: string }>().step('all', () => [1])
+  type All = FlowsOf<[typeof Crawl, typeof Second, typeof Tenth, typeof First]>
+
+  it('is checked where the type has it', () => {
+    void client.startFlow<typeof Crawl>('crawl', { url: 'a' })
+    void client.startFlow<typeof Second>('report', { page: 1 })
+    void client.startFlow<typeof Second>('report_v2', { page: 1 })
+    // @ts-expect-error: the slug is crawl
+    void client.startFlow<typeof Crawl>('crwal', { url: 'a' })
+    // @ts-expect-error: the slug is crawl
+    void client.startFlows<typeof Crawl>('crwal', [{ url: 'a' }])
+    // @ts-expect-error: the slug is crawl
+    void client.listRuns<typeof Crawl>({ flowSlug: 'crwal' })
+    // @ts-expect-error: that is another version
+    void client.startFlow<typeof Second>('report_v3', { page: 1 })
+  })
+
+  it('makes the map of flows, with the newest version of each', () => {
+    expectTypeOf<All>().toEqualTypeOf<{ readonly crawl: typeof Crawl; readonly report: typeof Tenth }>()
+    expectTypeOf<
+      FlowsOf<{ Crawl: typeof Crawl; Second: typeof Second; helper: () => void; limit: 7 }>
+    >().toEqualTypeOf<{
+      readonly crawl: typeof Crawl
+      readonly report: typeof Second
+    }>()
+    type Module = typeof import('./fixtures/flows.ts')
+    expectTypeOf<FlowsOf<Module>>().toEqualTypeOf<{
+      readonly crawl: Module['Crawl']
+      readonly report: Module['Report']
+    }>()
+  })
+
+  it('is known to a client with such a map', () => {
+    const typed = new PgflowClient<All>(supabase)
+    expectTypeOf(typed.startFlow('crawl', { url: 'a' })).resolves.toEqualTypeOf<Run<typeof Crawl>>()
+    expectTypeOf(typed.startFlow('report', { book: 'a' })).resolves.toEqualTypeOf<Run<typeof Tenth>>()
+    void typed.startFlow<typeof First>('report', { text: 'a' })
+    // @ts-expect-error: there is no such flow
+    void typed.startFlow('crwal', { url: 'a' })
+    // @ts-expect-error: that is what the first version takes
+    void typed.startFlow('report', { text: 'a' })
+  })
+
+  it('is missing where the input was given as a type argument', () => {
+    // @ts-expect-error: the slug of one of these flows is not in its type
+    new PgflowClient<FlowsOf<[typeof Crawl, typeof Greet]>>(supabase)
+    void client.startFlow<typeof Greet>('any', { name: 'a' })
+  })
+})
+
+describe('a run of a flow is a run of any flow', () => {
+  interface Input {
+    text: string
+  }
+  const Other = new Flow({ slug: 'other' })
+    .input<Input>()
+    .step('a', ({ run }) => run, { whenExhausted: 'skip' })
+  const Untyped = new Flow({ slug: 'untyped' }).map({ slug: 'a' }, (item) => item)
+
+  it('with its rows, snapshots and events', () => {
+    expectTypeOf<Run<typeof Review>>().toExtend<Run>()
+    expectTypeOf<RunRow<typeof Review>>().toExtend<RunRow>()
+    expectTypeOf<RunSnapshot<typeof Review>>().toExtend<RunSnapshot>()
+    expectTypeOf<RunEvent<typeof Review>>().toExtend<RunEvent>()
+    expectTypeOf<RunPage<RunRow<typeof Review>>>().toExtend<RunPage>()
+    expectTypeOf<Run<typeof Other> | Run<typeof Untyped>>().toExtend<Run>()
+    expectTypeOf<RunSnapshot<typeof Other> | RunSnapshot<typeof Untyped>>().toExtend<RunSnapshot>()
+    const runs: Run[] = [run, {} as Run<typeof Other>]
+    const steps: RunStep[] = [run.step('words'), {} as RunStep]
+    expectTypeOf(runs[0]!.input).toEqualTypeOf<unknown>()
+    expectTypeOf(steps[0]!.output).toEqualTypeOf<unknown>()
+  })
+
+  it('and not the other way round', () => {
+    expectTypeOf<Run>().not.toExtend<Run<typeof Review>>()
+    expectTypeOf<RunRow>().not.toExtend<RunRow<typeof Review>>()
+    expectTypeOf<RunSnapshot>().not.toExtend<RunSnapshot<typeof Review>>()
+    expectTypeOf<Run<typeof Other>>().not.toExtend<Run<typeof Review>>()
   })
 })
 

@@ -7,7 +7,7 @@ import type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flow
 import { checkJson } from './json.ts'
 import { type Lives, livesOf } from './lives.ts'
 import { wholeSecondsFrom } from './options.ts'
-import { Run } from './run.ts'
+import { LiveRun } from './run.ts'
 import { checkSchema } from './schema.ts'
 import type { SupabaseLike } from './supabase.ts'
 import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
@@ -169,7 +169,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
 
   async #runAt<Name>(snapshot: RunSnapshot): Promise<RunOf<Flows, Name>> {
     // The caller has said of which flow the run is.
-    return new Run(await this.lives.adopt(snapshot)) as unknown as RunOf<Flows, Name>
+    return new LiveRun(await this.lives.adopt(snapshot)) as unknown as RunOf<Flows, Name>
   }
 }
 

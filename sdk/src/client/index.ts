@@ -11,7 +11,7 @@ export {
   RunCancelledError,
   RunFailedError,
 } from './errors.ts'
-export type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
+export type { AnyFlows, FlowName, FlowOf, FlowsOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
 export type { Run, RunStep } from './run.ts'
 export type { SupabaseLike } from './supabase.ts'
 export type {

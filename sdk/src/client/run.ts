@@ -1,4 +1,4 @@
-import type { AnyFlow, OutputOf, StepsOf } from '../flow/index.ts'
+import type { AnyFlow } from '../flow/index.ts'
 import { PgflowError } from '../shared/errors.ts'
 import { InvalidInputError } from './errors.ts'
 import { listen } from './listen.ts'
@@ -11,7 +11,6 @@ import type {
   RunStatus,
   StepEvent,
   StepEventType,
-  StepSlug,
   StepState,
   StepStates,
   StepStatus,
@@ -27,7 +26,12 @@ import { type EventsOptions, eventsOf, runOutcome, stepOutcome, type WaitOptions
  * run.on('step:completed', (event) => show(event.step_slug, event.output))
  * const output = await run.waitForCompletion({ timeout: '1m' })
  */
-export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
+export type Run<F extends AnyFlow = AnyFlow> = LiveRun<RunSnapshot<F>, StepStates<F>, RunEvent<F>>
+
+/** It has the types of a flow one by one, so that a run of any flow is a `Run`. */
+export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Event extends RunEvent>
+  implements AsyncDisposable
+{
   readonly #live: Live
   readonly #closed = new AbortController()
   readonly #undo = new Set<() => void>()
@@ -39,9 +43,9 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
   }
 
   /** The whole run at this moment; it is never changed, but replaced. */
-  get snapshot(): RunSnapshot<F> {
+  get snapshot(): Snapshot {
     // The caller has said of which flow the run is.
-    return this.#live.snapshot as unknown as RunSnapshot<F>
+    return this.#live.snapshot as Snapshot
   }
 
   get runId(): string {
@@ -56,12 +60,12 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
     return this.snapshot.status
   }
 
-  get input(): RunSnapshot<F>['input'] {
+  get input(): Snapshot['input'] {
     return this.snapshot.input
   }
 
   /** `null` until the run has completed. */
-  get output(): OutputOf<F> | null {
+  get output(): Snapshot['output'] {
     return this.snapshot.output
   }
 
@@ -70,13 +74,14 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
   }
 
   /** The steps by their slugs, in the order of their definition. */
-  get steps(): StepStates<F> {
+  get steps(): States {
     const { snapshot } = this.#live
     if (this.#steps?.of !== snapshot) {
       const states = Object.fromEntries(snapshot.steps.map((step) => [step.step_slug, step]))
       this.#steps = { of: snapshot, states }
     }
-    return this.#steps.states as StepStates<F>
+    // The caller has said of which flow the run is.
+    return this.#steps.states as States
   }
 
   /**
@@ -92,7 +97,7 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
    */
   on<Type extends RunEventType | '*'>(
     type: Type,
-    callback: (event: EventOfType<RunEvent<F>, Type>) => void,
+    callback: (event: EventOfType<Event, Type>) => void,
   ): () => void {
     return this.#listen((event) => type === '*' || event.type === type, callback as (event: RunEvent) => void)
   }
@@ -102,7 +107,7 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
    *
    * @throws InvalidInputError if the run has no such step
    */
-  step<Slug extends StepSlug<F>>(slug: Slug): RunStep<Slug, StepsOf<F>[Slug]> {
+  step<Slug extends keyof States & string>(slug: Slug): RunStep<Slug, OutputIn<States[Slug]>> {
     if (!this.#live.snapshot.steps.some(({ step_slug }) => step_slug === slug)) {
       const known = this.#live.snapshot.steps.map(({ step_slug }) => step_slug).join(', ')
       throw new InvalidInputError('PT400', `The flow '${this.flowSlug}' has no step '${slug}'`, {
@@ -110,8 +115,8 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
       })
     }
     // The flow's type says what this step gives.
-    return new RunStep<Slug, StepsOf<F>[Slug]>(
-      () => this.steps[slug] as StepState<Slug, StepsOf<F>[Slug]>,
+    return new RunStep<Slug, OutputIn<States[Slug]>>(
+      () => this.steps[slug] as StepState<Slug, OutputIn<States[Slug]>>,
       (wants, callback) => this.#listen((event) => event.step_slug === slug && wants(event), callback),
       (options) => this.#wait((run) => stepOutcome(run, slug), options),
     )
@@ -123,8 +128,9 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
    * @throws RunFailedError, RunCancelledError, TimeoutError, the signal's reason, `PgflowError` (`closed`) when the run
    *   object is closed, or the error with which the server refuses to tell (`NotFoundError` …)
    */
-  waitForCompletion(options: WaitOptions = {}): Promise<OutputOf<F>> {
-    return this.#wait(runOutcome, options) as Promise<OutputOf<F>>
+  waitForCompletion(options: WaitOptions = {}): Promise<Exclude<Snapshot['output'], null>> {
+    // The flow's type says what a run gives.
+    return this.#wait(runOutcome, options) as Promise<Exclude<Snapshot['output'], null>>
   }
 
   /**
@@ -137,9 +143,9 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
    * @example
    * for await (const event of run.events({ after: Number(request.headers.get('Last-Event-ID')) })) send(event)
    */
-  events(options: EventsOptions = {}): AsyncGenerator<RunEvent<F>, void, undefined> {
+  events(options: EventsOptions = {}): AsyncGenerator<Event, void, undefined> {
     // The caller has said of which flow the run is.
-    return eventsOf(this.#live, options, this.#closed.signal) as AsyncGenerator<RunEvent<F>, void, undefined>
+    return eventsOf(this.#live, options, this.#closed.signal) as AsyncGenerator<Event, void, undefined>
   }
 
   /**
@@ -187,6 +193,9 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
     return waitFor(this.#live, outcomeOf, options, this.#closed.signal)
   }
 }
+
+/** What a step gives, of which this is the state. */
+type OutputIn<State> = State extends StepState<string, infer Output> ? Output : never
 
 /** One step of a run, as it stands. */
 export class RunStep<Slug extends string = string, Output = unknown> {

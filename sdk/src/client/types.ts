@@ -7,14 +7,20 @@ export type StepStatus = 'created' | 'started' | 'completed' | 'failed' | 'skipp
 /** The slugs of a flow's steps. */
 export type StepSlug<F extends AnyFlow> = keyof StepsOf<F> & string
 
+/** What is stored of a run's input; `unknown` where the flow does not say. */
+type StoredInput<F extends AnyFlow> = unknown extends InputOf<F> ? unknown : JsonOf<InputOf<F>>
+
 /** A run without its steps, as it is listed. Times are ISO strings. */
-export interface RunRow<F extends AnyFlow = AnyFlow> {
+export type RunRow<F extends AnyFlow = AnyFlow> = RunRecord<StoredInput<F>, OutputOf<F>>
+
+/** It has the types of a flow one by one, so that a row of any flow is a `RunRow`. */
+interface RunRecord<Input, Output> {
   readonly run_id: string
   readonly flow_slug: string
   readonly status: RunStatus
-  readonly input: JsonOf<InputOf<F>>
+  readonly input: Input
   /** `null` until the run has completed. */
-  readonly output: OutputOf<F> | null
+  readonly output: Output | null
   readonly error: string | null
   readonly owner_id: string | null
   readonly idempotency_key: string | null
@@ -26,10 +32,16 @@ export interface RunRow<F extends AnyFlow = AnyFlow> {
 }
 
 /** A run with its steps: its row, the number of the last event in it, and its step states. */
-export interface RunSnapshot<F extends AnyFlow = AnyFlow> extends RunRow<F> {
+export type RunSnapshot<F extends AnyFlow = AnyFlow> = RunWithSteps<
+  StoredInput<F>,
+  OutputOf<F>,
+  StepStates<F>[StepSlug<F>]
+>
+
+interface RunWithSteps<Input, Output, State> extends RunRecord<Input, Output> {
   readonly seq: number
   /** In the order of their definition. */
-  readonly steps: readonly StepStates<F>[StepSlug<F>][]
+  readonly steps: readonly State[]
 }
 
 /** A step of a run, as it stands. */

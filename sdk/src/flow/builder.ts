@@ -7,6 +7,7 @@ import type {
   StepHandler,
   StepOptions,
 } from './definition.ts'
+import { FlowDefinitionError } from './errors.ts'
 import { toJson } from './json.ts'
 import { checkFlow, checkStep } from './validate.ts'
 import { versionedSlug } from './version.ts'
@@ -41,11 +42,22 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     this.steps = steps
   }
 
-  step(first: string | StepArguments, second: unknown, third?: unknown, fourth?: StepOptions): FlowBuilder {
-    const [step, handler] = Array.isArray(second)
-      ? [{ ...fourth, slug: first as string, dependsOn: second }, third]
-      : [typeof first === 'string' ? { slug: first } : first, second]
-    return this.#with('single', step, handler)
+  /** For the compiler only. */
+  input(): this {
+    if (this.inputSchema === undefined) return this
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The flow '${this.alias}' has a schema of its input, which names its type: leave out .input().`,
+    )
+  }
+
+  /** For the compiler only. */
+  resources(): this {
+    return this
+  }
+
+  step(first: string | StepArguments, ...rest: unknown[]): FlowBuilder {
+    return this.#with('single', ...(isObject(first) ? fromObject(first, rest) : fromPositions(first, rest)))
   }
 
   map(step: StepArguments, handler: unknown): FlowBuilder {
@@ -59,6 +71,27 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     const steps = new Map(this.steps).set(definition.slug, frozen(definition))
     return new FlowBuilder({ slug, ...options, ...(input && { input }) }, steps)
   }
+}
+
+function isObject(first: string | StepArguments): first is StepArguments {
+  return typeof first === 'object' && first !== null && !Array.isArray(first)
+}
+
+/** `.step({ slug, … }, handler)` */
+function fromObject(step: StepArguments, [handler, options]: unknown[]): [StepArguments, unknown] {
+  if (options === undefined) return [step, handler]
+  throw new FlowDefinitionError(
+    'invalid_option',
+    `The step '${step.slug}' has options after its handler: give them in the object with its slug.`,
+  )
+}
+
+/** `.step(slug, handler, options)` or `.step(slug, dependsOn, handler, options)` */
+function fromPositions(slug: string, rest: unknown[]): [StepArguments, unknown] {
+  const [dependsOn, handler, options] = typeof rest[0] === 'function' ? [undefined, ...rest] : rest
+  // `checkStep` says whether they are what their types promise.
+  const step = { ...(options as StepOptions), ...(dependsOn !== undefined && { dependsOn }), slug }
+  return [step as StepArguments, handler]
 }
 
 /** `checkStep` says whether these arguments are what their types promise. */

@@ -29,14 +29,14 @@ flow.step({ slug: 'a' }, ({ read }) => read)
 `)
     expect(errors).toMatchInlineSnapshot(`
       [
-        "2: Type 'string' is not assignable to type 'FlowTypeError<"There is no step 'raed' before this one: define it first, or correct its name">'.",
-        "3: Type 'string' is not assignable to type 'FlowTypeError<"There is no step 'raed' before this one: define it first, or correct its name">'.",
+        "2: Type '"raed"' is not assignable to type '"read"'.",
+        "3: Type '"raed"' is not assignable to type '"read" | FlowTypeError<"There is no step 'raed' before this one: define it first, or correct its name">'.",
         "4: Type 'string' is not assignable to type 'FlowTypeError<"The flow already has a step 'read': give this one another slug">'.",
-        "5: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"The flow already has a step 'read': give this one another slug"> | (Named<FlowTypeError<"The flow already has a step 'read': give this one another slug">, never> & TypedOptions<never, never, "skip-cascade", "fail", never, never>)'.",
+        "5: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"The flow already has a step 'read': give this one another slug"> | (Named<FlowTypeError<"The flow already has a step 'read': give this one another slug">, Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never>)'.",
         "6: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"The flow already has a step 'read': give this one another slug">'.",
         "7: Type 'string' is not assignable to type 'FlowTypeError<"The slug 'a-b' has a '-': use only letters, digits and underscores">'.",
-        "8: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"'run' is the name of the run's input: give the step another slug"> | (Named<FlowTypeError<"'run' is the name of the run's input: give the step another slug">, never> & TypedOptions<never, never, "skip-cascade", "fail", never, never>)'.",
-        "9: Object literal may only specify known properties, but 'maxAttempt' does not exist in type 'Named<"a", never> & TypedOptions<never, never, "skip-cascade", "fail", never, never>'. Did you mean to write 'maxAttempts'?",
+        "8: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"'run' is the name of the run's input: give the step another slug"> | (Named<FlowTypeError<"'run' is the name of the run's input: give the step another slug">, Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never>)'.",
+        "9: Object literal may only specify known properties, but 'maxAttempt' does not exist in type 'Named<"a", Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never>'. Did you mean to write 'maxAttempts'?",
         "10: Type 'bigint' is not assignable to type 'bigint & FlowTypeError<"A bigint is not JSON: make it a string">'.",
         "11: Type 'Promise<{ error: Error; }>' is not assignable to type 'Promise<{ error: Error; }> & FlowTypeError<{ error: FlowTypeError<"JSON keeps nothing of an Error: use its message">; }>'.",
         "12: Property 'read' does not exist on type '{ run: string; }'.",
@@ -66,9 +66,9 @@ flow.step('b', () => 1).map({ slug: 'a', dependsOn: ['toc', 'b'] }, () => 1)
         "6: Type 'string' is not assignable to type 'FlowTypeError<"'toc.maybe' may be null: a map needs an array">'.",
         "7: Type 'string' is not assignable to type 'FlowTypeError<"'run.since' may be missing: a map needs an array">'.",
         "8: Type 'string' is not assignable to type 'FlowTypeError<"There is no step 'tok' before this one: define it first, or correct its name">'.",
-        "9: Argument of type '{ slug: "a"; }' is not assignable to parameter of type 'Named<"a", never> & { readonly items?: unknown; } & { readonly items: FlowTypeError<"'run' is an object: a map needs an array">; } & TypedOptions<never, never, "skip-cascade", "fail", never, never>'.",
-        "10: Argument of type '{ slug: "a"; dependsOn: "toc"[]; }' is not assignable to parameter of type 'Named<"a", "toc"> & { readonly items?: unknown; } & { readonly items: FlowTypeError<"'toc' is an object: a map needs an array">; } & TypedOptions<never, never, "skip-cascade", "fail", never, never>'.",
-        "11: Argument of type '{ slug: "a"; dependsOn: ("b" | "toc")[]; }' is not assignable to parameter of type 'Named<"a", "b" | "toc"> & { readonly items?: unknown; } & { readonly items: FlowTypeError<"This map has several deps: say with items over which of them it goes">; } & TypedOptions<never, never, "skip-cascade", "fail", never, never>'.",
+        "9: Argument of type '{ slug: "a"; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", never>> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'run' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, "skip-cascade", "fail", never, never>'.",
+        "10: Argument of type '{ slug: "a"; dependsOn: "toc"[]; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", "toc">> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'toc' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never>'.",
+        "11: Argument of type '{ slug: "a"; dependsOn: ("b" | "toc")[]; }' is not assignable to parameter of type 'Named<"a", Deps<"b" | "toc", "b" | "toc">> & { readonly items?: "run.since" | StepArrayPath<{ slug: string; version: number; input: { title: string; since?: string[]; }; run: { title: string; since?: string[]; }; resources: Record<never, never>; steps: Record<never, never> & { toc: { deps: never; output: { count: number; urls: string[]; maybe: string[] | null; }; skips: never; handlerInput: null; }; } & { b: { deps: never; output: number; skips: never; handlerInput: null; }; }; }>; } & { readonly items: FlowTypeError<"This map has several deps: say with items over which of them it goes">; } & StepSettings<{ readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never>'.",
       ]
     `)
   })
@@ -141,6 +141,8 @@ export const steps = (value: StepsOf<typeof Crawl>) => value
     expect(declarations).toMatchInlineSnapshot(`
       "import { Flow, type OutputOf, type StepInputOf, type StepsOf } from '@pgflow/sdk/flow';
       export declare const Crawl: Flow<{
+          slug: string;
+          version: number;
           input: {
               urls: string[];
               deep: boolean;

@@ -6,12 +6,21 @@ import type { FlowTypeError } from './type-error.ts'
  * everything that it never contains.
  */
 export type ValidCondition<Fragment, T> = [Fragment] extends [never]
-  ? never
+  ? PartOf<T> extends infer Part // which is not inferred from the condition
+    ? Part
+    : never
   : [Fragment] extends [Primitive | readonly unknown[]]
     ? FlowTypeError<'A condition is an object, a part of { run: …, <dep>: … }'>
     : Contained<Fragment, T> extends true
       ? Fragment
       : Explained<Fragment, T>
+
+/** `T` with every property optional: what editors offer while a condition is written. */
+type PartOf<T> = T extends readonly (infer Item)[]
+  ? readonly PartOf<Item>[]
+  : T extends object
+    ? { readonly [K in keyof T]?: PartOf<T[K]> }
+    : T
 
 type Primitive = string | number | boolean | null
 

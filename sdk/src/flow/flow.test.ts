@@ -48,6 +48,8 @@ describe('a flow', () => {
     const object = flow.step({ slug: 'b', dependsOn: ['a'], timeout: 9 }, handler)
     const positional = flow.step('b', ['a'], handler, { timeout: 9 })
     expect(object.steps).toEqual(positional.steps)
+    const root = flow.step({ slug: 'c', timeout: 9, whenExhausted: 'skip' }, handler)
+    expect(flow.step('c', handler, { timeout: 9, whenExhausted: 'skip' }).steps).toEqual(root.steps)
   })
 
   it('keeps its schemas, and those of its steps', () => {
@@ -61,6 +63,16 @@ describe('a flow', () => {
     expect(flow.steps.get('two')).toMatchObject({ outputSchema: c, options: {} })
     expect(flow.steps.get('three')).not.toHaveProperty('inputSchema')
     expect(new Flow({ slug: 'flow' })).not.toHaveProperty('inputSchema')
+  })
+
+  it('is the same after its types were named', () => {
+    const flow = new Flow({ slug: 'flow', timeout: 5 })
+    expect(flow.input<{ name: string }>().resources<{ db: string }>()).toBe(flow)
+    const schema = new Flow({ slug: 'flow', input: z.string() })
+    expect(errorOf(() => schema.input<string>())).toMatchObject({
+      code: 'invalid_option',
+      message: expect.stringMatching(/has a schema of its input/),
+    })
   })
 
   it('has a slug of its own for each version, and one alias', () => {
@@ -191,6 +203,13 @@ describe('a wrong definition', () => {
       'invalid_option',
       () => start().step({ slug: 'b', dependsOn: 'a' }, () => 1),
       /dependsOn .* an array of slugs/,
+    ],
+    ['invalid_option', () => start().step('b', 'a', () => 1), /dependsOn .* an array of slugs/],
+    ['invalid_option', () => start().step('b', () => 1, { timeOut: 1 }), /no option 'timeOut'/],
+    [
+      'invalid_option',
+      () => start().step({ slug: 'b' }, () => 1, { timeout: 1 }),
+      /options after its handler: give them in the object/,
     ],
     [
       'invalid_option',

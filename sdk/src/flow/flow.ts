@@ -14,7 +14,19 @@ import type {
   TakesPayload,
 } from './schema-types.ts'
 import type { NewSlug } from './slug-types.ts'
-import type { FlowTypes, KnownDep, NewFlow, Payload, SkipsOf, StoredPayload, WithStep } from './types.ts'
+import type {
+  Deps,
+  FlowTypes,
+  NewFlow,
+  Payload,
+  SkipsOf,
+  StoredPayload,
+  VersionedSlug,
+  VersionFrom,
+  WithInput,
+  WithResources,
+  WithStep,
+} from './types.ts'
 
 /**
  * An immutable definition of a flow. Each method returns a new flow.
@@ -26,6 +38,8 @@ import type { FlowTypes, KnownDep, NewFlow, Payload, SkipsOf, StoredPayload, Wit
  */
 export interface Flow<F extends FlowTypes> extends AnyFlow {
   readonly '~types': F
+  readonly slug: VersionedSlug<F['slug'], F['version']>
+  readonly alias: F['slug']
 
   /**
    * Adds a step.
@@ -48,8 +62,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
   >(
     step:
       | NewSlug<F, Slug>
-      | (Named<NewSlug<F, Slug>, KnownDep<F, Dep>> &
-          TypedOptions<
+      | (Named<NewSlug<F, Slug>, Deps<keyof F['steps'], Dep>> &
+          StepSettings<
             ValidCondition<If, StoredPayload<F, Dep>>,
             ValidCondition<Unless, StoredPayload<F, Dep>>,
             Unmet,
@@ -62,6 +76,14 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       Context<F['resources'], HandlerInput<Payload<F, Dep>, In>>,
       Returned,
       Out
+    >,
+    options?: StepSettings<
+      ValidCondition<If, StoredPayload<F, Dep>>,
+      ValidCondition<Unless, StoredPayload<F, Dep>>,
+      Unmet,
+      Exhausted,
+      TakesPayload<In, Dep>,
+      MakesJson<Out>
     >,
   ): Flow<
     WithStep<
@@ -85,14 +107,14 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     Out extends StandardSchemaV1 = never,
   >(
     slug: NewSlug<F, Slug>,
-    dependsOn: readonly KnownDep<F, Dep>[],
+    dependsOn: Deps<keyof F['steps'], Dep>,
     handler: Handler<
       HandlerInput<Payload<F, Dep>, In>,
       Context<F['resources'], HandlerInput<Payload<F, Dep>, In>>,
       Returned,
       Out
     >,
-    options?: TypedOptions<
+    options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
       ValidCondition<Unless, StoredPayload<F, Dep>>,
       Unmet,
@@ -133,9 +155,9 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
   >(
-    step: Named<NewSlug<F, Slug>, KnownDep<F, Dep>> &
+    step: Named<NewSlug<F, Slug>, Deps<keyof F['steps'], Dep>> &
       ItemsOption<F, Dep, Items> &
-      TypedOptions<
+      StepSettings<
         ValidCondition<If, StoredPayload<F, Dep | SourceStep<Items>>>,
         ValidCondition<Unless, StoredPayload<F, Dep | SourceStep<Items>>>,
         Unmet,
@@ -161,13 +183,13 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
   >
 }
 
-interface Named<Slug, Dep> {
+interface Named<Slug, Deps> {
   readonly slug: Slug
   /** The steps for which this one waits. @default [] */
-  readonly dependsOn?: readonly Dep[]
+  readonly dependsOn?: Deps
 }
 
-interface TypedOptions<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming {
+interface StepSettings<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming {
   /** A part of the step's input: it runs only if its input contains this. */
   readonly runIf?: If
   /** A part of the step's input: it does not run if its input contains this. */
@@ -194,6 +216,31 @@ type Handler<HandlerInput, Context, Returned, Out extends StandardSchemaV1> = [O
       context: Context,
     ) => StandardSchemaV1.InferInput<Out> | PromiseLike<StandardSchemaV1.InferInput<Out>>
 
+/** A flow before its first step, whose input can still be named. */
+interface FlowWithoutInput<F extends FlowTypes> extends FlowWithoutResources<F> {
+  /**
+   * Names the type of what a run is started with. `new Flow<Input>({ slug })` does it too, but leaves the compiler without
+   * the flow's slug.
+   *
+   * @throws FlowDefinitionError if the flow has a schema of its input, which names the type already
+   *
+   * @example
+   * new Flow({ slug: 'crawl' }).input<{ url: string }>()
+   */
+  input<Input>(this: FlowWithoutInput<F> & InputJson<Input>): FlowWithoutResources<WithInput<F, Input>>
+}
+
+/** A flow before its first step, whose resources can still be named. */
+interface FlowWithoutResources<F extends FlowTypes> extends Flow<F> {
+  /**
+   * Names the type of what the handlers need from the worker, as `context.resources`.
+   *
+   * @example
+   * new Flow({ slug: 'crawl' }).input<{ url: string }>().resources<{ db: Database }>()
+   */
+  resources<Resources extends object>(): Flow<WithResources<F, Resources>>
+}
+
 interface FlowConstructor {
   /**
    * @typeParam Input what a run is started with; inferred where the option `input` has a schema
@@ -201,20 +248,32 @@ interface FlowConstructor {
    * @throws FlowDefinitionError if the slug or an option cannot work
    *
    * @example
-   * new Flow<{ url: string }>({ slug: 'crawl' })
+   * new Flow({ slug: 'crawl' }).input<{ url: string }>()
    * new Flow({ slug: 'crawl', input: z.object({ url: z.url() }) })
+   * new Flow<{ url: string }>({ slug: 'crawl' })
    */
   new <
     Input,
     Resources extends object = Record<never, never>,
     Schema extends StandardSchemaV1 = StandardSchemaV1<Input, JsonOf<Input>>,
+    const Slug extends string = string,
+    const Version extends number = never,
   >(
     options: FlowOptions & {
-      readonly slug: string & InputJson<Input>
+      readonly slug: Slug & InputJson<Input>
+      readonly version?: [Version] extends [never] ? number : Version
       /** A Standard Schema of what a run is started with. Handlers get what it makes of that, as `run`. */
       readonly input?: TakesJson<Schema>
     },
-  ): Flow<NewFlow<StandardSchemaV1.InferInput<Schema>, StandardSchemaV1.InferOutput<Schema>, Resources>>
+  ): FlowWithoutInput<
+    NewFlow<
+      Slug,
+      VersionFrom<Slug, Version>,
+      StandardSchemaV1.InferInput<Schema>,
+      StandardSchemaV1.InferOutput<Schema>,
+      Resources
+    >
+  >
 }
 
 /** Starts the definition of a flow. */

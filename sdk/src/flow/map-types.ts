@@ -5,6 +5,26 @@ import type { FlowTypes } from './types.ts'
 /** The step whose output a map's `items` name; none for the run's input. */
 export type SourceStep<Items extends string> = Exclude<HeadOf<Items>, 'run'>
 
+/** The paths of arrays that are not deep inside a value: what editors offer. */
+type ArrayPaths<F extends FlowTypes> =
+  | ArrayPath<JsonOf<F['input']>, 'run'>
+  | StepArrayPath<F> extends infer Path
+  ? Path
+  : never // shown without its origin
+
+type StepArrayPath<F extends FlowTypes> = {
+  [Slug in keyof F['steps'] & string]: ArrayPath<F['steps'][Slug]['output'], Slug>
+}[keyof F['steps'] & string]
+
+/** The paths of arrays at and in `T`. */
+type ArrayPath<T, Path extends string, Depth extends unknown[] = []> = T extends readonly unknown[]
+  ? Path
+  : Depth['length'] extends 3
+    ? never
+    : T extends object
+      ? { [K in keyof T & string]: ArrayPath<T[K], `${Path}.${K}`, [...Depth, K]> }[keyof T & string]
+      : never
+
 /** The options of a map that say where its array is. */
 export type ItemsOption<F extends FlowTypes, Dep extends string, Items extends string> = {
   /**
@@ -18,7 +38,7 @@ export type ItemsOption<F extends FlowTypes, Dep extends string, Items extends s
 type KnownItems<F extends FlowTypes, Items extends string> = string extends Items
   ? Items
   : [Items] extends [never]
-    ? unknown
+    ? ArrayPaths<F>
     : ArrayAt<F, Items> extends infer Found
       ? Found extends FlowTypeError<unknown>
         ? Found
@@ -32,7 +52,7 @@ type ImpliedItems<F extends FlowTypes, Dep extends string, Items extends string>
         readonly items: FlowTypeError<'This map has several deps: say with items over which of them it goes'>
       }
     : ArrayAt<F, ImpliedSource<Dep>> extends infer Found extends FlowTypeError<unknown>
-      ? { readonly items: Found }
+      ? { readonly items: ArrayPaths<F> | Found }
       : unknown
   : unknown
 

@@ -3,6 +3,9 @@ import type { FlowTypeError } from './type-error.ts'
 
 /** Everything that a flow's type knows, read by key. */
 export interface FlowTypes {
+  /** Without the version; `string` where the type argument for the input was given, which keeps it from being inferred. */
+  slug: string
+  version: number
   /** What a run is started with. */
   input: unknown
   /** What handlers get of it, as `run`. */
@@ -25,12 +28,46 @@ export interface StepTypes {
 export type Skip = 'skip' | 'skip-cascade'
 
 /** A flow before its first step. */
-export interface NewFlow<Input, Run, Resources extends object> {
+export interface NewFlow<Slug extends string, Version extends number, Input, Run, Resources extends object> {
+  slug: Slug
+  version: Version
   input: Input
   run: Run
   resources: Resources
   steps: Record<never, never>
 }
+
+/** The types of a flow before its first step with another input. */
+export type WithInput<F extends FlowTypes, Input> = NewFlow<
+  F['slug'],
+  F['version'],
+  Input,
+  JsonOf<Input>,
+  F['resources']
+>
+
+/** The types of a flow before its first step with other resources. */
+export type WithResources<F extends FlowTypes, Resources extends object> = NewFlow<
+  F['slug'],
+  F['version'],
+  F['input'],
+  F['run'],
+  Resources
+>
+
+/** The version of a flow whose option `version` is of this type; `never` where it has none. */
+export type VersionFrom<Slug extends string, Option extends number> = [Option] extends [never]
+  ? string extends Slug
+    ? number
+    : 1
+  : Option
+
+/** The slug under which the database knows a version of a flow, as `versionedSlug` makes it. */
+export type VersionedSlug<Slug extends string, Version extends number> = Version extends 1
+  ? Slug
+  : number extends Version
+    ? string
+    : `${Slug}_v${Version}`
 
 /**
  * The types of flow `F` with one more step. `infer` makes the compiler evaluate `F` at each step, and an intersection
@@ -44,12 +81,16 @@ export type WithStep<
   Skips extends Skip,
   HandlerInput extends StepTypes['handlerInput'],
 > = F extends {
+  slug: infer FlowSlug extends string
+  version: infer Version extends number
   input: infer Input
   run: infer Run
   resources: infer Resources extends object
   steps: infer Steps extends FlowTypes['steps']
 }
   ? {
+      slug: FlowSlug
+      version: Version
       input: Input
       run: Run
       resources: Resources
@@ -88,8 +129,11 @@ export type SkipsOf<If, Unless, Unmet, Exhausted> =
   | ([If | Unless] extends [never] ? never : Extract<Unmet, Skip>)
   | Extract<Exhausted, Skip>
 
+/** The steps for which a step waits. Editors offer the slugs of all that it can wait for. */
+export type Deps<Slug, Dep extends string> = readonly KnownDep<Slug, Dep>[] | readonly Slug[]
+
 /** `Dep` if the flow has such a step, a `FlowTypeError` if not. */
-export type KnownDep<F extends FlowTypes, Dep extends string> = Dep extends keyof F['steps']
+export type KnownDep<Slug, Dep extends string> = Dep extends Slug
   ? Dep
   : string extends Dep
     ? Dep

@@ -1,5 +1,5 @@
 import { describe, expectTypeOf, it } from 'vitest'
-import type { Json, PgflowClient, PgflowError, Run, RunRow, RunSnapshot } from '../client/index.ts'
+import type { PgflowClient, PgflowError, Run, RunRow, RunSnapshot } from '../client/index.ts'
 import { Flow } from '../flow/index.ts'
 import { PgflowProvider, useRun, useRuns, useStartFlow } from './index.ts'
 
@@ -32,7 +32,7 @@ describe('useRun', () => {
 
   it('takes any run, if it does not know the flow', () => {
     const { run, step } = useRun('id')
-    expectTypeOf(run!.input).toEqualTypeOf<Json>()
+    expectTypeOf(run!.input).toEqualTypeOf<unknown>()
     step('any')
   })
 })
@@ -44,6 +44,11 @@ describe('useStartFlow', () => {
     expectTypeOf(run).toEqualTypeOf<Run<typeof Review> | null>()
     // @ts-expect-error: the flow takes a path
     void start({ paths: 'a' })
+    const Named = new Flow({ slug: 'named', version: 2 }).input<{ path: string }>().step('a', () => 1)
+    useStartFlow<typeof Named>('named')
+    useStartFlow<typeof Named>('named_v2')
+    // @ts-expect-error: no flow has this slug
+    useStartFlow<typeof Named>('nmaed')
   })
 })
 

@@ -1,5 +1,5 @@
 import { useCallback, useMemo, useRef, useState } from 'react'
-import type { PgflowError, Run, StartOptions } from '../client/index.ts'
+import type { PgflowError, Run, SlugOf, StartOptions } from '../client/index.ts'
 import type { AnyFlow, InputOf } from '../flow/index.ts'
 import { usePgflow } from './provider.ts'
 
@@ -26,7 +26,7 @@ const idle = { pending: false, run: null, error: null } as const
  * const { step } = useRun<typeof AnalyzeDocument>(run?.runId ?? null)
  * return <button disabled={pending} onClick={() => start({ path: 'README.md' })}>Analyze</button>
  */
-export function useStartFlow<F extends AnyFlow = AnyFlow>(flowSlug: F['slug']): StartFlow<F> {
+export function useStartFlow<F extends AnyFlow = AnyFlow>(flowSlug: SlugOf<F>): StartFlow<F> {
   const client = usePgflow()
   const [answer, setAnswer] = useState<Answer<F>>(idle)
   const latest = useRef<object>(idle)

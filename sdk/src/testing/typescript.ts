@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc')
 
-/** What the compiler says of a program: where, and the first line of its explanation. */
+/** What the compiler says of a program: where, and the line of its explanation that says most. */
 export interface Complaint {
   readonly file: string
   readonly line: number
@@ -24,9 +24,19 @@ export interface Complaint {
 export async function complaintsAbout(programs: Readonly<Record<string, string>>): Promise<Complaint[]> {
   const output = await inFolder(programs, (folder) => runCompiler(folder))
   if (/^error/m.test(output)) throw new Error(output)
-  return [...output.matchAll(/^(?:.*[\\/])?([^\\/\n]+)\((\d+),\d+\): error TS\d+: (.*)/gm)]
-    .map(([, file = '', line, text = '']) => ({ file, line: Number(line), text }))
+  return [...output.matchAll(/^(?:.*[\\/])?([^\\/\n]+)\((\d+),\d+\): error TS\d+: (.*(?:\n +.*)*)/gm)]
+    .map(([, file = '', line, text = '']) => ({ file, line: Number(line), text: mostSaying(text) }))
     .filter(({ file }) => Object.hasOwn(programs, file))
+}
+
+/** The first line; of overloads, of which none fits, the last one that says why. */
+function mostSaying(explanation: string): string {
+  const [first = '', ...others] = explanation.split('\n')
+  return (
+    (first.startsWith('No overload') &&
+      others.findLast((line) => /FlowTypeError|Overload/.test(line))?.trim()) ||
+    first
+  )
 }
 
 /** What an editor shows of the exports of a program: its declarations. */
