@@ -67,12 +67,10 @@ export interface RunPage<Row = RunRow> {
  * const run = await client.startFlow<typeof AnalyzeDocument>('analyze_document', { path: 'README.md' })
  */
 export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlow } = AnyFlows> {
-  readonly #supabase: SupabaseLike
   /** @internal */
   readonly lives: Lives
 
   constructor(supabase: SupabaseLike) {
-    this.#supabase = supabase
     this.lives = livesOf(supabase)
   }
 
@@ -90,7 +88,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     { idempotencyKey, metadata, delay, schema }: StartOptions = {},
   ): Promise<RunOf<Flows, Name>> {
     await checkSchema(schema, [given(input, 'input')])
-    const snapshot = await startFlow(this.#supabase, {
+    const snapshot = await startFlow(this.lives.connection, {
       flow_slug: flowSlug,
       input: await checkJson(input, 'input'),
       idempotency_key: idempotencyKey,
@@ -115,7 +113,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     { idempotencyKeys, metadata, delay, schema }: StartManyOptions = {},
   ): Promise<RunOf<Flows, Name>[]> {
     await checkSchema(schema, given(inputs, 'inputs'))
-    const snapshots = await startFlows(this.#supabase, {
+    const snapshots = await startFlows(this.lives.connection, {
       flow_slug: flowSlug,
       inputs: await checkJson(inputs, 'inputs'),
       idempotency_keys: idempotencyKeys,
@@ -133,7 +131,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   async getRun<Name extends FlowName<Flows> = keyof Flows & string>(
     runId: string,
   ): Promise<RunOf<Flows, Name>> {
-    return this.#runAt(await getRun(this.#supabase, runId))
+    return this.#runAt(await getRun(this.lives.connection, runId))
   }
 
   /**
@@ -154,7 +152,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     limit = 50,
   }: ListOptions<Name> = {}): Promise<RunPage<RunRowOf<Flows, Name>>> {
     const quantity = Math.min(limit, pageSize)
-    const runs = await listRuns(this.#supabase, {
+    const runs = await listRuns(this.lives.connection, {
       flow_slug: flowSlug,
       status,
       metadata: await checkJson(metadata, 'metadata'),
@@ -165,6 +163,14 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     const last = runs.length < quantity ? undefined : runs.at(-1)
     // The caller has said of which flow the runs are.
     return { runs: runs as unknown as RunRowOf<Flows, Name>[], cursor: last?.run_id ?? null }
+  }
+
+  /**
+   * Looks at the token of the current user, and forgets what a former user has read. Only needed where supabase-js gets its
+   * tokens from third-party auth (its option `accessToken`): call it when your auth provider says that the user has changed.
+   */
+  async checkUser(): Promise<void> {
+    await this.lives.connection.user.check()
   }
 
   async #runAt<Name>(snapshot: RunSnapshot): Promise<RunOf<Flows, Name>> {

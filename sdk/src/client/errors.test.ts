@@ -1,6 +1,5 @@
-import { afterEach, describe, expect, it, vi } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { PgflowError, TimeoutError } from '../shared/errors.ts'
-import { getRunEvents } from './api.ts'
 import {
   ConflictError,
   errorFrom,
@@ -11,9 +10,6 @@ import {
   RunCancelledError,
   RunFailedError,
 } from './errors.ts'
-import type { RpcLike, SupabaseLike } from './supabase.ts'
-
-afterEach(() => vi.useRealTimers())
 
 describe('errorFrom', () => {
   it.each([
@@ -68,6 +64,9 @@ describe('isRefusal', () => {
   it.each([0, 408, 425, 429, 500, 502, 503])('is false for %i', (status) => {
     expect(isRefusal(errorFrom({ code: 'X', message: '' }, status))).toBe(false)
   })
+  it('is false while the token of the user was missing', () => {
+    expect(isRefusal(errorFrom({ code: 'PT404', message: '' }, 404, false))).toBe(false)
+  })
   it('is false for anything else', () => {
     expect([new TypeError('fetch failed'), undefined, new TimeoutError('late')].some(isRefusal)).toBe(false)
   })
@@ -83,25 +82,5 @@ describe('the errors', () => {
       stepSlug: 'read',
     })
     expect(new RunCancelledError('id', null)).toMatchObject({ code: 'run_cancelled', runId: 'id' })
-  })
-})
-
-describe('a request that is never answered', () => {
-  it('is given up, so that it is asked for again', async () => {
-    vi.useFakeTimers()
-    let signal: AbortSignal | undefined
-    const request: RpcLike = Object.assign(new Promise<never>(() => undefined), {
-      abortSignal(given: AbortSignal) {
-        signal = given
-        return request
-      },
-    })
-    const supabase = { schema: () => ({ rpc: () => request }) } as unknown as SupabaseLike
-    const events = getRunEvents(supabase, 'id', 0, true)
-    const rejected = expect(events).rejects.toMatchObject({ code: 'unreachable' })
-    await vi.advanceTimersByTimeAsync(15_000)
-    await rejected
-    expect(signal?.aborted).toBe(true)
-    expect(vi.getTimerCount()).toBe(0)
   })
 })

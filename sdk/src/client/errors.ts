@@ -87,21 +87,30 @@ const hints: Record<string, string> = {
     'Install the migrations of pgflow, or install the newer ones: the project has no such function yet.',
 }
 
-/** The error of our own for one of PostgREST's, of the gateway's before it, or of the network's (status 0). */
-export function errorFrom(error: ResponseError, status: number): PgflowError {
+/** Errors of requests that lacked the user's token. */
+const withoutToken = new WeakSet<PgflowError>()
+
+/**
+ * The error of our own for one of PostgREST's, of the gateway's before it, or of the network's (status 0).
+ *
+ * @param hasToken whether the user's token was sent; without it, the user may get another answer later
+ */
+export function errorFrom(error: ResponseError, status: number, hasToken = true): PgflowError {
   const code = error.code || (status === 401 ? 'unauthorized' : 'unreachable')
   const Class = classes[code] ?? PgflowError
-  return new Class(code, error.message, {
+  const ours = new Class(code, error.message, {
     hint: hints[code] || error.hint || undefined,
     details: error.details ?? undefined,
     status: status > 0 ? status : undefined,
     cause: error,
   })
+  if (!hasToken) withoutToken.add(ours)
+  return ours
 }
 
-/** Whether asking again cannot help: the server has understood, and refused. */
+/** Whether asking again cannot help: the server has understood who asks for what, and refused. */
 export function isRefusal(error: unknown): error is PgflowError {
-  if (!(error instanceof PgflowError) || error.status === undefined) return false
+  if (!(error instanceof PgflowError) || error.status === undefined || withoutToken.has(error)) return false
   return error.status >= 400 && error.status < 500 && !passing.has(error.status)
 }
 

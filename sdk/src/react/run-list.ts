@@ -44,7 +44,7 @@ export class RunList {
 
   readonly subscribe = (notify: () => void): (() => void) => {
     this.#notify = notify
-    const undo = [this.#client.lives.events.on('moved', this.refresh), onWake(this.refresh)]
+    const undo = [this.#client.lives.events.on('runsChanged', this.refresh), onWake(this.refresh)]
     this.refresh()
     return () => {
       this.#notify = undefined
