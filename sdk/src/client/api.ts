@@ -1,4 +1,4 @@
-import type { Connection } from './connection.ts'
+import type { Connection, RequestOptions } from './connection.ts'
 import type { WireEvent } from './store.ts'
 import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
 
@@ -30,32 +30,53 @@ interface ListArguments {
   readonly quantity: number
 }
 
-export async function startFlow(connection: Connection, args: StartArguments): Promise<RunSnapshot> {
-  return (await connection.call('start_flow', args)) as RunSnapshot
+export async function startFlow(
+  connection: Connection,
+  args: StartArguments,
+  options: RequestOptions = {},
+): Promise<RunSnapshot> {
+  return (await connection.call('start_flow', args, options)) as RunSnapshot
 }
 
-export async function startFlows(connection: Connection, args: StartManyArguments): Promise<RunSnapshot[]> {
-  return (await connection.call('start_flows', args)) as RunSnapshot[]
+export async function startFlows(
+  connection: Connection,
+  args: StartManyArguments,
+  options: RequestOptions = {},
+): Promise<RunSnapshot[]> {
+  return (await connection.call('start_flows', args, options)) as RunSnapshot[]
 }
 
-export async function getRun(connection: Connection, runId: string): Promise<RunSnapshot> {
-  return (await connection.call('get_run', { run_id: runId })) as RunSnapshot
+export async function getRun(
+  connection: Connection,
+  runId: string,
+  options: RequestOptions = {},
+): Promise<RunSnapshot> {
+  return (await connection.call('get_run', { run_id: runId }, options)) as RunSnapshot
 }
 
-export async function listRuns(connection: Connection, args: ListArguments): Promise<RunRow[]> {
-  return (await connection.call('list_runs', args)) as RunRow[]
+export async function listRuns(
+  connection: Connection,
+  args: ListArguments,
+  options: RequestOptions = {},
+): Promise<RunRow[]> {
+  return (await connection.call('list_runs', args, options)) as RunRow[]
 }
 
 export async function cancelRun(
   connection: Connection,
   runId: string,
   reason: string | undefined,
+  options: RequestOptions = {},
 ): Promise<RunSnapshot> {
-  return (await connection.call('cancel_run', { run_id: runId, reason })) as RunSnapshot
+  return (await connection.call('cancel_run', { run_id: runId, reason }, options)) as RunSnapshot
 }
 
-export async function retryRun(connection: Connection, runId: string): Promise<RunSnapshot> {
-  return (await connection.call('retry_run', { run_id: runId })) as RunSnapshot
+export async function retryRun(
+  connection: Connection,
+  runId: string,
+  options: RequestOptions = {},
+): Promise<RunSnapshot> {
+  return (await connection.call('retry_run', { run_id: runId }, options)) as RunSnapshot
 }
 
 /** One page of the log after an event. `watch` asks for broadcasts too, from before the page is read. */

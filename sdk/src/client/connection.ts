@@ -1,15 +1,21 @@
+import { onAbort, orAbort } from '../shared/abort.ts'
 import { PgflowError, TimeoutError } from '../shared/errors.ts'
 import { errorFrom } from './errors.ts'
 import type { SupabaseLike } from './supabase.ts'
+import { callAfter } from './timing.ts'
 import { CurrentUser } from './user.ts'
 
-/** Milliseconds; an answer that takes longer is given up. */
-const deadline = 15_000
+export interface RequestOptions {
+  /** Ends the request, which rejects with the signal's reason. What was asked for may happen all the same. */
+  readonly signal?: AbortSignal | undefined
+}
 
 /** How requests reach the server: through the user's supabase-js client, as its current user, each with a deadline. */
 export class Connection {
   readonly supabase: SupabaseLike
   readonly user: CurrentUser
+  /** Seconds; an answer that takes longer is given up. */
+  requestTimeout = 15
 
   constructor(supabase: SupabaseLike) {
     this.supabase = supabase
@@ -19,37 +25,41 @@ export class Connection {
   /**
    * Calls an exposed function.
    *
-   * @throws TimeoutError after the deadline, even if the request cannot be aborted; PgflowError (`user_changed`) if another
-   *   user has signed in meanwhile; the error of the server
+   * @throws TimeoutError after the deadline and the signal's reason, even if the request cannot be aborted; PgflowError
+   *   (`user_changed`) if another user has signed in meanwhile; the error of the server
    */
-  async call(name: string, args: object): Promise<unknown> {
+  async call(name: string, args: object, { signal }: RequestOptions = {}): Promise<unknown> {
+    signal?.throwIfAborted()
     const request = new AbortController()
-    let timer: ReturnType<typeof setTimeout> | undefined
+    const undo = [
+      callAfter(this.requestTimeout * 1000, () => request.abort(lateAfter(this.requestTimeout, name))),
+    ]
+    if (signal !== undefined) undo.push(onAbort(signal, () => request.abort(signal.reason)))
     try {
-      return await new Promise((resolve, reject) => {
-        request.signal.addEventListener('abort', () => reject(request.signal.reason))
-        timer = setTimeout(() => request.abort(new TimeoutError(`No answer within ${deadline} ms`)), deadline)
-        this.#send(name, args, request).then(resolve, reject)
-      })
+      return await orAbort(this.#send(name, args, request, undo), request.signal)
     } finally {
-      clearTimeout(timer)
+      for (const stop of undo) stop()
     }
   }
 
-  async #send(name: string, args: object, request: AbortController): Promise<unknown> {
+  async #send(name: string, args: object, request: AbortController, undo: (() => void)[]): Promise<unknown> {
     const hasToken = await this.user.check()
-    const undo = this.user.events.on('changed', () => request.abort(userChanged()))
-    try {
-      const rpc = this.supabase.schema('pgflow_public').rpc(name, args)
-      const { data, error, status } = await rpc.abortSignal(request.signal)
-      // Without events, this is what notices that the user has changed before the answer came.
-      const stillHasToken = await this.user.check()
-      if (error === null) return data
-      throw errorFrom(error, status, hasToken && stillHasToken)
-    } finally {
-      undo()
-    }
+    request.signal.throwIfAborted()
+    undo.push(this.user.events.on('changed', () => request.abort(userChanged())))
+    const rpc = this.supabase.schema('pgflow_public').rpc(name, args)
+    const { data, error, status } = await rpc.abortSignal(request.signal)
+    // Where no event says so, this notices that the user has changed before the answer came.
+    const stillHasToken = await this.user.check()
+    if (error === null) return data
+    throw errorFrom(error, status, hasToken && stillHasToken)
   }
+}
+
+function lateAfter(seconds: number, name: string): TimeoutError {
+  const hint = name.startsWith('start_')
+    ? 'It may have been started all the same. With an idempotencyKey, starting it again gives the run that exists.'
+    : 'Try again; the option requestTimeout of the client sets the limit.'
+  return new TimeoutError(`The server did not answer within ${seconds} s`, { hint })
 }
 
 function userChanged(): PgflowError {

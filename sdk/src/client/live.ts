@@ -1,8 +1,9 @@
 import { createNanoEvents } from 'nanoevents'
+import { orAbort } from '../shared/abort.ts'
 import type { PgflowError } from '../shared/errors.ts'
 import { cancelRun, getRun, getRunEvents, pageSize, retryRun } from './api.ts'
 import { RunChannel } from './channel.ts'
-import type { Connection } from './connection.ts'
+import type { Connection, RequestOptions } from './connection.ts'
 import { isRefusal } from './errors.ts'
 import { emptied, isOver, RunStore, type WireEvent } from './store.ts'
 import { onWake, pollDelay } from './timing.ts'
@@ -76,12 +77,14 @@ export class Live {
     return this.#store.isEmpty
   }
 
-  async cancel(reason: string | undefined): Promise<void> {
-    await this.adopt(await cancelRun(this.#connection, this.snapshot.run_id, reason))
+  async cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
+    const snapshot = await cancelRun(this.#connection, this.snapshot.run_id, reason, options)
+    await orAbort(this.adopt(snapshot), options.signal)
   }
 
-  async retry(): Promise<void> {
-    await this.adopt(await retryRun(this.#connection, this.snapshot.run_id))
+  async retry(options: RequestOptions = {}): Promise<void> {
+    const snapshot = await retryRun(this.#connection, this.snapshot.run_id, options)
+    await orAbort(this.adopt(snapshot), options.signal)
   }
 
   /** Whether the run has ended, so that nothing more is to come. */

@@ -1,9 +1,13 @@
 import { createNanoEvents } from 'nanoevents'
+import { orAbort } from '../shared/abort.ts'
 import { getRun } from './api.ts'
 import { Connection } from './connection.ts'
 import { Live } from './live.ts'
 import type { SupabaseLike } from './supabase.ts'
 import type { RunSnapshot } from './types.ts'
+
+/** Milliseconds; whoever wants a run later than this after a request for it makes another one. */
+const sharedFor = 1000
 
 interface LivesEvents {
   /** A run has been started or found, or its status has changed. */
@@ -17,7 +21,7 @@ export class Lives {
   readonly events = createNanoEvents<LivesEvents>()
   readonly connection: Connection
   readonly #lives = new Map<string, WeakRef<Live>>()
-  readonly #fetching = new Map<string, Promise<Live>>()
+  readonly #fetching = new Map<string, { live: Promise<Live>; since: number }>()
   readonly #forgotten = new FinalizationRegistry<string>((runId) => {
     if (this.#lives.get(runId)?.deref() === undefined) this.#lives.delete(runId)
   })
@@ -45,9 +49,9 @@ export class Lives {
   }
 
   /** The run of a snapshot, not older than it if that can be. */
-  async adopt(snapshot: RunSnapshot): Promise<Live> {
+  async adopt(snapshot: RunSnapshot, signal?: AbortSignal): Promise<Live> {
     const live = this.at(snapshot)
-    await live.adopt(snapshot)
+    await orAbort(live.adopt(snapshot), signal)
     return live
   }
 
@@ -68,15 +72,15 @@ export class Lives {
     this.events.emit('userChanged')
   }
 
-  /** The run, asked for once however many want it at the same time. */
+  /** The run, asked for once by all who want it at the same time. A request that hangs is not shared any more. */
   fetch(runId: string): Promise<Live> {
     const known = this.#fetching.get(runId)
-    if (known !== undefined) return known
-    const fetching = this.#fetch(runId).finally(() => {
-      if (this.#fetching.get(runId) === fetching) this.#fetching.delete(runId)
+    if (known !== undefined && Date.now() - known.since < sharedFor) return known.live
+    const live = this.#fetch(runId).finally(() => {
+      if (this.#fetching.get(runId)?.live === live) this.#fetching.delete(runId)
     })
-    this.#fetching.set(runId, fetching)
-    return fetching
+    this.#fetching.set(runId, { live, since: Date.now() })
+    return live
   }
 
   async #fetch(runId: string): Promise<Live> {

@@ -3,7 +3,7 @@ import type { ListOptions, PgflowClient, PgflowError, RunRow } from '../client/i
 import { backOff, onWake } from '../client/timing.ts'
 import type { AnyFlow } from '../flow/index.ts'
 
-export type RunFilter = Omit<ListOptions<AnyFlow>, 'cursor'>
+export type RunFilter = Omit<ListOptions<AnyFlow>, 'cursor' | 'signal'>
 
 /** What is known of the runs; it is never changed, but replaced. */
 export interface ListView {
