@@ -1,7 +1,7 @@
 import { onAbort, orAbort } from '../shared/abort.ts'
 import { PgflowError, TimeoutError } from '../shared/errors.ts'
-import { errorFrom } from './errors.ts'
-import type { SupabaseLike } from './supabase.ts'
+import { codeOf, errorFrom } from './errors.ts'
+import type { RpcResponse, SupabaseLike } from './supabase.ts'
 import { callAfter } from './timing.ts'
 import { CurrentUser } from './user.ts'
 
@@ -46,12 +46,23 @@ export class Connection {
     const hasToken = await this.user.check()
     request.signal.throwIfAborted()
     undo.push(this.user.events.on('changed', () => request.abort(userChanged())))
-    const rpc = this.supabase.schema('pgflow_public').rpc(name, args)
-    const { data, error, status } = await rpc.abortSignal(request.signal)
+    const { data, error, status } = await this.#rpc(name, args, request.signal)
     // Where no event says so, this notices that the user has changed before the answer came.
     const stillHasToken = await this.user.check()
     if (error === null) return data
-    throw errorFrom(error, status, hasToken && stillHasToken)
+    const hint = await this.#adviceOn(codeOf(error, status), request.signal)
+    throw errorFrom(error, { status, hasToken: hasToken && stillHasToken, hint })
+  }
+
+  #rpc(name: string, args: object, signal: AbortSignal): PromiseLike<RpcResponse> {
+    return this.supabase.schema('pgflow_public').rpc(name, args).abortSignal(signal)
+  }
+
+  /** What to do where the project is not set up for this package. */
+  async #adviceOn(code: string, signal: AbortSignal): Promise<string | undefined> {
+    if (!/^(unauthorized|PGRST106|PGRST202|42883)$/.test(code)) return undefined
+    const { adviceOn } = await import('./advice.ts')
+    return adviceOn(code, () => this.#rpc('schema_version', {}, signal))
   }
 }
 
