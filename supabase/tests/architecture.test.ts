@@ -52,7 +52,7 @@ describe('ARCHITECTURE lists what the migrations have:', () => {
     const raised = [...migrations.matchAll(/errcode = '(\w+)'/g)].map(([, code]) => code!)
     const classes = [...new Set(raised)].sort().map((code) => {
       const error = { code, message: '', hint: null, details: null }
-      return [code, errorFrom(error, 400).constructor.name]
+      return [code, errorFrom(error, { status: 400 }).constructor.name]
     })
     expect(table('SQLSTATE').map(([, code, className]) => [code, className])).toEqual(classes)
   })

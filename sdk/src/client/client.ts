@@ -2,17 +2,26 @@ import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { AnyFlow, InputOf } from '../flow/index.ts'
 import type { Duration } from '../shared/duration.ts'
 import { getRun, listRuns, pageSize, startFlow, startFlows } from './api.ts'
+import type { RequestOptions } from './connection.ts'
 import { InvalidInputError } from './errors.ts'
 import type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
 import { checkJson } from './json.ts'
 import { type Lives, livesOf } from './lives.ts'
-import { wholeSecondsFrom } from './options.ts'
+import { secondsFrom, wholeSecondsFrom } from './options.ts'
 import { LiveRun } from './run.ts'
 import { checkSchema } from './schema.ts'
 import type { SupabaseLike } from './supabase.ts'
 import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
 
-interface CommonStartOptions {
+export interface ClientOptions {
+  /**
+   * After which a request that has not been answered rejects with `TimeoutError`: seconds, or text such as `'5s'`. All clients
+   * of one supabase-js client share it; the last one that is given counts. @default '15s'
+   */
+  readonly requestTimeout?: Duration
+}
+
+interface CommonStartOptions extends RequestOptions {
   /** JSON that is kept with the run, for instance what it belongs to. */
   readonly metadata?: unknown
   /** Before the first steps start: whole seconds, or text such as `'5m'` or `'2h'`. @default 0 */
@@ -31,7 +40,7 @@ export interface StartManyOptions extends CommonStartOptions {
   readonly idempotencyKeys?: readonly (string | null)[]
 }
 
-export interface ListOptions<Name> {
+export interface ListOptions<Name> extends RequestOptions {
   /** Runs of this flow. */
   readonly flowSlug?: SlugOf<Name>
   readonly status?: RunStatus
@@ -67,13 +76,15 @@ export interface RunPage<Row = RunRow> {
  * const run = await client.startFlow<typeof AnalyzeDocument>('analyze_document', { path: 'README.md' })
  */
 export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlow } = AnyFlows> {
-  readonly #supabase: SupabaseLike
   /** @internal */
   readonly lives: Lives
 
-  constructor(supabase: SupabaseLike) {
-    this.#supabase = supabase
+  /** @throws InvalidInputError if `requestTimeout` is no duration */
+  constructor(supabase: SupabaseLike, { requestTimeout }: ClientOptions = {}) {
     this.lives = livesOf(supabase)
+    if (requestTimeout !== undefined) {
+      this.lives.connection.requestTimeout = secondsFrom('requestTimeout', requestTimeout)
+    }
   }
 
   /**
@@ -83,21 +94,22 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
    * @throws NotFoundError if there is no such flow
    * @throws ForbiddenError if the caller may not start it
    * @throws ConflictError if the key was used with another input
+   * @throws TimeoutError if the server does not answer in time; the flow may have been started all the same
    */
   async startFlow<Name extends FlowName<Flows>>(
     flowSlug: SlugOf<Name>,
     input: InputOf<FlowOf<Flows, Name>>,
-    { idempotencyKey, metadata, delay, schema }: StartOptions = {},
+    { idempotencyKey, metadata, delay, schema, signal }: StartOptions = {},
   ): Promise<RunOf<Flows, Name>> {
     await checkSchema(schema, [given(input, 'input')])
-    const snapshot = await startFlow(this.#supabase, {
+    const args = {
       flow_slug: flowSlug,
       input: await checkJson(input, 'input'),
       idempotency_key: idempotencyKey,
       metadata: await checkJson(metadata, 'metadata'),
       delay: delay === undefined ? undefined : wholeSecondsFrom('delay', delay),
-    })
-    return this.#runAt(snapshot)
+    }
+    return this.#runAt(await startFlow(this.lives.connection, args, { signal }), signal)
   }
 
   /**
@@ -112,17 +124,18 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   async startFlows<Name extends FlowName<Flows>>(
     flowSlug: SlugOf<Name>,
     inputs: readonly InputOf<FlowOf<Flows, Name>>[],
-    { idempotencyKeys, metadata, delay, schema }: StartManyOptions = {},
+    { idempotencyKeys, metadata, delay, schema, signal }: StartManyOptions = {},
   ): Promise<RunOf<Flows, Name>[]> {
     await checkSchema(schema, given(inputs, 'inputs'))
-    const snapshots = await startFlows(this.#supabase, {
+    const args = {
       flow_slug: flowSlug,
       inputs: await checkJson(inputs, 'inputs'),
       idempotency_keys: idempotencyKeys,
       metadata: await checkJson(metadata, 'metadata'),
       delay: delay === undefined ? undefined : wholeSecondsFrom('delay', delay),
-    })
-    return Promise.all(snapshots.map((snapshot) => this.#runAt<Name>(snapshot)))
+    }
+    const snapshots = await startFlows(this.lives.connection, args, { signal })
+    return Promise.all(snapshots.map((snapshot) => this.#runAt<Name>(snapshot, signal)))
   }
 
   /**
@@ -132,8 +145,9 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
    */
   async getRun<Name extends FlowName<Flows> = keyof Flows & string>(
     runId: string,
+    { signal }: RequestOptions = {},
   ): Promise<RunOf<Flows, Name>> {
-    return this.#runAt(await getRun(this.#supabase, runId))
+    return this.#runAt(await getRun(this.lives.connection, runId, { signal }), signal)
   }
 
   /**
@@ -152,24 +166,34 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     ownerId,
     cursor,
     limit = 50,
+    signal,
   }: ListOptions<Name> = {}): Promise<RunPage<RunRowOf<Flows, Name>>> {
     const quantity = Math.min(limit, pageSize)
-    const runs = await listRuns(this.#supabase, {
+    const args = {
       flow_slug: flowSlug,
       status,
       metadata: await checkJson(metadata, 'metadata'),
       owner_id: ownerId,
       before: cursor ?? undefined,
       quantity,
-    })
+    }
+    const runs = await listRuns(this.lives.connection, args, { signal })
     const last = runs.length < quantity ? undefined : runs.at(-1)
     // The caller has said of which flow the runs are.
     return { runs: runs as unknown as RunRowOf<Flows, Name>[], cursor: last?.run_id ?? null }
   }
 
-  async #runAt<Name>(snapshot: RunSnapshot): Promise<RunOf<Flows, Name>> {
+  /**
+   * Looks at the token of the current user, and forgets what a former user has read. Only needed where supabase-js gets its
+   * tokens from third-party auth (its option `accessToken`): call it when your auth provider says that the user has changed.
+   */
+  async checkUser(): Promise<void> {
+    await this.lives.connection.user.check()
+  }
+
+  async #runAt<Name>(snapshot: RunSnapshot, signal: AbortSignal | undefined): Promise<RunOf<Flows, Name>> {
     // The caller has said of which flow the run is.
-    return new LiveRun(await this.lives.adopt(snapshot)) as unknown as RunOf<Flows, Name>
+    return new LiveRun(await this.lives.adopt(snapshot, signal)) as unknown as RunOf<Flows, Name>
   }
 }
 

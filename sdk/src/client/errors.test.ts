@@ -1,8 +1,5 @@
-import { createClient } from '@supabase/supabase-js'
-import { afterEach, describe, expect, it, vi } from 'vitest'
-import WebSocket from 'ws'
+import { describe, expect, it } from 'vitest'
 import { PgflowError, TimeoutError } from '../shared/errors.ts'
-import { getRunEvents } from './api.ts'
 import {
   ConflictError,
   errorFrom,
@@ -14,8 +11,6 @@ import {
   RunFailedError,
 } from './errors.ts'
 
-afterEach(() => vi.useRealTimers())
-
 describe('errorFrom', () => {
   it.each([
     ['PT400', InvalidInputError],
@@ -26,7 +21,7 @@ describe('errorFrom', () => {
     ['PGRST301', PgflowError],
   ])('knows %s', (code, Class) => {
     const cause = { code, message: 'what', details: 'facts', hint: 'do this' }
-    const error = errorFrom(cause, 400)
+    const error = errorFrom(cause, { status: 400 })
     expect(error.constructor).toBe(Class)
     expect(error).toMatchObject({
       name: Class.name,
@@ -38,23 +33,14 @@ describe('errorFrom', () => {
     })
   })
 
-  it('says what to do about a project that is not set up', () => {
-    expect(errorFrom({ code: 'PGRST106', message: 'what', hint: null }, 406).hint).toContain('pgflow_public')
-    expect(errorFrom({ code: 'PGRST202', message: 'what', hint: 'Perhaps …' }, 404).hint).toContain(
-      'migrations',
-    )
-  })
-
-  it('says what to do about an id that is none, and about a wrong key', () => {
-    const noId = errorFrom({ code: '22P02', message: 'invalid input syntax for type uuid: "7"' }, 400)
-    expect(noId).toBeInstanceOf(InvalidInputError)
-    expect(noId.hint).toContain('UUID')
-    const wrongKey = errorFrom({ message: 'Invalid API key' }, 401)
-    expect(wrongKey).toMatchObject({ code: 'unauthorized', hint: 'Check the key of the project.' })
+  it('says what only the caller knows how to repair', () => {
+    const cause = { code: 'PGRST202', message: 'what', hint: 'Perhaps …' }
+    expect(errorFrom(cause, { status: 404, hint: 'Apply the migrations' }).hint).toBe('Apply the migrations')
+    expect(errorFrom(cause, { status: 404 }).hint).toBe('Perhaps …')
   })
 
   it('has a code where nobody has answered', () => {
-    expect(errorFrom({ code: '', message: 'fetch failed' }, 0)).toMatchObject({
+    expect(errorFrom({ code: '', message: 'fetch failed' }, { status: 0 })).toMatchObject({
       code: 'unreachable',
       hint: expect.stringContaining('URL'),
       status: undefined,
@@ -64,10 +50,13 @@ describe('errorFrom', () => {
 
 describe('isRefusal', () => {
   it.each([400, 401, 403, 404, 406, 409])('is true for %i', (status) => {
-    expect(isRefusal(errorFrom({ code: 'X', message: '' }, status))).toBe(true)
+    expect(isRefusal(errorFrom({ code: 'X', message: '' }, { status }))).toBe(true)
   })
   it.each([0, 408, 425, 429, 500, 502, 503])('is false for %i', (status) => {
-    expect(isRefusal(errorFrom({ code: 'X', message: '' }, status))).toBe(false)
+    expect(isRefusal(errorFrom({ code: 'X', message: '' }, { status }))).toBe(false)
+  })
+  it('is false while the token of the user was missing', () => {
+    expect(isRefusal(errorFrom({ code: 'PT404', message: '' }, { status: 404, hasToken: false }))).toBe(false)
   })
   it('is false for anything else', () => {
     expect([new TypeError('fetch failed'), undefined, new TimeoutError('late')].some(isRefusal)).toBe(false)
@@ -84,27 +73,5 @@ describe('the errors', () => {
       stepSlug: 'read',
     })
     expect(new RunCancelledError('id', null)).toMatchObject({ code: 'run_cancelled', runId: 'id' })
-  })
-})
-
-describe('a request that is never answered', () => {
-  it('is given up, so that it is asked for again', async () => {
-    vi.useFakeTimers()
-    let signal: AbortSignal | null | undefined
-    const fetch = (_: unknown, init?: RequestInit) => {
-      signal = init?.signal
-      return new Promise<never>(() => undefined)
-    }
-    const supabase = createClient('http://localhost', 'key', {
-      accessToken: async () => 'token',
-      global: { fetch },
-      realtime: { transport: WebSocket as never },
-    })
-    const events = getRunEvents(supabase, 'id', 0, true)
-    const rejected = expect(events).rejects.toMatchObject({ code: 'unreachable' })
-    await vi.advanceTimersByTimeAsync(15_000)
-    await rejected
-    expect(signal?.aborted).toBe(true)
-    expect(vi.getTimerCount()).toBe(0)
   })
 })

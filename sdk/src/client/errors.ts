@@ -76,32 +76,46 @@ const classes: Record<string, typeof PgflowError> = {
   '22P02': InvalidInputError,
 }
 
-/** The hints that others cannot give. */
-const hints: Record<string, string> = {
-  PGRST106:
-    "Expose the schema: add 'pgflow_public' to the exposed schemas in the API settings, or to [api] schemas in config.toml.",
-  '22P02': 'Give the id of a run or user as it is in the database: a UUID.',
-  unauthorized: 'Check the key of the project.',
-  unreachable: 'Check the URL of the project, and the network.',
-  PGRST202:
-    'Install the migrations of pgflow, or install the newer ones: the project has no such function yet.',
+/** Errors of requests that lacked the user's token. */
+const withoutToken = new WeakSet<PgflowError>()
+
+export interface ErrorContext {
+  /** Of the answer; 0 where there was none. */
+  readonly status: number
+  /** Whether the user's token was sent; without it, the user may get another answer later. @default true */
+  readonly hasToken?: boolean
+  /** What to do, where the server does not know it. */
+  readonly hint?: string | undefined
 }
 
-/** The error of our own for one of PostgREST's, of the gateway's before it, or of the network's (status 0). */
-export function errorFrom(error: ResponseError, status: number): PgflowError {
-  const code = error.code || (status === 401 ? 'unauthorized' : 'unreachable')
+/** The code of PostgREST's error; the gateway before it gives none, nor does the network. */
+export function codeOf(error: ResponseError, status: number): string {
+  return error.code || (status === 401 ? 'unauthorized' : 'unreachable')
+}
+
+/** The error of our own for one of PostgREST's, of the gateway's before it, or of the network's. */
+export function errorFrom(
+  error: ResponseError,
+  { status, hasToken = true, hint }: ErrorContext,
+): PgflowError {
+  const code = codeOf(error, status)
   const Class = classes[code] ?? PgflowError
-  return new Class(code, error.message, {
-    hint: hints[code] || error.hint || undefined,
+  const ours = new Class(code, error.message, {
+    hint:
+      (code === 'unreachable' ? 'Check the URL of the project, and the network.' : hint) ||
+      error.hint ||
+      undefined,
     details: error.details ?? undefined,
     status: status > 0 ? status : undefined,
     cause: error,
   })
+  if (!hasToken) withoutToken.add(ours)
+  return ours
 }
 
-/** Whether asking again cannot help: the server has understood, and refused. */
+/** Whether asking again cannot help: the server has understood who asks for what, and refused. */
 export function isRefusal(error: unknown): error is PgflowError {
-  if (!(error instanceof PgflowError) || error.status === undefined) return false
+  if (!(error instanceof PgflowError) || error.status === undefined || withoutToken.has(error)) return false
   return error.status >= 400 && error.status < 500 && !passing.has(error.status)
 }
 

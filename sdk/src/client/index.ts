@@ -1,8 +1,9 @@
 export type { Json } from '../flow/index.ts'
 export type { Duration } from '../shared/duration.ts'
 export { PgflowError, type PgflowErrorOptions, TimeoutError } from '../shared/errors.ts'
-export type { ListOptions, RunPage, StartManyOptions, StartOptions } from './client.ts'
+export type { ClientOptions, ListOptions, RunPage, StartManyOptions, StartOptions } from './client.ts'
 export { PgflowClient } from './client.ts'
+export type { RequestOptions } from './connection.ts'
 export {
   ConflictError,
   ForbiddenError,

@@ -11,19 +11,28 @@ export function listen(
   callback: (event: RunEvent) => void,
 ): () => void {
   let listening = true
-  let standing: RunEvent[] = []
+  /** The last event that the listener was told of; after a change of users, the log is loaded again. */
+  let lastSeq = 0
+  let pending: readonly RunEvent[] = []
   const tell = (event: RunEvent) => {
-    if (listening && wants(event)) callSafely(callback, event)
+    if (!listening || event.seq <= lastSeq) return
+    lastSeq = event.seq
+    if (wants(event)) callSafely(callback, event)
   }
-  const tellStanding = () => standing.splice(0).forEach(tell)
+  const tellPending = () => {
+    const events = pending
+    pending = []
+    events.forEach(tell)
+  }
   const remember = () => {
-    standing = live.standing
-    queueMicrotask(tellStanding)
+    pending = live.eventsAfter(lastSeq)
+    queueMicrotask(tellPending)
   }
   const undo = [
     live.events.on('loaded', remember),
+    live.events.on('reset', remember),
     live.events.on('applied', (event) => {
-      tellStanding()
+      tellPending()
       tell(event)
     }),
     live.hold(),

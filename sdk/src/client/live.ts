@@ -1,16 +1,19 @@
 import { createNanoEvents } from 'nanoevents'
+import { orAbort } from '../shared/abort.ts'
 import type { PgflowError } from '../shared/errors.ts'
 import { cancelRun, getRun, getRunEvents, pageSize, retryRun } from './api.ts'
 import { RunChannel } from './channel.ts'
+import type { Connection, RequestOptions } from './connection.ts'
 import { isRefusal } from './errors.ts'
-import { isOver, RunStore, type WireEvent } from './store.ts'
-import type { SupabaseLike } from './supabase.ts'
+import { emptied, isOver, RunStore, type WireEvent } from './store.ts'
 import { onWake, pollDelay } from './timing.ts'
 import type { RunEvent, RunSnapshot } from './types.ts'
 
 interface LiveEvents {
   /** The log is known; nothing has been applied yet. */
   loaded: () => void
+  /** The user has changed, and what was known is forgotten. */
+  reset: () => void
   applied: (event: RunEvent) => void
   /** The snapshot is another one, or can be read again. */
   changed: () => void
@@ -26,8 +29,8 @@ const lossesAllowed = 2
  */
 export class Live {
   readonly events = createNanoEvents<LiveEvents>()
-  readonly #supabase: SupabaseLike
-  readonly #store: RunStore
+  readonly #connection: Connection
+  #store: RunStore
   readonly #channel: RunChannel
   #holders = 0
   #running = false
@@ -42,10 +45,10 @@ export class Live {
   /** Whether the last reading found events that nobody had told of. */
   #news = false
 
-  constructor(supabase: SupabaseLike, snapshot: RunSnapshot) {
-    this.#supabase = supabase
+  constructor(connection: Connection, snapshot: RunSnapshot) {
+    this.#connection = connection
     this.#store = new RunStore(snapshot)
-    this.#channel = new RunChannel(supabase, snapshot.run_id, {
+    this.#channel = new RunChannel(connection.supabase, snapshot.run_id, {
       receive: (events) => this.#receive(events),
       joined: () => this.#hurry(),
       lost: () => this.#lost(),
@@ -56,9 +59,12 @@ export class Live {
     return this.#store.snapshot
   }
 
-  /** The events that made the run what it is now; none until the log has been read. */
-  get standing(): RunEvent[] {
-    return this.#store.standing
+  /**
+   * The events that a listener has not been told of; for a new one (0), those that made the run what it is now. None
+   * until the log has been read.
+   */
+  eventsAfter(seq: number): readonly RunEvent[] {
+    return seq === 0 ? this.#store.currentEvents : this.#store.log.slice(seq)
   }
 
   /** The event with this number, if it has happened; `null` if the run has ended before it. */
@@ -66,12 +72,19 @@ export class Live {
     return this.#store.log[seq - 1] ?? (this.#store.loaded && this.#store.closed ? null : undefined)
   }
 
-  async cancel(reason: string | undefined): Promise<void> {
-    await this.adopt(await cancelRun(this.#supabase, this.snapshot.run_id, reason))
+  /** Whether the user has changed since the run was read. */
+  get isEmpty(): boolean {
+    return this.#store.isEmpty
   }
 
-  async retry(): Promise<void> {
-    await this.adopt(await retryRun(this.#supabase, this.snapshot.run_id))
+  async cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
+    const snapshot = await cancelRun(this.#connection, this.snapshot.run_id, reason, options)
+    await orAbort(this.adopt(snapshot), options.signal)
+  }
+
+  async retry(options: RequestOptions = {}): Promise<void> {
+    const snapshot = await retryRun(this.#connection, this.snapshot.run_id, options)
+    await orAbort(this.adopt(snapshot), options.signal)
   }
 
   /** Whether the run has ended, so that nothing more is to come. */
@@ -79,11 +92,27 @@ export class Live {
     return this.#store.closed
   }
 
+  /** Takes a snapshot that somebody has fetched, unless the run is being kept current. */
+  take(snapshot: RunSnapshot): this {
+    if ((!this.#running || this.isEmpty) && this.#store.restart(snapshot)) this.events.emit('changed')
+    return this
+  }
+
   /** Takes a snapshot that somebody has fetched; settled when this run is as new, or cannot be for now. */
   async adopt(snapshot: RunSnapshot): Promise<void> {
-    if (!this.#running && this.#store.restart(snapshot)) this.events.emit('changed')
+    this.take(snapshot)
     if (this.snapshot.seq < snapshot.seq) await this.#read()
     // A run that was over may have been retried.
+    if (this.#holders > 0) this.#start()
+  }
+
+  /** Forgets what was read as another user. While somebody holds the run, it is read again. */
+  reset(): void {
+    this.#stop()
+    this.#store = new RunStore(emptied(this.snapshot))
+    this.#reading = undefined
+    this.#failures = 0
+    this.events.emit('reset')
     if (this.#holders > 0) this.#start()
   }
 
@@ -109,8 +138,9 @@ export class Live {
     if (this.#running || (isOver(this.snapshot) && this.#store.loaded)) return
     this.#running = true
     if (!isOver(this.snapshot)) {
-      this.#channel.open()
       this.#unwake = onWake(() => void this.#channel.refreshToken().then(() => this.#hurry()))
+      // Whoever may not read the run may not join its channel either, and being refused there is expensive.
+      if (!this.isEmpty) this.#channel.open()
     }
     this.#hurry()
   }
@@ -175,46 +205,59 @@ export class Live {
   /** Reads the log to its end; whoever asks meanwhile has it read once more. */
   #read(): Promise<void> {
     this.#readAgain = this.#reading !== undefined
-    this.#reading ??= this.#readUntilQuiet()
+    this.#reading ??= this.#readUntilQuiet(this.#store)
     return this.#reading
   }
 
-  async #readUntilQuiet(): Promise<void> {
+  /** What is read into a store that has been replaced is of no interest any more. */
+  async #readUntilQuiet(store: RunStore): Promise<void> {
     try {
       do {
         this.#readAgain = false
-        await this.#readOnce()
-      } while (this.#readAgain && !this.#store.closed)
+        await this.#readOnce(store)
+        if (store !== this.#store) return
+      } while (this.#readAgain && !store.closed)
       if (this.#failures > 0) this.events.emit('changed')
       this.#failures = 0
-      if (isOver(this.snapshot) && this.#store.missing === undefined) this.#stop()
+      if (isOver(this.snapshot) && store.missing === undefined) this.#stop()
     } catch (error) {
-      this.#fail(error)
+      if (store === this.#store) this.#fail(error)
     } finally {
-      this.#reading = undefined
-      this.#schedule()
+      if (store === this.#store) {
+        this.#reading = undefined
+        this.#schedule()
+      }
     }
   }
 
-  async #readOnce(): Promise<void> {
-    const log = await this.#readLog()
-    this.#news = this.#store.add(log) > 0
+  async #readOnce(store: RunStore): Promise<void> {
+    if (store.isEmpty) await this.#readRun(store)
+    const log = await this.#readLog(store)
+    if (store !== this.#store) return
+    this.#news = store.add(log) > 0
     if (this.#news) this.#idle = 0
-    if (!this.#store.loaded) {
-      this.#store.load(log)
+    if (!store.loaded) {
+      store.load(log)
       this.events.emit('loaded')
     }
     this.#deliver()
-    if (this.#store.missing !== 'output') return
-    this.#store.fill(await getRun(this.#supabase, this.snapshot.run_id))
-    this.#deliver()
+    if (store.missing !== 'output') return
+    store.fill(await getRun(this.#connection, this.snapshot.run_id))
+    if (store === this.#store) this.#deliver()
   }
 
-  async #readLog(): Promise<WireEvent[]> {
+  async #readRun(store: RunStore): Promise<void> {
+    const snapshot = await getRun(this.#connection, this.snapshot.run_id)
+    if (store !== this.#store) return
+    this.take(snapshot)
+    if (this.#running && !isOver(this.snapshot)) this.#channel.open()
+  }
+
+  async #readLog(store: RunStore): Promise<WireEvent[]> {
     const log: WireEvent[] = []
-    let after = this.#store.loaded ? this.snapshot.seq : 0
+    let after = store.loaded ? store.snapshot.seq : 0
     for (;;) {
-      const page = await getRunEvents(this.#supabase, this.snapshot.run_id, after, this.#channel.wanted)
+      const page = await getRunEvents(this.#connection, store.snapshot.run_id, after, this.#channel.wanted)
       log.push(...page)
       const last = page.at(-1)
       if (last === undefined || page.length < pageSize) return log

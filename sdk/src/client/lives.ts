@@ -1,33 +1,47 @@
 import { createNanoEvents } from 'nanoevents'
+import { orAbort } from '../shared/abort.ts'
 import { getRun } from './api.ts'
+import { Connection } from './connection.ts'
 import { Live } from './live.ts'
 import type { SupabaseLike } from './supabase.ts'
 import type { RunSnapshot } from './types.ts'
 
-/** The runs that somebody looks at through one supabase-js client: one `Live` for each, however many look. */
+/** Milliseconds; whoever wants a run later than this after a request for it makes another one. */
+const sharedFor = 1000
+
+interface LivesEvents {
+  /** A run has been started or found, or its status has changed. */
+  runsChanged: () => void
+  /** Another user has signed in, or the user has signed out. No run of the former user is known any more. */
+  userChanged: () => void
+}
+
+/** The runs that are followed through one supabase-js client: one `Live` for each, shared by all who follow it. */
 export class Lives {
-  readonly events = createNanoEvents<{ /** A run has come, begun or ended. */ moved: () => void }>()
-  readonly #supabase: SupabaseLike
+  readonly events = createNanoEvents<LivesEvents>()
+  readonly connection: Connection
   readonly #lives = new Map<string, WeakRef<Live>>()
-  readonly #fetching = new Map<string, Promise<Live>>()
+  readonly #fetching = new Map<string, { live: Promise<Live>; since: number }>()
   readonly #forgotten = new FinalizationRegistry<string>((runId) => {
-    if (this.get(runId) === undefined) this.#lives.delete(runId)
+    if (this.#lives.get(runId)?.deref() === undefined) this.#lives.delete(runId)
   })
 
   constructor(supabase: SupabaseLike) {
-    this.#supabase = supabase
+    this.connection = new Connection(supabase)
+    this.connection.user.events.on('changed', () => this.#forget())
   }
 
-  /** The run, if somebody has looked at it. */
+  /** The run, if the current user has read it. */
   get(runId: string): Live | undefined {
-    return this.#lives.get(runId)?.deref()
+    const live = this.#lives.get(runId)?.deref()
+    return live?.isEmpty ? undefined : live
   }
 
   /** The run of a snapshot, which is taken if the run is not known yet. */
   at(snapshot: RunSnapshot): Live {
-    const known = this.get(snapshot.run_id)
-    if (known !== undefined) return known
-    const live = new Live(this.#supabase, snapshot)
+    const known = this.#lives.get(snapshot.run_id)?.deref()
+    if (known !== undefined) return known.take(snapshot)
+    const live = new Live(this.connection, snapshot)
     this.#lives.set(snapshot.run_id, new WeakRef(live))
     this.#forgotten.register(live, snapshot.run_id)
     this.#watch(live)
@@ -35,9 +49,9 @@ export class Lives {
   }
 
   /** The run of a snapshot, not older than it if that can be. */
-  async adopt(snapshot: RunSnapshot): Promise<Live> {
+  async adopt(snapshot: RunSnapshot, signal?: AbortSignal): Promise<Live> {
     const live = this.at(snapshot)
-    await live.adopt(snapshot)
+    await orAbort(live.adopt(snapshot), signal)
     return live
   }
 
@@ -46,20 +60,31 @@ export class Lives {
     live.events.on('changed', () => {
       if (status === live.snapshot.status) return
       status = live.snapshot.status
-      this.events.emit('moved')
+      this.events.emit('runsChanged')
     })
-    this.events.emit('moved')
+    this.events.emit('runsChanged')
   }
 
-  /** The run, asked for once however many want it at the same time. */
+  /** Nothing that the former user has read is kept. */
+  #forget(): void {
+    this.#fetching.clear()
+    for (const live of this.#lives.values()) live.deref()?.reset()
+    this.events.emit('userChanged')
+  }
+
+  /** The run, asked for once by all who want it at the same time. A request that hangs is not shared any more. */
   fetch(runId: string): Promise<Live> {
-    const fetching =
-      this.#fetching.get(runId) ??
-      getRun(this.#supabase, runId)
-        .then((snapshot) => this.adopt(snapshot))
-        .finally(() => this.#fetching.delete(runId))
-    this.#fetching.set(runId, fetching)
-    return fetching
+    const known = this.#fetching.get(runId)
+    if (known !== undefined && Date.now() - known.since < sharedFor) return known.live
+    const live = this.#fetch(runId).finally(() => {
+      if (this.#fetching.get(runId)?.live === live) this.#fetching.delete(runId)
+    })
+    this.#fetching.set(runId, { live, since: Date.now() })
+    return live
+  }
+
+  async #fetch(runId: string): Promise<Live> {
+    return this.adopt(await getRun(this.connection, runId))
   }
 }
 

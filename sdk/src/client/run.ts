@@ -1,5 +1,6 @@
 import type { AnyFlow } from '../flow/index.ts'
 import { PgflowError } from '../shared/errors.ts'
+import type { RequestOptions } from './connection.ts'
 import { InvalidInputError } from './errors.ts'
 import { listen } from './listen.ts'
 import type { Live } from './live.ts'
@@ -152,18 +153,21 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    * Ends the run. Its open steps are cancelled, and the reason becomes its error.
    *
    * @throws ConflictError if the run is over already
+   *
+   * @example
+   * await run.cancel('no longer needed', { signal: AbortSignal.timeout(5000) })
    */
-  cancel(reason?: string): Promise<void> {
-    return this.#live.cancel(reason)
+  cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
+    return this.#live.cancel(reason, options)
   }
 
   /**
-   * Lets a failed or cancelled run go on from where it ended: completed steps keep their outputs. Listeners go on too.
+   * Resumes a failed or cancelled run: completed steps keep their outputs. Its listeners are called again.
    *
    * @throws ConflictError if the run has not failed and was not cancelled
    */
-  retry(): Promise<void> {
-    return this.#live.retry()
+  retry(options: RequestOptions = {}): Promise<void> {
+    return this.#live.retry(options)
   }
 
   /** Ends all listeners and waiters of this object; the run itself goes on. Settled when its channel is left. */

@@ -215,11 +215,11 @@ describe('RunStore', () => {
       return { ...rest, output_omitted: true } as WireEvent
     })
     store.load(omitted)
-    expect(store.standing).toEqual([log[4], log[6], log[7]])
+    expect(store.currentEvents).toEqual([log[4], log[6], log[7]])
   })
 
   it('knows which events stand', () => {
-    const seqs = (store: RunStore) => store.standing.map(({ seq }) => seq)
+    const seqs = (store: RunStore) => store.currentEvents.map(({ seq }) => seq)
     expect(seqs(storeAt(4))).toEqual([1, 2, 3, 4])
     expect(seqs(storeAt(6))).toEqual([1, 5, 6])
     const store = storeAt(2)

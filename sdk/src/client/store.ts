@@ -15,6 +15,24 @@ const reopened = {
   failed_at: null,
 } as const
 
+const epoch = new Date(0).toISOString()
+
+/** A run of which only the id, the flow and the slugs of its steps are known. */
+export function emptied(run: RunSnapshot): RunSnapshot {
+  const { run_id, flow_slug } = run
+  const steps = run.steps.map((step) => {
+    const { step_slug } = step
+    return { ...nullsOf(step), step_slug, status: 'created', retries: 0, created_at: epoch }
+  })
+  const columns = { run_id, flow_slug, status: 'started', started_at: epoch, seq: 0, steps }
+  // Columns that are never null are set.
+  return { ...nullsOf(run), ...columns } as unknown as RunSnapshot
+}
+
+function nullsOf(row: object): object {
+  return Object.fromEntries(Object.keys(row).map((column) => [column, null]))
+}
+
 /** What a run or step becomes by the event that is called so. */
 const statuses = new Set(['started', 'completed', 'failed', 'skipped', 'cancelled'])
 
@@ -70,6 +88,11 @@ export class RunStore {
     return this.#snapshot
   }
 
+  /** Whether the run has not been read: each run that has been has an event. */
+  get isEmpty(): boolean {
+    return this.#snapshot.seq === 0
+  }
+
   /** Whether the events before the first snapshot are known; until then, nothing is applied. */
   get loaded(): boolean {
     return this.#loaded
@@ -91,17 +114,17 @@ export class RunStore {
     return this.#log
   }
 
-  /** The events that made the run and its steps what they are now, in order: what a late listener has to know. */
-  get standing(): RunEvent[] {
-    const standing = new Map<string | null, Map<RunEventType, RunEvent>>()
+  /** The events that made the run and its steps what they are now, in order: a late listener is told of these. */
+  get currentEvents(): RunEvent[] {
+    const latest = new Map<string | null, Map<RunEventType, RunEvent>>()
     for (const event of this.#log) {
-      if (event.type === 'run:retried') for (const reopened of event.step_slugs) standing.delete(reopened)
+      if (event.type === 'run:retried') for (const reopened of event.step_slugs) latest.delete(reopened)
       // A change of status ends what was known of its run or step; progress and retries add to it.
       const adds = event.type === 'step:progress' || event.type === 'step:retrying'
-      const kept = adds ? standing.get(event.step_slug) : undefined
-      standing.set(event.step_slug, new Map(kept).set(event.type, event))
+      const kept = adds ? latest.get(event.step_slug) : undefined
+      latest.set(event.step_slug, new Map(kept).set(event.type, event))
     }
-    const events = [...standing.values()].flatMap((kept) => [...kept.values()])
+    const events = [...latest.values()].flatMap((kept) => [...kept.values()])
     return events.sort((a, b) => a.seq - b.seq)
   }
 

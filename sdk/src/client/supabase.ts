@@ -10,6 +10,12 @@ export interface SupabaseLike {
   channel(topic: string, options: never): ChannelLike
   removeChannel(channel: never): Promise<unknown>
   readonly realtime: RealtimeLike
+  /** Throws whatever is asked of it where the client has the option `accessToken`. */
+  readonly auth?: AuthLike
+}
+
+export interface AuthLike {
+  onAuthStateChange(callback: (event: string, session: { user: { id: string } } | null) => void): unknown
 }
 
 export interface RpcLike extends PromiseLike<RpcResponse> {
@@ -41,4 +47,6 @@ export interface RealtimeLike {
   getChannels(): readonly unknown[]
   connect(): void
   disconnect(): unknown
+  /** The user's token, or the key of the project where nobody is signed in. */
+  readonly accessToken?: (() => Promise<string | null>) | null
 }

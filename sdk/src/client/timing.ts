@@ -25,6 +25,15 @@ export function pollDelay({ failures, idle, behind, joined }: PollState): number
   return Math.min(joined ? 30_000 : 2000, 1000 * 2 ** idle)
 }
 
+/** The longest time that a timer takes; longer ones fire at once. */
+const longestTimer = 2 ** 31 - 1
+
+/** Calls back after a number of milliseconds, or never where that is longer than a timer takes; returns its undo. */
+export function callAfter(ms: number, callback: () => void): () => void {
+  const timer = ms <= longestTimer ? setTimeout(callback, ms) : undefined
+  return () => clearTimeout(timer)
+}
+
 /** Calls back when a page is shown again or the network is back, where there are such things; returns its undo. */
 export function onWake(callback: () => void): () => void {
   const { document } = globalThis as { document?: Document }

@@ -4,6 +4,7 @@ import { PgflowError, TimeoutError } from '../shared/errors.ts'
 import { RunCancelledError, RunFailedError } from './errors.ts'
 import type { Live } from './live.ts'
 import { secondsFrom } from './options.ts'
+import { callAfter } from './timing.ts'
 import type { RunEvent, RunSnapshot } from './types.ts'
 
 export interface WaitOptions {
@@ -15,9 +16,6 @@ export interface WaitOptions {
 
 /** How what is waited for has ended. */
 export type Outcome = { readonly output: unknown } | { readonly error: PgflowError }
-
-/** The longest time that a timer takes; longer ones fire at once. */
-const longestTimer = 2 ** 31 - 1
 
 /** Waits until `outcomeOf` knows how it ended. It may be so already; then nothing is asked of the server. */
 export async function waitFor(
@@ -48,7 +46,7 @@ export async function waitFor(
           onAbort(closed, () => reject(closed.reason)),
         )
         if (signal !== undefined) undo.push(onAbort(signal, () => reject(signal.reason)))
-        if (limit <= longestTimer) undo.push(after(limit, () => reject(lateAfter(timeout))))
+        undo.push(callAfter(limit, () => reject(lateAfter(timeout))))
         undo.push(live.hold())
       })
     } finally {
@@ -90,11 +88,6 @@ export async function* eventsOf(
   } finally {
     release()
   }
-}
-
-function after(ms: number, callback: () => void): () => void {
-  const timer = setTimeout(callback, ms)
-  return () => clearTimeout(timer)
 }
 
 /** How a run ended, if it has. */

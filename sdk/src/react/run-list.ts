@@ -3,7 +3,7 @@ import type { ListOptions, PgflowClient, PgflowError, RunRow } from '../client/i
 import { backOff, onWake } from '../client/timing.ts'
 import type { AnyFlow } from '../flow/index.ts'
 
-export type RunFilter = Omit<ListOptions<AnyFlow>, 'cursor'>
+export type RunFilter = Omit<ListOptions<AnyFlow>, 'cursor' | 'signal'>
 
 /** What is known of the runs; it is never changed, but replaced. */
 export interface ListView {
@@ -44,7 +44,7 @@ export class RunList {
 
   readonly subscribe = (notify: () => void): (() => void) => {
     this.#notify = notify
-    const undo = [this.#client.lives.events.on('moved', this.refresh), onWake(this.refresh)]
+    const undo = [this.#client.lives.events.on('runsChanged', this.refresh), onWake(this.refresh)]
     this.refresh()
     return () => {
       this.#notify = undefined

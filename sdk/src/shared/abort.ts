@@ -17,3 +17,21 @@ export function onAbort(signal: AbortSignal, callback: () => void): () => void {
     if (waiters.size === 0) signal.removeEventListener('abort', waiters)
   }
 }
+
+/** What the promise gives, or the signal's reason once it is aborted; the promise is then left to itself. */
+export async function orAbort<Value>(
+  promise: Promise<Value>,
+  signal: AbortSignal | undefined,
+): Promise<Value> {
+  if (signal === undefined) return promise
+  signal.throwIfAborted()
+  let undo = () => {}
+  const aborted = new Promise<never>((_, reject) => {
+    undo = onAbort(signal, () => reject(signal.reason))
+  })
+  try {
+    return await Promise.race([promise, aborted])
+  } finally {
+    undo()
+  }
+}

@@ -1,0 +1,84 @@
+import { onAbort, orAbort } from '../shared/abort.ts'
+import { PgflowError, TimeoutError } from '../shared/errors.ts'
+import { codeOf, errorFrom } from './errors.ts'
+import type { RpcResponse, SupabaseLike } from './supabase.ts'
+import { callAfter } from './timing.ts'
+import { CurrentUser } from './user.ts'
+
+export interface RequestOptions {
+  /** Ends the request, which rejects with the signal's reason. What was asked for may happen all the same. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** How requests reach the server: through the user's supabase-js client, as its current user, each with a deadline. */
+export class Connection {
+  readonly supabase: SupabaseLike
+  readonly user: CurrentUser
+  /** Seconds; an answer that takes longer is given up. */
+  requestTimeout = 15
+
+  constructor(supabase: SupabaseLike) {
+    this.supabase = supabase
+    this.user = new CurrentUser(supabase)
+  }
+
+  /**
+   * Calls an exposed function.
+   *
+   * @throws TimeoutError after the deadline and the signal's reason, even if the request cannot be aborted; PgflowError
+   *   (`user_changed`) if another user has signed in meanwhile; the error of the server
+   */
+  async call(name: string, args: object, { signal }: RequestOptions = {}): Promise<unknown> {
+    signal?.throwIfAborted()
+    const request = new AbortController()
+    const undo = [
+      callAfter(this.requestTimeout * 1000, () => request.abort(lateAfter(this.requestTimeout, name))),
+    ]
+    if (signal !== undefined) undo.push(onAbort(signal, () => request.abort(signal.reason)))
+    try {
+      return await orAbort(this.#send(name, args, request, undo), request.signal)
+    } finally {
+      for (const stop of undo) stop()
+    }
+  }
+
+  async #send(name: string, args: object, request: AbortController, undo: (() => void)[]): Promise<unknown> {
+    const hasToken = await this.user.check()
+    request.signal.throwIfAborted()
+    undo.push(this.user.events.on('changed', () => request.abort(userChanged())))
+    const { data, error, status } = await this.#rpc(name, args, request.signal)
+    // Where no event says so, this notices that the user has changed before the answer came.
+    const stillHasToken = await this.user.check()
+    if (error === null) return data
+    const hint = await this.#adviceOn(codeOf(error, status), request.signal)
+    throw errorFrom(error, { status, hasToken: hasToken && stillHasToken, hint })
+  }
+
+  #rpc(name: string, args: object, signal: AbortSignal): PromiseLike<RpcResponse> {
+    // The migrations create this schema and its functions; generated types need not know them.
+    return this.supabase
+      .schema('pgflow_public' as never)
+      .rpc(name as never, args as never)
+      .abortSignal(signal)
+  }
+
+  /** What to do where the project is not set up for this package. */
+  async #adviceOn(code: string, signal: AbortSignal): Promise<string | undefined> {
+    if (!/^(unauthorized|PGRST106|PGRST202|42883)$/.test(code)) return undefined
+    const { adviceOn } = await import('./advice.ts')
+    return adviceOn(code, () => this.#rpc('schema_version', {}, signal))
+  }
+}
+
+function lateAfter(seconds: number, name: string): TimeoutError {
+  const hint = name.startsWith('start_')
+    ? 'It may have been started all the same. With an idempotencyKey, starting it again gives the run that exists.'
+    : 'Try again; the option requestTimeout of the client sets the limit.'
+  return new TimeoutError(`The server did not answer within ${seconds} s`, { hint })
+}
+
+function userChanged(): PgflowError {
+  return new PgflowError('user_changed', 'The user changed before the server answered', {
+    hint: 'Ask again as the new user. What the former user asked for may have happened.',
+  })
+}
