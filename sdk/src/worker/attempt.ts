@@ -7,10 +7,10 @@ import { TimeoutError } from '../shared/errors.ts'
 import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
 import { explain } from './faults.ts'
 import { withData } from './log.ts'
+import type { LoopMonitor } from './loop-monitor.ts'
 import { type Progress, reportOf } from './progress.ts'
 import { checkedInput, checkedOutput } from './schemas.ts'
 import { keyOf } from './tasks.ts'
-import { after } from './time.ts'
 import type { ClaimedTask, FailedResult, Result } from './transport.ts'
 import type { SharedValue, Values } from './values.ts'
 
@@ -25,6 +25,7 @@ export interface Surroundings {
 export interface Helpers extends Surroundings {
   readonly values: Pick<Values, 'get'>
   readonly progress: Pick<Progress, 'add' | 'drop'>
+  readonly loop: Pick<LoopMonitor, 'after'>
 }
 
 type AbortReason = TimeoutError | CancelledError | LeaseLostError | WorkerStoppedError
@@ -98,7 +99,7 @@ export class Attempt {
   /** The handler between its schemas. */
   async #output(flow: AnyFlow, step: StepDefinition, claimed: unknown): Promise<unknown> {
     const { timeout, step_slug } = this.task
-    const cancel = after(timeout, () => {
+    const cancel = this.#helpers.loop.after(timeout, () => {
       this.abort(new TimeoutError(`step "${step_slug}" timed out after ${timeout} s`))
     })
     try {

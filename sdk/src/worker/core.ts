@@ -4,11 +4,14 @@ import { schemaProblem } from '../shared/schema-version.ts'
 import { Attempt, type Helpers, type Surroundings } from './attempt.ts'
 import { CancelledError, LeaseLostError, WorkerFailedError, WorkerStoppedError } from './errors.ts'
 import { codeOf, explain, isSchemaFault, isTransient } from './faults.ts'
+import type { LeaseThread } from './lease-thread.ts'
+import { Leases } from './leases.ts'
+import { LoopMonitor } from './loop-monitor.ts'
 import { Progress } from './progress.ts'
 import { Settler } from './settler.ts'
 import { idOf, keyOf } from './tasks.ts'
 import { after, Bell, pollPause, retryPause, sleep, turn } from './time.ts'
-import type { ClaimedTask, Lease, Result, Transport, Work } from './transport.ts'
+import type { ClaimedTask, Lease, Result, TaskKey, Transport, Work } from './transport.ts'
 import { Values } from './values.ts'
 
 const largestClaim = 100
@@ -18,9 +21,6 @@ const lastCall = 2
 
 /** Seconds for which the database may refuse all calls until the worker gives up. */
 const longestRefusal = 60
-
-/** Seconds between two heartbeats, and so until a handler hears that its run was cancelled. */
-const longestBeat = 5
 
 export interface CoreOptions extends Surroundings {
   readonly transport: Transport
@@ -35,6 +35,8 @@ export interface CoreOptions extends Surroundings {
   readonly inlineLimit: number
   /** Bytes. */
   readonly cacheLimit: number
+  /** Extends the leases while the event loop is blocked. */
+  readonly thread: LeaseThread | undefined
 }
 
 /**
@@ -48,6 +50,8 @@ export class Core {
   readonly #flows: ReadonlyMap<string, AnyFlow>
   readonly #held = new Map<string, Attempt>()
   readonly #settler: Settler
+  readonly #leases: Leases
+  readonly #loop = new LoopMonitor((seconds) => this.#warnOfBlock(seconds))
   readonly #progress: Progress
   readonly #helpers: Helpers
   readonly #bell = new Bell()
@@ -69,18 +73,24 @@ export class Core {
     this.#flows = new Map(options.flows.map((flow) => [flow.slug, flow]))
     this.#progress = new Progress(options)
     const values = new Values({ ...options, limit: options.cacheLimit, signal: this.#deadline.signal })
-    this.#helpers = { ...surroundingsOf(options), values, progress: this.#progress }
+    this.#helpers = { ...surroundingsOf(options), values, progress: this.#progress, loop: this.#loop }
     this.#settler = new Settler({
       ...options,
       settle: async (results) => (await this.#call(results, 0)).stale,
-      onDone: (task) => this.#held.delete(idOf(task)),
+      onDone: (task) => this.#release(task),
+    })
+    this.#leases = new Leases({
+      ...options,
+      held: () => [...this.#held.values()].map(({ task }) => task),
+      onLost: (task) => this.#held.get(idOf(task))?.abort(reasonOf(task)),
     })
   }
 
   start(): void {
+    this.#end.signal.addEventListener('abort', () => this.#loop.stop())
     void this.#listen()
     void this.#work()
-    void this.#keepLeases()
+    void this.#leases.keepUntil(this.#end.signal)
   }
 
   /** Resolves when the worker has stopped; rejects if it stopped by itself, since it failed. */
@@ -195,6 +205,8 @@ export class Core {
   #take(tasks: readonly ClaimedTask[]): void {
     const attempts = tasks.map((task) => new Attempt(task, this.#helpers))
     for (const attempt of attempts) this.#held.set(idOf(attempt.task), attempt)
+    if (tasks.length > 0 && !this.#end.signal.aborted) this.#loop.start()
+    this.#leases.claimed(tasks)
     if (this.#isStopping) void this.#handBack(attempts)
     else for (const attempt of attempts) void this.#run(attempt)
   }
@@ -202,8 +214,24 @@ export class Core {
   async #run(attempt: Attempt): Promise<void> {
     const result = await attempt.run(this.#flows.get(attempt.task.flow_slug))
     if (result) this.#settler.add(result)
-    else if (!attempt.isGivenBack) this.#held.delete(idOf(attempt.task))
+    else if (!attempt.isGivenBack) this.#release(attempt.task)
     this.#bell.ring()
+  }
+
+  /** Its lease needs not be extended any more. */
+  #release(task: TaskKey): void {
+    this.#held.delete(idOf(task))
+    if (this.#held.size === 0) this.#loop.stop()
+  }
+
+  #warnOfBlock(seconds: number): void {
+    const { log, thread } = this.#options
+    const steps = new Set([...this.#held.values()].map(({ task }) => `${task.flow_slug}.${task.step_slug}`))
+    const leases = thread?.works ? '' : ', and leases were not extended'
+    log.warn(`The event loop was blocked for ${seconds.toFixed(1)} s: other steps had to wait${leases}`, {
+      seconds,
+      steps: [...steps],
+    })
   }
 
   /** Where the schema does not fit, no result is to blame. @throws what to do, if so, or if the database cannot say */
@@ -244,34 +272,6 @@ export class Core {
     for (const attempt of this.#held.values()) attempt.abort(new WorkerStoppedError(message))
   }
 
-  async #keepLeases(): Promise<void> {
-    const { lease, log } = this.#options
-    const pause = Math.min(lease / 3, longestBeat)
-    let failures = 0
-    while (true) {
-      await sleep(failures === 0 ? pause : Math.min(retryPause(failures), pause), this.#end.signal)
-      if (this.#end.signal.aborted) return
-      try {
-        await this.#beat()
-        failures = 0
-      } catch (error) {
-        failures++
-        if (!this.#end.signal.aborted)
-          log.warn('The worker cannot extend its leases and tries again', { error })
-      }
-    }
-  }
-
-  /** An idle worker's polls show that it is alive. */
-  async #beat(): Promise<void> {
-    const { transport, workerId, lease } = this.#options
-    if (this.#held.size === 0) return
-    const tasks = [...this.#held.values()].map(({ task }) => keyOf(task))
-    for (const task of await transport.heartbeat(workerId, tasks, lease)) {
-      if (!task.active) this.#held.get(idOf(task))?.abort(reasonOf(task))
-    }
-  }
-
   #abandon(): void {
     if (this.#deadline.signal.aborted) return
     this.#deadline.abort()
@@ -296,7 +296,7 @@ export class Core {
         error,
       })
     }
-    for (const { task } of attempts) this.#held.delete(idOf(task))
+    for (const { task } of attempts) this.#release(task)
     this.#bell.ring()
   }
 }

@@ -10,7 +10,8 @@ import type { Transport } from './transport.ts'
 /** Seconds for what is under way when a connection is closed. */
 const closing = 1
 
-const settings = {
+/** Of every connection that a worker makes. */
+export const connectionSettings = {
   prepare: false,
   fetch_types: false,
   connect_timeout: 10,
@@ -57,7 +58,7 @@ export function openPostgresTransport(
 
 function connect(connection: string, more: { max: number } & Partial<ListenerHooks>): Sql {
   try {
-    return postgres(connection, { ...settings, ...more })
+    return postgres(connection, { ...connectionSettings, ...more })
   } catch (cause) {
     // Without the URL, which holds a password.
     throw new WorkerStartError(
