@@ -4,11 +4,16 @@ import { WorkerStartError } from './errors.ts'
 import { Listener, type ListenerHooks } from './listener.ts'
 import type { DatabaseConnection } from './options.ts'
 import { type Pool, RenewedPool } from './pool.ts'
+import { portProblem } from './probe.ts'
 import * as queries from './queries.ts'
+import { sleep } from './time.ts'
 import type { Transport } from './transport.ts'
 
 /** Seconds for what is under way when a connection is closed. */
 const closing = 1
+
+/** Seconds in which a database answers, if nothing is wrong. */
+const soon = 2
 
 /** Of every connection that a worker makes. */
 export const connectionSettings = {
@@ -42,12 +47,14 @@ export function openPostgresTransport(
   if (sql !== undefined) return { ...calls({ use: (query) => query(sql) }), close: async () => {} }
   const max = Math.max(1, maxConnections - 1)
   const pool = new RenewedPool(() => connect(connection, { max }), patience)
-  if (maxConnections === 1) return { ...calls(pool), close: () => pool.close(closing) }
+  const schemaVersion = () => pool.use((sql) => knownToBePostgres(sql, queries.schemaVersion(sql)))
+  if (maxConnections === 1) return { ...calls(pool), schemaVersion, close: () => pool.close(closing) }
   const listener = new Listener((hooks) => {
     return new RenewedPool(() => connect(connection, { ...hooks, max: 1 }), freePatience, hooks.onclose)
   })
   return {
     ...calls(pool, listener.pool),
+    schemaVersion,
     listen: (onTasks) => listener.listen(pool, onTasks),
     close: async () => {
       listener.close()
@@ -67,6 +74,26 @@ function connect(connection: string, more: { max: number } & Partial<ListenerHoo
         cause,
       },
     )
+  }
+}
+
+/**
+ * The answer to a first query. The driver waits for a port that is not Postgres: where there is no answer for some seconds,
+ * the port is looked at.
+ */
+async function knownToBePostgres<Answer>(sql: Sql, answer: Promise<Answer>): Promise<Answer> {
+  const { host, port, path } = sql.options
+  const looking = new AbortController()
+  const problem = sleep(soon, looking.signal).then(async () => {
+    if (looking.signal.aborted || path) return answer
+    const words = await portProblem(host[0]!, Number(port[0]))
+    if (words !== undefined) throw new Error(words)
+    return answer
+  })
+  try {
+    return await Promise.race([answer, problem])
+  } finally {
+    looking.abort()
   }
 }
 
