@@ -26,6 +26,8 @@ export interface Helpers extends Surroundings {
   readonly values: Pick<Values, 'get'>
   readonly progress: Pick<Progress, 'add' | 'drop'>
   readonly loop: Pick<LoopMonitor, 'after'>
+  /** Bytes. */
+  readonly outputLimit: number
 }
 
 type AbortReason = TimeoutError | CancelledError | LeaseLostError | WorkerStoppedError
@@ -146,7 +148,7 @@ export class Attempt {
 
   #completed(output: unknown): Result {
     try {
-      return { ...keyOf(this.task), outputJson: toJson(output) }
+      return { ...keyOf(this.task), outputJson: toJson(output, this.#helpers.outputLimit) }
     } catch (error) {
       return this.#failure('returned what cannot be stored', error)
     }

@@ -1,16 +1,16 @@
 import type { AnyFlow } from '../flow/definition.ts'
-import { PgflowError } from '../shared/errors.ts'
-import { schemaProblem } from '../shared/schema-version.ts'
 import { Attempt, type Helpers, type Surroundings } from './attempt.ts'
-import { CancelledError, LeaseLostError, WorkerFailedError, WorkerStoppedError } from './errors.ts'
-import { codeOf, explain, isSchemaFault, isTransient } from './faults.ts'
+import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
+import { Failures } from './failures.ts'
+import { isSchemaFault, isTransient } from './faults.ts'
+import { isLarge, LargeResults } from './large-results.ts'
 import type { LeaseThread } from './lease-thread.ts'
 import { Leases } from './leases.ts'
 import { LoopMonitor } from './loop-monitor.ts'
 import { Progress } from './progress.ts'
 import { Settler } from './settler.ts'
 import { idOf, keyOf } from './tasks.ts'
-import { after, Bell, pollPause, retryPause, sleep, turn } from './time.ts'
+import { after, Bell, pollPause, sleep, turn } from './time.ts'
 import type { ClaimedTask, Lease, Result, TaskKey, Transport, Work } from './transport.ts'
 import { Values } from './values.ts'
 
@@ -18,9 +18,6 @@ const largestClaim = 100
 
 /** Seconds for the last calls after the grace period. */
 const lastCall = 2
-
-/** Seconds for which the database may refuse all calls until the worker gives up. */
-const longestRefusal = 60
 
 export interface CoreOptions extends Surroundings {
   readonly transport: Transport
@@ -35,6 +32,8 @@ export interface CoreOptions extends Surroundings {
   readonly inlineLimit: number
   /** Bytes. */
   readonly cacheLimit: number
+  /** Bytes. */
+  readonly outputLimit: number
   /** Extends the leases while the event loop is blocked. */
   readonly thread: LeaseThread | undefined
 }
@@ -50,6 +49,8 @@ export class Core {
   readonly #flows: ReadonlyMap<string, AnyFlow>
   readonly #held = new Map<string, Attempt>()
   readonly #settler: Settler
+  readonly #large: LargeResults
+  readonly #failures: Failures
   readonly #leases: Leases
   readonly #loop = new LoopMonitor((seconds) => this.#warnOfBlock(seconds))
   readonly #progress: Progress
@@ -59,9 +60,7 @@ export class Core {
   readonly #deadline = new AbortController()
   /** Aborted when nothing is under way any more. */
   readonly #end = new AbortController()
-  #failure: WorkerFailedError | undefined
-  /** When the database began to refuse all calls, in milliseconds. */
-  #refusedSince: number | undefined
+  #failure: { readonly reason: unknown } | undefined
   #isStopping = false
   #isListening = false
   #emptyPolls = 0
@@ -73,11 +72,32 @@ export class Core {
     this.#flows = new Map(options.flows.map((flow) => [flow.slug, flow]))
     this.#progress = new Progress(options)
     const values = new Values({ ...options, limit: options.cacheLimit, signal: this.#deadline.signal })
-    this.#helpers = { ...surroundingsOf(options), values, progress: this.#progress, loop: this.#loop }
+    const { outputLimit } = options
+    this.#helpers = {
+      ...surroundingsOf(options),
+      values,
+      progress: this.#progress,
+      loop: this.#loop,
+      outputLimit,
+    }
+    this.#failures = new Failures({ ...options, signal: this.#deadline.signal })
     this.#settler = new Settler({
       ...options,
-      settle: async (results) => (await this.#call(results, 0)).stale,
+      settle: (results) => this.#settle(results),
       onDone: (task) => this.#release(task),
+    })
+    this.#large = new LargeResults({
+      ...options,
+      settler: new Settler({
+        ...options,
+        settleBatch: 1,
+        settle: (results) => this.#settle(results, { apart: true }),
+        onDone: (task) => {
+          this.#release(task)
+          this.#bell.ring()
+        },
+      }),
+      signal: this.#deadline.signal,
     })
     this.#leases = new Leases({
       ...options,
@@ -96,7 +116,7 @@ export class Core {
   /** Resolves when the worker has stopped; rejects if it stopped by itself, since it failed. */
   async ended(): Promise<void> {
     await sleep(Number.POSITIVE_INFINITY, this.#end.signal)
-    if (this.#failure) throw this.#failure
+    if (this.#failure) throw this.#failure.reason
   }
 
   /** Looks for work now: somebody knows that there are tasks. */
@@ -138,24 +158,40 @@ export class Core {
   }
 
   async #work(): Promise<void> {
-    let failures = 0
-    while (!this.#isDrained) {
-      await turn()
-      const pause = this.#pause()
-      if (pause > 0) {
-        await this.#bell.wait(pause)
-        continue
+    try {
+      while (!this.#isDrained) {
+        await turn()
+        const pause = this.#pause()
+        if (pause > 0) await this.#bell.wait(pause)
+        else if (!(await this.#tryToExchange())) break
       }
-      try {
-        await this.#exchange()
-        failures = 0
-        this.#refusedSince = undefined
-      } catch (error) {
-        if (this.#deadline.signal.aborted || !(await this.#mayPass(error, failures++))) break
-      }
+    } catch (failure) {
+      this.#fail(failure)
     }
     this.#progress.close()
     this.#end.abort()
+  }
+
+  /**
+   * @returns false if it failed and there is no time to try again
+   * @throws WorkerFailedError
+   */
+  async #tryToExchange(): Promise<boolean> {
+    try {
+      await this.#exchange()
+      this.#failures.end()
+    } catch (error) {
+      if (this.#deadline.signal.aborted) return false
+      await this.#failures.pauseAfter(error)
+    }
+    return true
+  }
+
+  #fail(failure: unknown): void {
+    this.#failure = { reason: failure }
+    for (const attempt of this.#held.values()) {
+      attempt.abort(new WorkerStoppedError('The worker failed', { cause: failure }))
+    }
   }
 
   /** Seconds until there is something to settle or to look for. */
@@ -174,14 +210,24 @@ export class Core {
       this.#take(tasks)
       this.#planPoll(results.length, tasks.length, quantity)
     } catch (error) {
-      if (isSchemaFault(error)) await this.#assertSchemaFits(error)
+      if (isSchemaFault(error)) await this.#failures.assertSchemaFits(error)
       if (results.length === 0 || isTransient(error)) throw error
       // Whatever was refused, the results or the claim: the others are settled.
       await this.#settler.settle(results)
     }
   }
 
-  #call(results: readonly Result[], quantity: number): Promise<Work> {
+  /** @returns those that came too late */
+  async #settle(results: readonly Result[], options?: { apart: boolean }): Promise<readonly TaskKey[]> {
+    try {
+      return (await this.#call(results, 0, options)).stale
+    } catch (error) {
+      if (isSchemaFault(error)) await this.#failures.assertSchemaFits(error)
+      throw error
+    }
+  }
+
+  #call(results: readonly Result[], quantity: number, options?: { apart: boolean }): Promise<Work> {
     const { transport, workerId, lease, inlineLimit } = this.#options
     return transport.settleAndClaim({
       results,
@@ -192,6 +238,7 @@ export class Core {
       inline_limit: inlineLimit,
       // Not at the first empty poll, since a busy worker has many of those.
       waiting: this.#isListening && quantity > 0 && this.#emptyPolls > 0,
+      ...options,
     })
   }
 
@@ -213,7 +260,8 @@ export class Core {
 
   async #run(attempt: Attempt): Promise<void> {
     const result = await attempt.run(this.#flows.get(attempt.task.flow_slug))
-    if (result) this.#settler.add(result)
+    if (result && isLarge(result)) void this.#large.add(result)
+    else if (result) this.#settler.add(result)
     else if (!attempt.isGivenBack) this.#release(attempt.task)
     this.#bell.ring()
   }
@@ -232,44 +280,6 @@ export class Core {
       seconds,
       steps: [...steps],
     })
-  }
-
-  /** Where the schema does not fit, no result is to blame. @throws what to do, if so, or if the database cannot say */
-  async #assertSchemaFits(cause: unknown): Promise<void> {
-    const problem = schemaProblem(await this.#options.transport.schemaVersion())
-    if (problem !== undefined) throw new PgflowError(codeOf(cause) ?? '3F000', problem, { cause })
-  }
-
-  /**
-   * Pauses before the next call after one that failed.
-   *
-   * @returns false if all calls of a minute were refused: then the worker has failed
-   */
-  async #mayPass(error: unknown, failures: number): Promise<boolean> {
-    const seconds = retryPause(failures)
-    if (isTransient(error)) {
-      this.#refusedSince = undefined
-      this.#options.log.error('The worker cannot reach its tasks and tries again', { error, seconds })
-    } else {
-      this.#refusedSince ??= performance.now()
-      if (performance.now() - this.#refusedSince > longestRefusal * 1000) {
-        this.#fail(error)
-        return false
-      }
-      this.#options.log.error('The database refuses the calls of the worker, which tries again', {
-        error,
-        seconds,
-      })
-    }
-    await sleep(seconds, this.#deadline.signal)
-    return true
-  }
-
-  #fail(cause: unknown): void {
-    const message = `The worker stopped: the database refused its calls for ${longestRefusal} s: ${explain(cause)}`
-    this.#options.log.error(message, { error: cause })
-    this.#failure = new WorkerFailedError(message, { cause })
-    for (const attempt of this.#held.values()) attempt.abort(new WorkerStoppedError(message))
   }
 
   #abandon(): void {

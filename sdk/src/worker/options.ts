@@ -53,6 +53,11 @@ export interface WorkerSettings {
   readonly inlineLimit?: number
   /** Bytes of such values that the worker keeps, about. @default 67108864 */
   readonly cacheLimit?: number
+  /**
+   * Bytes of JSON; a step that returns more fails. Store more elsewhere, for instance in Supabase Storage, and return
+   * where it is. @default 33554432
+   */
+  readonly outputLimit?: number
   /** How long running handlers get when the worker stops. @default '25s' */
   readonly gracePeriod?: Duration
   /** The worker's name in the table `pgflow.workers`. @default 'worker' */
@@ -98,7 +103,7 @@ type OptionName = keyof (DatabaseConnection & ProjectConnection & WorkerSettings
 const optionNames: Readonly<Record<OptionName, true>> = {
   ...{ connection: true, sql: true, url: true, secretKey: true, flows: true, resources: true, log: true },
   ...{ concurrency: true, lease: true, maxConnections: true, settleBatch: true, settleDelay: true },
-  ...{ inlineLimit: true, cacheLimit: true, gracePeriod: true, name: true, signal: true },
+  ...{ inlineLimit: true, cacheLimit: true, outputLimit: true, gracePeriod: true, name: true, signal: true },
 }
 
 /** The least that a whole number may be. */
@@ -108,6 +113,7 @@ const leasts = {
   settleBatch: 1,
   inlineLimit: 0,
   cacheLimit: 0,
+  outputLimit: 1,
 }
 
 /**

@@ -48,22 +48,30 @@ export function openPostgresTransport(
   const max = Math.max(1, maxConnections - 1)
   const pool = new RenewedPool(() => connect(connection, { max }), patience)
   const schemaVersion = () => pool.use((sql) => knownToBePostgres(sql, queries.schemaVersion(sql)))
-  if (maxConnections === 1) return { ...calls(pool), schemaVersion, close: () => pool.close(closing) }
+  // It connects when it is used.
+  const apart = new RenewedPool(() => connect(connection, { max: 1, idle_timeout: 5 }), 2 * patience)
+  if (maxConnections === 1) {
+    const close = async () => void (await Promise.all([pool.close(closing), apart.close(closing)]))
+    return { ...calls(pool, pool, apart), schemaVersion, close }
+  }
   const listener = new Listener((hooks) => {
     return new RenewedPool(() => connect(connection, { ...hooks, max: 1 }), freePatience, hooks.onclose)
   })
   return {
-    ...calls(pool, listener.pool),
+    ...calls(pool, listener.pool, apart),
     schemaVersion,
     listen: (onTasks) => listener.listen(pool, onTasks),
     close: async () => {
       listener.close()
-      await Promise.all([pool.close(closing), listener.pool.close(closing)])
+      await Promise.all([pool, listener.pool, apart].map((one) => one.close(closing)))
     },
   }
 }
 
-function connect(connection: string, more: { max: number } & Partial<ListenerHooks>): Sql {
+function connect(
+  connection: string,
+  more: { max: number; idle_timeout?: number } & Partial<ListenerHooks>,
+): Sql {
   try {
     return postgres(connection, { ...connectionSettings, ...more })
   } catch (cause) {
@@ -97,13 +105,17 @@ async function knownToBePostgres<Answer>(sql: Sql, answer: Promise<Answer>): Pro
   }
 }
 
-/** @param free a connection for what waits for no lock */
-function calls(pool: Pool, free = pool): Omit<Transport, 'close' | 'listen'> {
+/**
+ * @param free a connection for what waits for no lock
+ * @param apart one for what takes long
+ */
+function calls(pool: Pool, free = pool, apart = pool): Omit<Transport, 'close' | 'listen'> {
   return {
     schemaVersion: () => pool.use(queries.schemaVersion),
     defineFlow: (flow) => pool.use((sql) => queries.registerFlow(sql, definitionOf(flow))),
     registerWorker: (worker) => pool.use((sql) => queries.registerWorker(sql, worker)),
-    settleAndClaim: (request) => pool.use((sql) => queries.settleAndClaim(sql, request)),
+    settleAndClaim: (request) =>
+      (request.apart ? apart : pool).use((sql) => queries.settleAndClaim(sql, request)),
     heartbeat: (workerId, tasks, lease) => free.use((sql) => queries.heartbeat(sql, workerId, tasks, lease)),
     handBack: (tasks) => free.use((sql) => queries.handBack(sql, tasks)),
     reportProgress: (reports) => pool.use((sql) => queries.reportProgress(sql, reports)),

@@ -89,11 +89,12 @@ function createCore(
 ): Core {
   const { flows, concurrency = 10, log, resources = {} } = options
   const { settleBatch = 100, inlineLimit = 65_536, cacheLimit = 67_108_864 } = options
+  const { outputLimit = 33_554_432 } = options
   const settleDelay = secondsFrom('settleDelay', options.settleDelay ?? '10ms')
   return new Core({
     ...parts,
     ...{ flows, concurrency, log, resources },
-    ...{ settleBatch, settleDelay, inlineLimit, cacheLimit },
+    ...{ settleBatch, settleDelay, inlineLimit, cacheLimit, outputLimit },
   })
 }
 

@@ -125,6 +125,20 @@ describe('A worker', () => {
     expect(row).toEqual({ is_same: true })
   })
 
+  it('stores a large output, and refuses one that is larger than its limit', async () => {
+    const slug = newSlug()
+    const flow = new Flow<number>({ slug, maxAttempts: 1 }).step('work', ({ run }) => 'x'.repeat(run))
+    const outputLimit = 2_000_000
+    const worker = await startWorker({ connection: db.url, flows: [flow], outputLimit })
+    onTestFinished(() => worker.stop())
+    const [large, larger] = await db.startRuns(slug, [outputLimit - 2, outputLimit - 1])
+    const { status, output } = await db.runEnded(large!)
+    expect([status, (output as { work: string }).work.length]).toEqual(['completed', outputLimit - 2])
+    expect((await db.runEnded(larger!)).error).toMatch(
+      /\$ is more than 2000000 bytes of JSON, the limit of outputs/,
+    )
+  })
+
   it('stores null for a handler that returns nothing', async () => {
     const slug = newSlug()
     await runningWorker(new Flow({ slug }).step('only', () => {}))
