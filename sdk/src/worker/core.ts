@@ -1,5 +1,5 @@
 import type { AnyFlow } from '../flow/definition.ts'
-import { Attempt, type Helpers, type Surroundings } from './attempt.ts'
+import { Attempt, type AttemptOptions, type WorkerContext } from './attempt.ts'
 import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
 import { Failures } from './failures.ts'
 import { isSchemaFault, isTransient } from './faults.ts'
@@ -10,7 +10,7 @@ import { LoopMonitor } from './loop-monitor.ts'
 import { Progress } from './progress.ts'
 import { Settler } from './settler.ts'
 import { idOf, keyOf } from './tasks.ts'
-import { after, Bell, pollPause, sleep, turn } from './time.ts'
+import { after, Notifier, pollPause, sleep, turn } from './time.ts'
 import type { ClaimedTask, Lease, Result, TaskKey, Transport, Work } from './transport.ts'
 import { Values } from './values.ts'
 
@@ -19,7 +19,7 @@ const largestClaim = 100
 /** Seconds for the last calls after the grace period. */
 const lastCall = 2
 
-export interface CoreOptions extends Surroundings {
+export interface CoreOptions extends WorkerContext {
   readonly transport: Transport
   readonly flows: readonly AnyFlow[]
   readonly concurrency: number
@@ -54,8 +54,8 @@ export class Core {
   readonly #leases: Leases
   readonly #loop = new LoopMonitor((seconds) => this.#warnOfBlock(seconds))
   readonly #progress: Progress
-  readonly #helpers: Helpers
-  readonly #bell = new Bell()
+  readonly #attemptOptions: AttemptOptions
+  readonly #notifier = new Notifier()
   /** Aborted when the grace period is over. */
   readonly #deadline = new AbortController()
   /** Aborted when nothing is under way any more. */
@@ -73,8 +73,8 @@ export class Core {
     this.#progress = new Progress(options)
     const values = new Values({ ...options, limit: options.cacheLimit, signal: this.#deadline.signal })
     const { outputLimit } = options
-    this.#helpers = {
-      ...surroundingsOf(options),
+    this.#attemptOptions = {
+      ...workerContextOf(options),
       values,
       progress: this.#progress,
       loop: this.#loop,
@@ -94,7 +94,7 @@ export class Core {
         settle: (results) => this.#settle(results, { apart: true }),
         onDone: (task) => {
           this.#release(task)
-          this.#bell.ring()
+          this.#notifier.notify()
         },
       }),
       signal: this.#deadline.signal,
@@ -122,7 +122,7 @@ export class Core {
   /** Looks for work now: somebody knows that there are tasks. */
   wake(): void {
     this.#nextPoll = 0
-    this.#bell.ring()
+    this.#notifier.notify()
   }
 
   /**
@@ -131,7 +131,7 @@ export class Core {
    */
   async stop(gracePeriod: number): Promise<void> {
     this.#isStopping = true
-    this.#bell.ring()
+    this.#notifier.notify()
     const cancel = after(this.#held.size === 0 ? 0 : gracePeriod, () => this.#abandon())
     await sleep(Number.POSITIVE_INFINITY, this.#end.signal)
     cancel()
@@ -162,7 +162,7 @@ export class Core {
       while (!this.#isDrained) {
         await turn()
         const pause = this.#pause()
-        if (pause > 0) await this.#bell.wait(pause)
+        if (pause > 0) await this.#notifier.wait(pause)
         else if (!(await this.#tryToExchange())) break
       }
     } catch (failure) {
@@ -250,7 +250,7 @@ export class Core {
   }
 
   #take(tasks: readonly ClaimedTask[]): void {
-    const attempts = tasks.map((task) => new Attempt(task, this.#helpers))
+    const attempts = tasks.map((task) => new Attempt(task, this.#attemptOptions))
     for (const attempt of attempts) this.#held.set(idOf(attempt.task), attempt)
     if (tasks.length > 0 && !this.#end.signal.aborted) this.#loop.start()
     this.#leases.claimed(tasks)
@@ -263,7 +263,7 @@ export class Core {
     if (result && isLarge(result)) void this.#large.add(result)
     else if (result) this.#settler.add(result)
     else if (!attempt.isGivenBack) this.#release(attempt.task)
-    this.#bell.ring()
+    this.#notifier.notify()
   }
 
   /** Its lease needs not be extended any more. */
@@ -307,11 +307,11 @@ export class Core {
       })
     }
     for (const { task } of attempts) this.#release(task)
-    this.#bell.ring()
+    this.#notifier.notify()
   }
 }
 
-function surroundingsOf({ workerId, log, resources }: CoreOptions): Surroundings {
+function workerContextOf({ workerId, log, resources }: CoreOptions): WorkerContext {
   return { workerId, log, resources }
 }
 
