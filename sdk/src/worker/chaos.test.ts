@@ -82,7 +82,7 @@ it(`runs outlive the loss of workers, of connections and of Postgres (seed ${SEE
     await Promise.all([started, crew.complete()])
   }
   await untilAllEnded()
-  expect(await crew.stop()).toEqual(Array.from({ length: WORKERS }, () => 0))
+  expect(await crew.stop()).toEqual(Array.from({ length: WORKERS }, () => 'SIGTERM'))
 
   expect(await endings()).toEqual(expectedEndings())
   expect(await violations(sql, slugs)).toEqual([])
@@ -128,13 +128,13 @@ class Crew {
     await Promise.all(this.#members.map((_, n) => this.lose(n)))
   }
 
-  /** @returns the exit codes */
-  stop(): Promise<number[]> {
+  /** @returns the signals that ended them */
+  stop(): Promise<(NodeJS.Signals | null)[]> {
     return Promise.all(
-      this.#members.map(async (member) => {
+      this.#members.splice(0).map(async (member) => {
         member!.kill('SIGTERM')
-        const [code] = await once(member!, 'close')
-        return code
+        const [, signal] = await once(member!, 'close')
+        return signal
       }),
     )
   }
