@@ -97,6 +97,37 @@ describe('In plain Node', () => {
   })
 })
 
+it('A worker of the package extends its leases while a handler blocks the event loop', async () => {
+  const look = `
+    import postgres from 'postgres'
+    await new Promise((resolve) => setTimeout(resolve, 2500))
+    const sql = postgres(process.argv[1])
+    const [message] = await sql\`select vt > clock_timestamp() as held from pgmq.q_packed\`
+    process.stdout.write(String(message.held))
+    await sql.end()`
+  const program = `
+    import { execFileSync } from 'node:child_process'
+    import { startLocalSupabase } from '@pgflow/local'
+    import { Flow } from '@pgflow/sdk/flow'
+    import { startWorker } from '@pgflow/sdk/worker'
+    import postgres from 'postgres'
+    const stack = await startLocalSupabase({ migrations: [${JSON.stringify(migrations)}], fsync: false })
+    const look = ['--input-type=module', '--eval', ${JSON.stringify(look)}, stack.dbUrl]
+    let tell
+    const isHeld = new Promise((resolve) => { tell = resolve })
+    const flow = new Flow({ slug: 'packed' }).step('block', () => {
+      tell(execFileSync(process.execPath, look, { encoding: 'utf8' }))
+    })
+    const worker = await startWorker({ connection: stack.dbUrl, flows: [flow], lease: 1, log: false })
+    const sql = postgres(stack.dbUrl)
+    await sql\`select pgflow.start_flow('packed', 'null')\`
+    console.log(await isHeld)
+    await Promise.all([worker.stop(), sql.end()])
+    await stack.stop()
+    process.exit()`
+  expect(await bare.node(program)).toBe('true')
+})
+
 describe('An application', () => {
   it('has types with moduleResolution bundler', async () => {
     expect(await complaints({ module: 'preserve', moduleResolution: 'bundler', noEmit: true })).toEqual([])

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { NotJsonError, toJson } from './index.ts'
 
 function refusal(value: unknown): NotJsonError {
@@ -143,5 +143,24 @@ describe('toJson refuses, with the path,', () => {
     expect(refusal(nested(1_000_000)).message.length).toBeLessThan(8_000)
     const endless = { toJSON: () => ({ again: endless }) }
     expect(refusal(endless).message).toMatch(/levels deep/)
+  })
+})
+
+describe('A limit', () => {
+  it.each<[unknown, number]>([
+    ['é', 4],
+    [['a', 'b'], 9],
+    [{ a: 1 }, 7],
+    [[1, 2, null], 10],
+  ])('%j has %d bytes', (value, bytes) => {
+    expect(toJson(value, bytes)).toBe(JSON.stringify(value))
+    expect(() => toJson(value, bytes - 1)).toThrow(`$ is more than ${bytes - 1} bytes of JSON`)
+  })
+
+  it('is noticed long before all is written', () => {
+    const reads = vi.fn(() => 'x'.repeat(1_000))
+    const item = Object.defineProperty({}, 'text', { enumerable: true, get: reads })
+    expect(() => toJson(Array(100_000).fill(item), 2 ** 20)).toThrow('$ is more than 1 MB of JSON')
+    expect(reads.mock.calls.length).toBeLessThan(1_100)
   })
 })

@@ -12,16 +12,20 @@ const unstorable = /[\0\p{Surrogate}]/u
  * Like `JSON.stringify`, it respects `toJSON` and leaves out properties that are `undefined`. `undefined` itself is
  * `null`. Unlike it, it refuses what JSON would drop or change in silence, and what `jsonb` cannot hold.
  *
- * @throws NotJsonError with the path of what cannot be stored
+ * @param limit of the text, in bytes: a worker's `outputLimit`
+ * @throws NotJsonError with the path of what cannot be stored, or if the text would be longer than the limit
  *
  * @example
  * toJson({ at: new Date(0), by: undefined }) // '{"at":"1970-01-01T00:00:00.000Z"}'
  * toJson({ a: [1, Number.NaN] }) // throws: $.a[1] is NaN …
  */
-export function toJson(value: unknown): string {
-  const writer = new Writer()
+export function toJson(value: unknown, limit = Number.POSITIVE_INFINITY): string {
+  const writer = new Writer(limit)
   try {
-    return writer.write(value, '') ?? 'null'
+    const text = writer.write(value, '') ?? 'null'
+    // A character takes three bytes at most (two halves of a pair take four).
+    if (text.length * 3 > limit && new TextEncoder().encode(text).length > limit) writer.refuseLength()
+    return text
   } catch (error) {
     if (error instanceof NotJsonError) throw error
     throw new NotJsonError(writer.path, 'could not be read', { cause: error })
@@ -31,6 +35,19 @@ export function toJson(value: unknown): string {
 class Writer {
   readonly #keys: (string | number)[] = []
   readonly #open = new Set<object>()
+  readonly #limit: number
+  #length = 0
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  refuseLength(): never {
+    throw new NotJsonError(
+      '$',
+      `is more than ${sizeText(this.#limit)} of JSON, the limit of outputs: store it elsewhere, for instance in Supabase Storage, and return where it is`,
+    )
+  }
 
   get path(): string {
     return `$${this.#keys.map(pathSegment).join('')}`
@@ -48,7 +65,7 @@ class Writer {
         return this.#text(value, 'has')
       case 'number':
         return Number.isFinite(value)
-          ? JSON.stringify(value)
+          ? this.#counted(JSON.stringify(value))
           : this.#refuse(`is ${value}: JSON has finite numbers only`)
       case 'object':
         return value === null ? 'null' : this.#container(value)
@@ -95,14 +112,26 @@ class Writer {
   }
 
   #text(text: string, has: string): string {
+    if (text.length > this.#limit) this.refuseLength()
     if (unstorable.test(text))
       this.#refuse(`${has} a NUL character or half a surrogate pair, which Postgres cannot store`)
-    return JSON.stringify(text)
+    return this.#counted(JSON.stringify(text))
+  }
+
+  /** Ends early, before a text is built that is much too long. */
+  #counted(text: string): string {
+    this.#length += text.length + 1
+    if (this.#length - 1 > this.#limit) this.refuseLength()
+    return text
   }
 
   #refuse(reason: string): never {
     throw new NotJsonError(this.path, reason)
   }
+}
+
+function sizeText(bytes: number): string {
+  return bytes % 2 ** 20 === 0 ? `${bytes / 2 ** 20} MB` : `${bytes} bytes`
 }
 
 const boxes = [Number, String, Boolean, BigInt]

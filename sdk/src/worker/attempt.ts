@@ -7,24 +7,27 @@ import { TimeoutError } from '../shared/errors.ts'
 import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
 import { explain } from './faults.ts'
 import { withData } from './log.ts'
+import type { LoopMonitor } from './loop-monitor.ts'
 import { type Progress, reportOf } from './progress.ts'
 import { checkedInput, checkedOutput } from './schemas.ts'
 import { keyOf } from './tasks.ts'
-import { after } from './time.ts'
 import type { ClaimedTask, FailedResult, Result } from './transport.ts'
 import type { SharedValue, Values } from './values.ts'
 
-/** What every handler of a worker gets. */
-export interface Surroundings {
+/** What a worker gives to each of its handlers. */
+export interface WorkerContext {
   readonly workerId: string
   readonly log: Log
   readonly resources: object
 }
 
-/** What attempts need of their worker. */
-export interface Helpers extends Surroundings {
+/** What attempts get from their worker. */
+export interface AttemptOptions extends WorkerContext {
   readonly values: Pick<Values, 'get'>
   readonly progress: Pick<Progress, 'add' | 'drop'>
+  readonly loop: Pick<LoopMonitor, 'after'>
+  /** Bytes. */
+  readonly outputLimit: number
 }
 
 type AbortReason = TimeoutError | CancelledError | LeaseLostError | WorkerStoppedError
@@ -32,13 +35,13 @@ type AbortReason = TimeoutError | CancelledError | LeaseLostError | WorkerStoppe
 /** A claimed task on its way to a result. */
 export class Attempt {
   readonly task: ClaimedTask
-  readonly #helpers: Helpers
+  readonly #options: AttemptOptions
   readonly #controller = new AbortController()
   #isOver = false
 
-  constructor(task: ClaimedTask, helpers: Helpers) {
+  constructor(task: ClaimedTask, options: AttemptOptions) {
     this.task = task
-    this.#helpers = helpers
+    this.#options = options
   }
 
   get isRunning(): boolean {
@@ -67,7 +70,7 @@ export class Attempt {
       return this.#failed(aborted ? reason : error)
     } finally {
       this.#isOver = true
-      this.#helpers.progress.drop(this.task)
+      this.#options.progress.drop(this.task)
     }
   }
 
@@ -89,7 +92,7 @@ export class Attempt {
 
   async #value(ref: Parameters<Values['get']>[0]): Promise<SharedValue> {
     try {
-      return await this.#helpers.values.get(ref)
+      return await this.#options.values.get(ref)
     } catch (cause) {
       throw new Error(`its input "${ref.name}" cannot be fetched: ${explain(cause)}`, { cause })
     }
@@ -98,7 +101,7 @@ export class Attempt {
   /** The handler between its schemas. */
   async #output(flow: AnyFlow, step: StepDefinition, claimed: unknown): Promise<unknown> {
     const { timeout, step_slug } = this.task
-    const cancel = after(timeout, () => {
+    const cancel = this.#options.loop.after(timeout, () => {
       this.abort(new TimeoutError(`step "${step_slug}" timed out after ${timeout} s`))
     })
     try {
@@ -124,7 +127,7 @@ export class Attempt {
 
   #context(step: StepDefinition, input: unknown): Context {
     const { task } = this
-    const { workerId, resources, log, progress } = this.#helpers
+    const { workerId, resources, log, progress } = this.#options
     return {
       workerId,
       resources,
@@ -145,7 +148,7 @@ export class Attempt {
 
   #completed(output: unknown): Result {
     try {
-      return { ...keyOf(this.task), outputJson: toJson(output) }
+      return { ...keyOf(this.task), outputJson: toJson(output, this.#options.outputLimit) }
     } catch (error) {
       return this.#failure('returned what cannot be stored', error)
     }
@@ -158,7 +161,7 @@ export class Attempt {
       thrown instanceof WorkerStoppedError
     )
       return undefined
-    this.#helpers.log.warn('A step failed', { ...keyOf(this.task), error: thrown })
+    this.#options.log.warn('A step failed', { ...keyOf(this.task), error: thrown })
     if (thrown instanceof TimeoutError) return { ...keyOf(this.task), error: thrown.message }
     return {
       ...this.#failure('failed', thrown),

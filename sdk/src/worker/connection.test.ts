@@ -5,7 +5,7 @@ import { openTransport } from './open.ts'
 import { openPostgresTransport } from './postgres.ts'
 import { startTestDatabase, type TestDatabase, until } from './testing/database.ts'
 import { startProxy } from './testing/proxy.ts'
-import { Bell } from './time.ts'
+import { Notifier } from './time.ts'
 import type { Transport, WorkRequest } from './transport.ts'
 
 let db: TestDatabase
@@ -49,10 +49,10 @@ async function newListener(flow_slug: string) {
   const transport = newTransport(db.url)
   const worker_id = crypto.randomUUID()
   const told: (string | undefined)[] = []
-  const bell = new Bell()
+  const notifier = new Notifier()
   const works = await transport.listen!((slug) => {
     told.push(slug)
-    bell.ring()
+    notifier.notify()
   })
   expect(works).toBe(true)
   await transport.defineFlow(new Flow({ slug: flow_slug }).step('a', () => 1).step('b', ['a'], () => 2))
@@ -65,11 +65,11 @@ async function newListener(flow_slug: string) {
     async told() {
       const end = crypto.randomUUID()
       await db.sql.notify('pgflow_tasks', end)
-      while (told.at(-1) !== end) await bell.wait(Number.POSITIVE_INFINITY)
+      while (told.at(-1) !== end) await notifier.wait(Number.POSITIVE_INFINITY)
       return told.splice(0).slice(0, -1)
     },
     async next() {
-      if (told.length === 0) await bell.wait(Number.POSITIVE_INFINITY)
+      if (told.length === 0) await notifier.wait(Number.POSITIVE_INFINITY)
       return told.shift()
     },
   }

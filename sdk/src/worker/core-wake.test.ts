@@ -109,6 +109,38 @@ describe('Results', () => {
     ])
   })
 
+  it('that are large delay no others', async () => {
+    const sent = gate()
+    start(new Flow({ slug: flow_slug }).step('large', () => 'x'.repeat(1_000_001)).step('small', () => 1))
+    transport.before.settle = (results) =>
+      results.some(({ step_slug }) => step_slug === 'large') ? sent.promise : null
+    transport.addTasks('large', 'large', 'small', 'small')
+    await vi.advanceTimersByTimeAsync(50)
+    expect(transport.settled.map(({ step_slug }) => step_slug)).toEqual(['small', 'small'])
+    const requests = () => transport.requests.filter(({ apart }) => apart)
+    expect(requests()).toMatchObject([{ results: [{ step_slug: 'large' }], quantity: 0 }])
+    sent.open(undefined)
+    await vi.advanceTimersByTimeAsync(50)
+    expect(requests()).toHaveLength(2)
+    expect(transport.settled).toHaveLength(4)
+    const stopped = vi.fn()
+    void core.stop(10).then(stopped)
+    await vi.advanceTimersByTimeAsync(50)
+    expect(stopped).toHaveBeenCalled()
+  })
+
+  it('that are large are sent again when a call fails, and refused ones are failed attempts', async () => {
+    start(new Flow({ slug: flow_slug }).step('large', () => 'x'.repeat(1_000_001)))
+    const failures = [databaseError('ECONNRESET', 'reset'), databaseError('54000', 'too large')]
+    transport.before.settle = () => {
+      const failure = failures.shift()
+      if (failure) throw failure
+    }
+    transport.addTasks('large')
+    await vi.advanceTimersByTimeAsync(5_000)
+    expect(transport.settled).toMatchObject([{ error: expect.stringContaining('too large') }])
+  })
+
   it('are settled though the claim that came with them is refused', async () => {
     const handler = vi.fn(() => 'done')
     start(new Flow({ slug: flow_slug }).step('a', handler))

@@ -1,14 +1,17 @@
 import type { AnyFlow } from '../flow/definition.ts'
-import { PgflowError } from '../shared/errors.ts'
-import { schemaProblem } from '../shared/schema-version.ts'
-import { Attempt, type Helpers, type Surroundings } from './attempt.ts'
-import { CancelledError, LeaseLostError, WorkerFailedError, WorkerStoppedError } from './errors.ts'
-import { codeOf, explain, isSchemaFault, isTransient } from './faults.ts'
+import { Attempt, type AttemptOptions, type WorkerContext } from './attempt.ts'
+import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
+import { Failures } from './failures.ts'
+import { isSchemaFault, isTransient } from './faults.ts'
+import { isLarge, LargeResults } from './large-results.ts'
+import type { LeaseThread } from './lease-thread.ts'
+import { Leases } from './leases.ts'
+import { LoopMonitor } from './loop-monitor.ts'
 import { Progress } from './progress.ts'
-import { Settler } from './settler.ts'
+import { type Settlement, Settler } from './settler.ts'
 import { idOf, keyOf } from './tasks.ts'
-import { after, Bell, pollPause, retryPause, sleep, turn } from './time.ts'
-import type { ClaimedTask, Lease, Result, Transport, Work } from './transport.ts'
+import { after, Notifier, pollPause, sleep, turn } from './time.ts'
+import type { ClaimedTask, Lease, Result, TaskKey, Transport, Work } from './transport.ts'
 import { Values } from './values.ts'
 
 const largestClaim = 100
@@ -19,13 +22,7 @@ const mostPostponed = 1000
 /** Seconds for the last calls after the grace period. */
 const lastCall = 2
 
-/** Seconds for which the database may refuse all calls until the worker gives up. */
-const longestRefusal = 60
-
-/** Seconds between two heartbeats, and so until a handler hears that its run was cancelled. */
-const longestBeat = 5
-
-export interface CoreOptions extends Surroundings {
+export interface CoreOptions extends WorkerContext {
   readonly transport: Transport
   readonly flows: readonly AnyFlow[]
   readonly concurrency: number
@@ -38,6 +35,10 @@ export interface CoreOptions extends Surroundings {
   readonly inlineLimit: number
   /** Bytes. */
   readonly cacheLimit: number
+  /** Bytes. */
+  readonly outputLimit: number
+  /** Extends the leases while the event loop is blocked. */
+  readonly thread: LeaseThread | undefined
 }
 
 /**
@@ -52,16 +53,18 @@ export class Core {
   readonly #flows: ReadonlyMap<string, AnyFlow>
   readonly #held = new Map<string, Attempt>()
   readonly #settler: Settler
+  readonly #large: LargeResults
+  readonly #failures: Failures
+  readonly #leases: Leases
+  readonly #loop = new LoopMonitor((seconds) => this.#warnOfBlock(seconds))
   readonly #progress: Progress
-  readonly #helpers: Helpers
-  readonly #bell = new Bell()
+  readonly #attemptOptions: AttemptOptions
+  readonly #notifier = new Notifier()
   /** Aborted when the grace period is over. */
   readonly #deadline = new AbortController()
   /** Aborted when nothing is under way any more. */
   readonly #end = new AbortController()
-  #failure: WorkerFailedError | undefined
-  /** When the database began to refuse all calls, in milliseconds. */
-  #refusedSince: number | undefined
+  #failure: { readonly reason: unknown } | undefined
   #isStopping = false
   #isListening = false
   #emptyPolls = 0
@@ -73,30 +76,57 @@ export class Core {
     this.#flows = new Map(options.flows.map((flow) => [flow.slug, flow]))
     this.#progress = new Progress(options)
     const values = new Values({ ...options, limit: options.cacheLimit, signal: this.#deadline.signal })
-    this.#helpers = { ...surroundingsOf(options), values, progress: this.#progress }
+    const { outputLimit } = options
+    this.#attemptOptions = {
+      ...workerContextOf(options),
+      values,
+      progress: this.#progress,
+      loop: this.#loop,
+      outputLimit,
+    }
+    this.#failures = new Failures({ ...options, signal: this.#deadline.signal })
     this.#settler = new Settler({
       ...options,
-      settle: (results) => this.#call(results, 0),
-      onDone: (task) => this.#held.delete(idOf(task)),
+      settle: (results) => this.#settle(results),
+      onDone: (task) => this.#release(task),
+    })
+    this.#large = new LargeResults({
+      ...options,
+      settler: new Settler({
+        ...options,
+        settleBatch: 1,
+        settle: (results) => this.#settle(results, { apart: true }),
+        onDone: (task) => {
+          this.#release(task)
+          this.#notifier.notify()
+        },
+      }),
+      signal: this.#deadline.signal,
+    })
+    this.#leases = new Leases({
+      ...options,
+      held: () => [...this.#held.values()].map(({ task }) => task),
+      onLost: (task) => this.#held.get(idOf(task))?.abort(reasonOf(task)),
     })
   }
 
   start(): void {
+    this.#end.signal.addEventListener('abort', () => this.#loop.stop())
     void this.#listen()
     void this.#work()
-    void this.#keepLeases()
+    void this.#leases.keepUntil(this.#end.signal)
   }
 
   /** Resolves when the worker has stopped; rejects if it stopped by itself, since it failed. */
   async ended(): Promise<void> {
     await sleep(Number.POSITIVE_INFINITY, this.#end.signal)
-    if (this.#failure) throw this.#failure
+    if (this.#failure) throw this.#failure.reason
   }
 
   /** Looks for work now: somebody knows that there are tasks. */
   wake(): void {
     this.#nextPoll = 0
-    this.#bell.ring()
+    this.#notifier.notify()
   }
 
   /**
@@ -105,7 +135,7 @@ export class Core {
    */
   async stop(gracePeriod: number): Promise<void> {
     this.#isStopping = true
-    this.#bell.ring()
+    this.#notifier.notify()
     const cancel = after(this.#held.size === 0 ? 0 : gracePeriod, () => this.#abandon())
     await sleep(Number.POSITIVE_INFINITY, this.#end.signal)
     cancel()
@@ -133,24 +163,40 @@ export class Core {
   }
 
   async #work(): Promise<void> {
-    let failures = 0
-    while (!this.#isDrained) {
-      await turn()
-      const pause = this.#pause()
-      if (pause > 0) {
-        await this.#bell.wait(pause)
-        continue
+    try {
+      while (!this.#isDrained) {
+        await turn()
+        const pause = this.#pause()
+        if (pause > 0) await this.#notifier.wait(pause)
+        else if (!(await this.#tryToExchange())) break
       }
-      try {
-        await this.#exchange()
-        failures = 0
-        this.#refusedSince = undefined
-      } catch (error) {
-        if (this.#deadline.signal.aborted || !(await this.#mayPass(error, failures++))) break
-      }
+    } catch (failure) {
+      this.#fail(failure)
     }
     this.#progress.close()
     this.#end.abort()
+  }
+
+  /**
+   * @returns false if it failed and there is no time to try again
+   * @throws WorkerFailedError
+   */
+  async #tryToExchange(): Promise<boolean> {
+    try {
+      await this.#exchange()
+      this.#failures.end()
+    } catch (error) {
+      if (this.#deadline.signal.aborted) return false
+      await this.#failures.pauseAfter(error)
+    }
+    return true
+  }
+
+  #fail(failure: unknown): void {
+    this.#failure = { reason: failure }
+    for (const attempt of this.#held.values()) {
+      attempt.abort(new WorkerStoppedError('The worker failed', { cause: failure }))
+    }
   }
 
   /** Seconds until there is something to settle or to look for. */
@@ -170,14 +216,23 @@ export class Core {
       this.#take(work.tasks)
       this.#planPoll(results.length - work.held.length, work.tasks.length, quantity)
     } catch (error) {
-      if (isSchemaFault(error)) await this.#assertSchemaFits(error)
+      if (isSchemaFault(error)) await this.#failures.assertSchemaFits(error)
       if (results.length === 0 || isTransient(error)) throw error
       // Whatever was refused, the results or the claim: the others are settled.
       await this.#settler.settle(results)
     }
   }
 
-  #call(results: readonly Result[], quantity: number): Promise<Work> {
+  async #settle(results: readonly Result[], options?: { apart: boolean }): Promise<Settlement> {
+    try {
+      return await this.#call(results, 0, options)
+    } catch (error) {
+      if (isSchemaFault(error)) await this.#failures.assertSchemaFits(error)
+      throw error
+    }
+  }
+
+  #call(results: readonly Result[], quantity: number, options?: { apart: boolean }): Promise<Work> {
     const { transport, workerId, lease, inlineLimit } = this.#options
     return transport.settleAndClaim({
       results,
@@ -188,6 +243,7 @@ export class Core {
       inline_limit: inlineLimit,
       // Not at the first empty poll, since a busy worker has many of those.
       waiting: this.#isListening && quantity > 0 && this.#emptyPolls > 0,
+      ...options,
     })
   }
 
@@ -199,83 +255,36 @@ export class Core {
   }
 
   #take(tasks: readonly ClaimedTask[]): void {
-    const attempts = tasks.map((task) => new Attempt(task, this.#helpers))
+    const attempts = tasks.map((task) => new Attempt(task, this.#attemptOptions))
     for (const attempt of attempts) this.#held.set(idOf(attempt.task), attempt)
+    if (tasks.length > 0 && !this.#end.signal.aborted) this.#loop.start()
+    this.#leases.claimed(tasks)
     if (this.#isStopping) void this.#handBack(attempts)
     else for (const attempt of attempts) void this.#run(attempt)
   }
 
   async #run(attempt: Attempt): Promise<void> {
     const result = await attempt.run(this.#flows.get(attempt.task.flow_slug))
-    if (result) this.#settler.add(result)
-    else if (!attempt.isGivenBack) this.#held.delete(idOf(attempt.task))
-    this.#bell.ring()
+    if (result && isLarge(result)) void this.#large.add(result)
+    else if (result) this.#settler.add(result)
+    else if (!attempt.isGivenBack) this.#release(attempt.task)
+    this.#notifier.notify()
   }
 
-  /** Where the schema does not fit, no result is to blame. @throws what to do, if so, or if the database cannot say */
-  async #assertSchemaFits(cause: unknown): Promise<void> {
-    const problem = schemaProblem(await this.#options.transport.schemaVersion())
-    if (problem !== undefined) throw new PgflowError(codeOf(cause) ?? '3F000', problem, { cause })
+  /** Its lease needs not be extended any more. */
+  #release(task: TaskKey): void {
+    this.#held.delete(idOf(task))
+    if (this.#held.size === 0) this.#loop.stop()
   }
 
-  /**
-   * Pauses before the next call after one that failed.
-   *
-   * @returns false if all calls of a minute were refused: then the worker has failed
-   */
-  async #mayPass(error: unknown, failures: number): Promise<boolean> {
-    const seconds = retryPause(failures)
-    if (isTransient(error)) {
-      this.#refusedSince = undefined
-      this.#options.log.error('The worker cannot reach its tasks and tries again', { error, seconds })
-    } else {
-      this.#refusedSince ??= performance.now()
-      if (performance.now() - this.#refusedSince > longestRefusal * 1000) {
-        this.#fail(error)
-        return false
-      }
-      this.#options.log.error('The database refuses the calls of the worker, which tries again', {
-        error,
-        seconds,
-      })
-    }
-    await sleep(seconds, this.#deadline.signal)
-    return true
-  }
-
-  #fail(cause: unknown): void {
-    const message = `The worker stopped: the database refused its calls for ${longestRefusal} s: ${explain(cause)}`
-    this.#options.log.error(message, { error: cause })
-    this.#failure = new WorkerFailedError(message, { cause })
-    for (const attempt of this.#held.values()) attempt.abort(new WorkerStoppedError(message))
-  }
-
-  async #keepLeases(): Promise<void> {
-    const { lease, log } = this.#options
-    const pause = Math.min(lease / 3, longestBeat)
-    let failures = 0
-    while (true) {
-      await sleep(failures === 0 ? pause : Math.min(retryPause(failures), pause), this.#end.signal)
-      if (this.#end.signal.aborted) return
-      try {
-        await this.#beat()
-        failures = 0
-      } catch (error) {
-        failures++
-        if (!this.#end.signal.aborted)
-          log.warn('The worker cannot extend its leases and tries again', { error })
-      }
-    }
-  }
-
-  /** An idle worker's polls show that it is alive. */
-  async #beat(): Promise<void> {
-    const { transport, workerId, lease } = this.#options
-    if (this.#held.size === 0) return
-    const tasks = [...this.#held.values()].map(({ task }) => keyOf(task))
-    for (const task of await transport.heartbeat(workerId, tasks, lease)) {
-      if (!task.active) this.#held.get(idOf(task))?.abort(reasonOf(task))
-    }
+  #warnOfBlock(seconds: number): void {
+    const { log, thread } = this.#options
+    const steps = new Set([...this.#held.values()].map(({ task }) => `${task.flow_slug}.${task.step_slug}`))
+    const leases = thread?.works ? '' : ', and leases were not extended'
+    log.warn(`The event loop was blocked for ${seconds.toFixed(1)} s: other steps had to wait${leases}`, {
+      seconds,
+      steps: [...steps],
+    })
   }
 
   #abandon(): void {
@@ -302,12 +311,12 @@ export class Core {
         error,
       })
     }
-    for (const { task } of attempts) this.#held.delete(idOf(task))
-    this.#bell.ring()
+    for (const { task } of attempts) this.#release(task)
+    this.#notifier.notify()
   }
 }
 
-function surroundingsOf({ workerId, log, resources }: CoreOptions): Surroundings {
+function workerContextOf({ workerId, log, resources }: CoreOptions): WorkerContext {
   return { workerId, log, resources }
 }
 

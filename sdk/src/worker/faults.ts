@@ -1,4 +1,16 @@
 import { describeError, summaryOf } from '../flow/error-description.ts'
+import { nameErrors, PgflowError } from '../shared/errors.ts'
+
+/** The database's schema does not fit this package: no result is to blame, and calls may succeed when it was migrated. */
+export class SchemaError extends PgflowError {
+  static {
+    nameErrors(SchemaError, 'SchemaError')
+  }
+
+  constructor(message: string, options?: ErrorOptions) {
+    super('schema_mismatch', message, options)
+  }
+}
 
 /**
  * Classes of SQLSTATE that say nothing about the data that was sent: connections, transaction states, prepared

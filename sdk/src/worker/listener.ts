@@ -1,6 +1,6 @@
 import type { Pool, RenewedPool } from './pool.ts'
 import * as queries from './queries.ts'
-import { Bell, retryPause, sleep } from './time.ts'
+import { Notifier, retryPause, sleep } from './time.ts'
 
 /** Seconds for a notification to come back. */
 const patience = 3
@@ -17,14 +17,14 @@ export class Listener {
   readonly pool: RenewedPool
   #onTasks: (flow_slug: string | undefined) => void = () => {}
   readonly #closing = new AbortController()
-  readonly #lost = new Bell()
+  readonly #lost = new Notifier()
   readonly #probe = `probe ${crypto.randomUUID()}`
-  readonly #heard = new Bell()
+  readonly #answered = new Notifier()
 
   constructor(connect: (hooks: ListenerHooks) => RenewedPool) {
     this.pool = connect({
       max_lifetime: null,
-      onclose: () => this.#lost.ring(),
+      onclose: () => this.#lost.notify(),
       onnotify: (_, payload) => this.#hear(payload),
     })
   }
@@ -39,7 +39,7 @@ export class Listener {
     this.#onTasks = onTasks
     await this.pool.use(queries.listen)
     await other.use((sql) => queries.notify(sql, this.#probe))
-    const works = (await this.#heard.wait(patience)) && !this.#closing.signal.aborted
+    const works = (await this.#answered.wait(patience)) && !this.#closing.signal.aborted
     if (works) void this.#keepListening()
     return works
   }
@@ -47,12 +47,12 @@ export class Listener {
   /** Stops listening; the connection stays. */
   close(): void {
     this.#closing.abort()
-    this.#lost.ring()
-    this.#heard.ring()
+    this.#lost.notify()
+    this.#answered.notify()
   }
 
   #hear(payload: string): void {
-    if (payload === this.#probe) this.#heard.ring()
+    if (payload === this.#probe) this.#answered.notify()
     else this.#onTasks(payload)
   }
 

@@ -2,6 +2,7 @@ import type { Sql } from 'postgres'
 import type { Log } from '../flow/context.ts'
 import type { AnyFlow } from '../flow/definition.ts'
 import type { ResourcesOf } from '../flow/extract.ts'
+import { closest } from '../shared/closest.ts'
 import { type Duration, durationForms, secondsOf } from '../shared/duration.ts'
 import { WorkerStartError } from './errors.ts'
 
@@ -52,6 +53,11 @@ export interface WorkerSettings {
   readonly inlineLimit?: number
   /** Bytes of such values that the worker keeps, about. @default 67108864 */
   readonly cacheLimit?: number
+  /**
+   * Bytes of JSON; a step that returns more fails. Store more elsewhere, for instance in Supabase Storage, and return
+   * where it is. @default 33554432
+   */
+  readonly outputLimit?: number
   /** How long running handlers get when the worker stops. @default '25s' */
   readonly gracePeriod?: Duration
   /** The worker's name in the table `pgflow.workers`. @default 'worker' */
@@ -91,6 +97,15 @@ export type WorkerOptions<Flows extends readonly AnyFlow[]> = WorkerConnection &
     readonly flows: Flows
   }
 
+type OptionName = keyof (DatabaseConnection & ProjectConnection & WorkerSettings) | 'flows' | 'resources'
+
+/** Every option, so that no other name is taken in silence. */
+const optionNames: Readonly<Record<OptionName, true>> = {
+  ...{ connection: true, sql: true, url: true, secretKey: true, flows: true, resources: true, log: true },
+  ...{ concurrency: true, lease: true, maxConnections: true, settleBatch: true, settleDelay: true },
+  ...{ inlineLimit: true, cacheLimit: true, outputLimit: true, gracePeriod: true, name: true, signal: true },
+}
+
 /** The least that a whole number may be. */
 const leasts = {
   concurrency: 1,
@@ -98,12 +113,18 @@ const leasts = {
   settleBatch: 1,
   inlineLimit: 0,
   cacheLimit: 0,
+  outputLimit: 1,
 }
 
-/** @throws WorkerStartError saying which option cannot work */
+/**
+ * @param others names of options that are not the worker's own
+ * @throws WorkerStartError saying which option cannot work
+ */
 export function checkOptions(
   options: WorkerConnection & WorkerSettings & { flows: readonly AnyFlow[] },
+  others: readonly string[] = [],
 ): void {
+  checkNames(options, [...Object.keys(optionNames), ...others])
   const { flows, ...settings } = options
   if (flows.length === 0) throw new WorkerStartError('The worker has no flows: give it at least one')
   const slugs = flows.map(({ slug }) => slug)
@@ -124,6 +145,13 @@ export function checkOptions(
   }
   checkLog(settings.log)
   checkConnection(options)
+}
+
+function checkNames(options: object, names: readonly string[]): void {
+  const unknown = Object.keys(options).find((name) => !names.includes(name))
+  if (unknown === undefined) return
+  const meant = closest(unknown, names)
+  throw new WorkerStartError(`There is no option ${unknown}: ${meant ? `is it ${meant}?` : 'leave it out'}`)
 }
 
 function checkLog(log: unknown): void {

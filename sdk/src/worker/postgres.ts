@@ -4,13 +4,19 @@ import { WorkerStartError } from './errors.ts'
 import { Listener, type ListenerHooks } from './listener.ts'
 import type { DatabaseConnection } from './options.ts'
 import { type Pool, RenewedPool } from './pool.ts'
+import { portProblem } from './probe.ts'
 import * as queries from './queries.ts'
+import { sleep } from './time.ts'
 import type { Transport } from './transport.ts'
 
 /** Seconds for what is under way when a connection is closed. */
 const closing = 1
 
-const settings = {
+/** Seconds in which a database answers, if nothing is wrong. */
+const soon = 2
+
+/** Of every connection that a worker makes. */
+export const connectionSettings = {
   prepare: false,
   fetch_types: false,
   connect_timeout: 10,
@@ -41,23 +47,33 @@ export function openPostgresTransport(
   if (sql !== undefined) return { ...calls({ use: (query) => query(sql) }), close: async () => {} }
   const max = Math.max(1, maxConnections - 1)
   const pool = new RenewedPool(() => connect(connection, { max }), patience)
-  if (maxConnections === 1) return { ...calls(pool), close: () => pool.close(closing) }
+  const schemaVersion = () => pool.use((sql) => knownToBePostgres(sql, queries.schemaVersion(sql)))
+  // It connects when it is used.
+  const apart = new RenewedPool(() => connect(connection, { max: 1, idle_timeout: 5 }), 2 * patience)
+  if (maxConnections === 1) {
+    const close = async () => void (await Promise.all([pool.close(closing), apart.close(closing)]))
+    return { ...calls(pool, pool, apart), schemaVersion, close }
+  }
   const listener = new Listener((hooks) => {
     return new RenewedPool(() => connect(connection, { ...hooks, max: 1 }), freePatience, hooks.onclose)
   })
   return {
-    ...calls(pool, listener.pool),
+    ...calls(pool, listener.pool, apart),
+    schemaVersion,
     listen: (onTasks) => listener.listen(pool, onTasks),
     close: async () => {
       listener.close()
-      await Promise.all([pool.close(closing), listener.pool.close(closing)])
+      await Promise.all([pool, listener.pool, apart].map((one) => one.close(closing)))
     },
   }
 }
 
-function connect(connection: string, more: { max: number } & Partial<ListenerHooks>): Sql {
+function connect(
+  connection: string,
+  more: { max: number; idle_timeout?: number } & Partial<ListenerHooks>,
+): Sql {
   try {
-    return postgres(connection, { ...settings, ...more })
+    return postgres(connection, { ...connectionSettings, ...more })
   } catch (cause) {
     // Without the URL, which holds a password.
     throw new WorkerStartError(
@@ -69,13 +85,37 @@ function connect(connection: string, more: { max: number } & Partial<ListenerHoo
   }
 }
 
-/** @param free a connection for what waits for no lock */
-function calls(pool: Pool, free = pool): Omit<Transport, 'close' | 'listen'> {
+/**
+ * The answer to a first query. The driver waits for a port that is not Postgres: where there is no answer for some seconds,
+ * the port is looked at.
+ */
+async function knownToBePostgres<Answer>(sql: Sql, answer: Promise<Answer>): Promise<Answer> {
+  const { host, port, path } = sql.options
+  const looking = new AbortController()
+  const problem = sleep(soon, looking.signal).then(async () => {
+    if (looking.signal.aborted || path) return answer
+    const words = await portProblem(host[0]!, Number(port[0]))
+    if (words !== undefined) throw new Error(words)
+    return answer
+  })
+  try {
+    return await Promise.race([answer, problem])
+  } finally {
+    looking.abort()
+  }
+}
+
+/**
+ * @param free a connection for what waits for no lock
+ * @param apart one for what takes long
+ */
+function calls(pool: Pool, free = pool, apart = pool): Omit<Transport, 'close' | 'listen'> {
   return {
     schemaVersion: () => pool.use(queries.schemaVersion),
     defineFlow: (flow) => pool.use((sql) => queries.registerFlow(sql, definitionOf(flow))),
     registerWorker: (worker) => pool.use((sql) => queries.registerWorker(sql, worker)),
-    settleAndClaim: (request) => pool.use((sql) => queries.settleAndClaim(sql, request)),
+    settleAndClaim: (request) =>
+      (request.apart ? apart : pool).use((sql) => queries.settleAndClaim(sql, request)),
     heartbeat: (workerId, tasks, lease) => free.use((sql) => queries.heartbeat(sql, workerId, tasks, lease)),
     handBack: (tasks) => free.use((sql) => queries.handBack(sql, tasks)),
     reportProgress: (reports) => pool.use((sql) => queries.reportProgress(sql, reports)),

@@ -37,6 +37,11 @@ export async function settleAndClaim(sql: Sql, request: WorkRequest): Promise<Wo
   return work! // a function with OUT arguments answers with one row
 }
 
+/** As text, for the thread that extends leases: worker, tasks, lease. */
+export const heartbeatQuery = `
+  select to_jsonb(l)::text
+  from pgflow.heartbeat(worker_id => $1::uuid, tasks => $2::text::jsonb, lease => $3::text::int) as l`
+
 export async function heartbeat(
   sql: Sql,
   worker_id: string,

@@ -21,9 +21,8 @@ export class RpcError extends PgflowError {
   }
 }
 
-/** Calls the functions of `pgflow_public` through PostgREST, so that no password of the database is needed. */
-export function openRpcTransport({ url, secretKey }: ProjectConnection): Transport {
-  const base = `${url.replace(/\/+$/, '')}/rest/v1/rpc/`
+/** How a function of `pgflow_public` is called. */
+export function requestOf({ url, secretKey }: ProjectConnection, name: string) {
   const headers = {
     'content-type': 'application/json',
     'content-profile': 'pgflow_public',
@@ -31,12 +30,18 @@ export function openRpcTransport({ url, secretKey }: ProjectConnection): Transpo
     // The older keys are JWTs, which name the role; the new ones are not, and are refused here.
     ...(!secretKey.startsWith('sb_') && { authorization: `Bearer ${secretKey}` }),
   }
+  return { url: `${url.replace(/\/+$/, '')}/rest/v1/rpc/${name}`, headers }
+}
+
+/** Calls the functions of `pgflow_public` through PostgREST, so that no password of the database is needed. */
+export function openRpcTransport(project: ProjectConnection): Transport {
   const closing = new AbortController()
 
   /** Answers with JSON text; the empty text is that of a function that returns nothing. */
   async function call(name: string, body: string): Promise<string> {
     const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(patience)])
-    const response = await fetch(base + name, { method: 'POST', headers, body, signal })
+    const { url, headers } = requestOf(project, name)
+    const response = await fetch(url, { method: 'POST', headers, body, signal })
     const text = await response.text()
     if (!response.ok) throw new RpcError(response.status, errorOf(text))
     return text
@@ -64,7 +69,7 @@ export function openRpcTransport({ url, secretKey }: ProjectConnection): Transpo
     schemaVersion,
     defineFlow: (flow) => tell('register_flow', { definition: definitionOf(flow) }),
     registerWorker: (worker) => tell('register_worker', worker),
-    async settleAndClaim({ results, waiting: _, ...request }) {
+    async settleAndClaim({ results, waiting: _, apart: __, ...request }) {
       const given = `{"results":${resultsJson(results)},${JSON.stringify(request).slice(1)}`
       return JSON.parse(await call('settle_and_claim', given)) as Work
     },

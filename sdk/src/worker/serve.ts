@@ -65,7 +65,7 @@ export function serveWorker<const Flows extends readonly AnyFlow[]>(
 }
 
 function checked({ secret = '', ...options }: ServeOptions<readonly AnyFlow[]>): string {
-  checkOptions(options)
+  checkOptions(options, ['secret', 'wallClock'])
   if (secret.length < shortestSecret) {
     throw new WorkerStartError(`secret is missing or short: give it ${shortestSecret} characters or more`)
   }

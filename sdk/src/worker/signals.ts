@@ -47,10 +47,6 @@ export function stopOnSignals(worker: Worker, options: SignalOptions = {}): () =
 
   process.on('SIGTERM', onSignal)
   process.on('SIGINT', onSignal)
-  // Without a signal the process is the caller's again. Where the worker has failed, nobody may have handled that.
-  void worker.stopped.finally(() => {
-    if (!isStopping) undo()
-  })
   return undo
 }
 

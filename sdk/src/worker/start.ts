@@ -2,9 +2,10 @@ import type { Log } from '../flow/context.ts'
 import type { AnyFlow } from '../flow/definition.ts'
 import type { Duration } from '../shared/duration.ts'
 import { schemaProblem, schemaVersion } from '../shared/schema-version.ts'
-import { Core } from './core.ts'
+import { Core, type CoreOptions } from './core.ts'
 import { WorkerStartError } from './errors.ts'
 import { codeOf, explain } from './faults.ts'
+import { type LeaseThread, leaseThreadFor } from './lease-thread.ts'
 import { logFrom } from './log.ts'
 import { openTransport } from './open.ts'
 import { checkOptions, secondsFrom, type WorkerOptions, type WorkerSettings } from './options.ts'
@@ -71,9 +72,11 @@ export async function startWorker<const Flows extends readonly AnyFlow[]>(
     await transport.close()
     throw error
   }
-  const core = createCore({ ...options, log }, transport, workerId)
+  const lease = secondsFrom('lease', options.lease ?? '30s')
+  const thread = await leaseThreadFor(options, { workerId, lease, log }).catch(() => undefined)
+  const core = createCore({ ...options, log }, { transport, workerId, lease, thread })
   core.start()
-  return runningWorker({ core, transport, workerId, gracePeriod, signal, log })
+  return runningWorker({ core, transport, thread, workerId, gracePeriod, signal, log })
 }
 
 function createCore(
@@ -82,16 +85,16 @@ function createCore(
     readonly resources?: object | undefined
     readonly log: Log
   },
-  transport: Transport,
-  workerId: string,
+  parts: Pick<CoreOptions, 'transport' | 'workerId' | 'lease' | 'thread'>,
 ): Core {
   const { flows, concurrency = 10, log, resources = {} } = options
   const { settleBatch = 100, inlineLimit = 65_536, cacheLimit = 67_108_864 } = options
-  const lease = secondsFrom('lease', options.lease ?? '30s')
+  const { outputLimit = 33_554_432 } = options
   const settleDelay = secondsFrom('settleDelay', options.settleDelay ?? '10ms')
   return new Core({
-    ...{ transport, flows, workerId, concurrency, lease, log, resources },
-    ...{ settleBatch, settleDelay, inlineLimit, cacheLimit },
+    ...parts,
+    ...{ flows, concurrency, log, resources },
+    ...{ settleBatch, settleDelay, inlineLimit, cacheLimit, outputLimit },
   })
 }
 
@@ -136,17 +139,18 @@ function startError(what: string, cause: unknown): WorkerStartError {
 interface Running {
   readonly core: Core
   readonly transport: Transport
+  readonly thread: LeaseThread | undefined
   readonly workerId: string
   readonly gracePeriod: Duration
   readonly signal: AbortSignal | undefined
   readonly log: Log
 }
 
-function runningWorker({ core, transport, workerId, gracePeriod, signal, log }: Running): Worker {
+function runningWorker({ core, transport, thread, workerId, gracePeriod, signal, log }: Running): Worker {
   const stopped = core.ended().finally(async () => {
     signal?.removeEventListener('abort', onAbort)
     await noteStop()
-    await transport.close()
+    await Promise.all([transport.close(), thread?.close()])
   })
 
   async function stop(options: StopOptions = {}): Promise<void> {

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { after, Bell, pollPause, retryPause, sleep } from './time.ts'
+import { after, Notifier, pollPause, retryPause, sleep } from './time.ts'
 
 beforeEach(() => {
   vi.useFakeTimers()
@@ -15,30 +15,30 @@ function watch(promise: Promise<unknown>) {
   return fulfilled
 }
 
-describe('Bell', () => {
-  it('ends a wait at a ring, and leaves no timer', async () => {
-    const bell = new Bell()
-    const waited = watch(bell.wait(10))
+describe('Notifier', () => {
+  it('ends a wait when it is notified, and leaves no timer', async () => {
+    const notifier = new Notifier()
+    const waited = watch(notifier.wait(10))
     await vi.advanceTimersByTimeAsync(9_000)
     expect(waited).not.toHaveBeenCalled()
-    bell.ring()
+    notifier.notify()
     await vi.advanceTimersByTimeAsync(0)
     expect(waited).toHaveBeenCalled()
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  it('ends a wait in time without a ring', async () => {
-    const waited = watch(new Bell().wait(10))
+  it('ends a wait in time without a notification', async () => {
+    const waited = watch(new Notifier().wait(10))
     await vi.advanceTimersByTimeAsync(10_000)
     expect(waited).toHaveBeenCalled()
   })
 
-  it('remembers one ring for the next wait, and no more', async () => {
-    const bell = new Bell()
-    bell.ring()
-    bell.ring()
-    await bell.wait(Number.POSITIVE_INFINITY)
-    const waited = watch(bell.wait(Number.POSITIVE_INFINITY))
+  it('remembers one notification for the next wait, and no more', async () => {
+    const notifier = new Notifier()
+    notifier.notify()
+    notifier.notify()
+    await notifier.wait(Number.POSITIVE_INFINITY)
+    const waited = watch(notifier.wait(Number.POSITIVE_INFINITY))
     await vi.advanceTimersByTimeAsync(60_000)
     expect(waited).not.toHaveBeenCalled()
   })

@@ -39,19 +39,19 @@ export function retryPause(failures: number, random = Math.random()): number {
   return Math.min(0.1 * 2 ** failures, 5) * (1 - random / 2)
 }
 
-/** A bell for one sleeper. A ring that nobody waits for ends the next wait at once. */
-export class Bell {
-  #rung = false
+/** Wakes one waiter. A notification that nobody waits for ends the next wait at once. */
+export class Notifier {
+  #isNotified = false
   #end: (() => void) | undefined
 
-  ring(): void {
-    this.#rung = true
+  notify(): void {
+    this.#isNotified = true
     this.#end?.()
   }
 
-  /** Resolves at the next ring, or after these seconds; says whether it rang. */
+  /** Resolves at the next notification, or after these seconds; says whether it was notified. */
   async wait(seconds: number): Promise<boolean> {
-    if (!this.#rung) {
+    if (!this.#isNotified) {
       await new Promise<void>((resolve) => {
         const cancel = after(seconds, resolve)
         this.#end = () => {
@@ -60,9 +60,9 @@ export class Bell {
         }
       })
     }
-    const rung = this.#rung
+    const isNotified = this.#isNotified
     this.#end = undefined
-    this.#rung = false
-    return rung
+    this.#isNotified = false
+    return isNotified
   }
 }

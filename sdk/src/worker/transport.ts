@@ -57,6 +57,8 @@ export interface WorkRequest {
   readonly inline_limit: number
   /** If no task is claimed, `listen` has to tell when there are some. */
   readonly waiting: boolean
+  /** Whether it takes long, so that no other call is to wait for it. */
+  readonly apart?: boolean
 }
 
 export interface Work {

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { type AnyFlow, type Context, Flow } from '../flow/index.ts'
@@ -123,6 +123,20 @@ describe('A worker', () => {
         select output = ${text}::text::jsonb as is_same
         from pgflow.step_states where run_id = ${run_id} and step_slug = 'first'`
     expect(row).toEqual({ is_same: true })
+  })
+
+  it('stores a large output, and refuses one that is larger than its limit', async () => {
+    const slug = newSlug()
+    const flow = new Flow<number>({ slug, maxAttempts: 1 }).step('work', ({ run }) => 'x'.repeat(run))
+    const outputLimit = 2_000_000
+    const worker = await startWorker({ connection: db.url, flows: [flow], outputLimit })
+    onTestFinished(() => worker.stop())
+    const [large, larger] = await db.startRuns(slug, [outputLimit - 2, outputLimit - 1])
+    const { status, output } = await db.runEnded(large!)
+    expect([status, (output as { work: string }).work.length]).toEqual(['completed', outputLimit - 2])
+    expect((await db.runEnded(larger!)).error).toMatch(
+      /\$ is more than 2000000 bytes of JSON, the limit of outputs/,
+    )
   })
 
   it('stores null for a handler that returns nothing', async () => {
@@ -573,6 +587,40 @@ describe('startWorker rejects', () => {
     })
   })
 
+  it('a project that is not there', async () => {
+    const port = await closedPort()
+    const url = `http://127.0.0.1:${port}`
+    await expect(startWorker({ url, secretKey: 'sb_secret_x', flows: [flow] })).rejects.toMatchObject({
+      message: `The worker cannot reach the database: fetch failed: connect ECONNREFUSED 127.0.0.1:${port}. Check the URL, and whether the database runs.`,
+      cause: { cause: { code: 'ECONNREFUSED' } },
+    })
+  })
+
+  it.each<[string, (socket: Socket) => unknown, RegExp]>([
+    [
+      'an HTTP server',
+      (socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'),
+      /it answered "HTTP\/1\.1 400 Bad Request"/,
+    ],
+    ['one that hangs up', (socket) => socket.end(), /it closed the connection|CONNECTION_CLOSED|ECONNRESET/],
+    ['one that says nothing', () => {}, /does not answer as Postgres does/],
+  ])('a port that is not Postgres, within seconds: %s', async (_, answer, words) => {
+    const server = createServer((socket) => {
+      socket.on('error', () => {})
+      socket.once('data', () => answer(socket))
+    }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    onTestFinished(() => void server.close())
+    const { port } = server.address() as AddressInfo
+    const began = performance.now()
+    const starting = startWorker({
+      connection: `postgresql://postgres:x@127.0.0.1:${port}/postgres`,
+      flows: [flow],
+    })
+    await expect(starting).rejects.toThrow(words)
+    expect(performance.now() - began).toBeLessThan(8_000)
+  })
+
   it('a flow whose shape differs from that in the database', async () => {
     const slug = newSlug()
     const worker = await startWorker({ connection: db.url, flows: [new Flow({ slug }).step('a', () => 1)] })
@@ -597,6 +645,10 @@ describe('startWorker rejects', () => {
     [{ lease: '500ms' as const }, 'lease is 500ms'],
     [{ gracePeriod: -1 }, 'gracePeriod is -1'],
     [{ settleDelay: 'soon' as never }, 'settleDelay is soon'],
+    [{ concurency: 5 } as object, 'There is no option concurency: is it concurrency?'],
+    [{ gracePeriodMs: 5 } as object, 'There is no option gracePeriodMs: is it gracePeriod?'],
+    [{ pool: 5 } as object, 'There is no option pool: leave it out'],
+    [{ log: { info() {} } as never }, 'log has no debug, warn, error: give it console'],
   ])('%j', async (option, message) => {
     await expect(startWorker({ connection: db.url, flows: [flow], ...option })).rejects.toMatchObject({
       name: 'WorkerStartError',

@@ -149,6 +149,8 @@ export function startCore(transport: Transport, flow: AnyFlow, options: Partial<
     settleDelay: 0.01,
     inlineLimit: 65_536,
     cacheLimit: 1_000_000,
+    outputLimit: 10_000_000,
+    thread: undefined,
     ...options,
   })
   core.start()

@@ -7,8 +7,8 @@ import { fileURLToPath } from 'node:url'
 const script = fileURLToPath(new URL('./worker-process.ts', import.meta.url))
 
 export interface WorkerProcess {
-  /** Resolves when the process has said this line, rejects when it ends without. */
-  said(line: string): Promise<void>
+  /** Resolves when the process has said this line, or one that matches; rejects when it ends without. */
+  said(line: string | RegExp): Promise<void>
   kill(signal: NodeJS.Signals): void
   /** The exit code, or the signal that ended it. */
   readonly ended: Promise<number | NodeJS.Signals>
@@ -25,16 +25,20 @@ export function startWorkerProcess(
   url: string,
   { lease = 30, gracePeriod = 25 }: ProcessOptions = {},
 ): WorkerProcess {
-  const child = spawn(
-    process.execPath,
-    ['--conditions=pgflow-source', '--import', 'tsx', script, url, `${lease}`, `${gracePeriod}`],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  )
+  return startProcess([...fromSources, script, url, `${lease}`, `${gracePeriod}`])
+}
+
+/** What Node needs to run a TypeScript source of this repository. */
+export const fromSources = ['--conditions=pgflow-source', '--import', 'tsx']
+
+/** @param args those of `node` */
+export function startProcess(args: readonly string[], cwd = process.cwd()): WorkerProcess {
+  const child = spawn(process.execPath, args, { cwd, stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | NodeJS.Signals)
   return { said: listenTo(child, ended), kill: (signal) => child.kill(signal), ended }
 }
 
-function listenTo(child: ChildProcess, ended: Promise<unknown>): (line: string) => Promise<void> {
+function listenTo(child: ChildProcess, ended: Promise<unknown>): WorkerProcess['said'] {
   const lines: string[] = []
   const listeners = new Set<() => void>()
   createInterface(child.stdout!).on('line', (line) => {
@@ -44,7 +48,7 @@ function listenTo(child: ChildProcess, ended: Promise<unknown>): (line: string) 
   return (line) =>
     new Promise((resolve, reject) => {
       const look = () => {
-        if (!lines.includes(line)) return
+        if (!lines.some((said) => (line instanceof RegExp ? line.test(said) : line === said))) return
         listeners.delete(look)
         resolve()
       }

@@ -1,0 +1,141 @@
+import type { Worker } from 'node:worker_threads'
+import type { Log } from '../flow/context.ts'
+import { leaseThreadCode } from './lease-thread-code.ts'
+import type { WorkerConnection } from './options.ts'
+import { connectionSettings } from './postgres.ts'
+import { heartbeatQuery } from './queries.ts'
+import { requestOf } from './rpc.ts'
+import { keyOf } from './tasks.ts'
+import type { TaskKey } from './transport.ts'
+
+export interface LeaseThreadOptions {
+  readonly workerId: string
+  /** Seconds. */
+  readonly lease: number
+  readonly log: Log
+}
+
+/** So many additions at most until the thread gets all tasks anew. */
+const mostAdded = 1_000
+
+/**
+ * A thread that extends the leases while a handler blocks the main one. It starts with the first task, and connects to the
+ * database only when it is needed.
+ */
+export class LeaseThread {
+  readonly #start: () => Worker
+  readonly #log: Log
+  #worker: Worker | undefined
+  #hasFailed = false
+  #added = 0
+
+  constructor(start: () => Worker, log: Log) {
+    this.#start = start
+    this.#log = log
+  }
+
+  /** Whether leases are extended during a block. */
+  get works(): boolean {
+    return !this.#hasFailed
+  }
+
+  /**
+   * These tasks were claimed.
+   *
+   * @param all what is held, these included
+   * @param at when the leases of what is held were extended for the last time, by `threadTime`
+   */
+  add(tasks: readonly TaskKey[], all: Iterable<TaskKey>, at: number): void {
+    this.#added += tasks.length
+    if (this.#added > mostAdded) this.replace(all, at)
+    else this.#post({ added: JSON.stringify(tasks.map(keyOf)), at })
+  }
+
+  /** These tasks are held, and no others. */
+  replace(tasks: Iterable<TaskKey>, at: number): void {
+    this.#added = 0
+    this.#post({ held: JSON.stringify([...tasks].map(keyOf)), at })
+  }
+
+  async close(): Promise<void> {
+    this.#hasFailed = true
+    await this.#worker?.terminate()
+  }
+
+  #post(message: { held?: string; added?: string; at: number }): void {
+    if (this.#hasFailed) return
+    try {
+      this.#worker ??= this.#started()
+      this.#worker.postMessage(message)
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  #started(): Worker {
+    const worker = this.#start()
+    worker.unref()
+    worker.on('error', (error) => this.#fail(error))
+    worker.on('message', (error) => {
+      this.#log.warn('The thread of the worker could not extend its leases', { error })
+    })
+    return worker
+  }
+
+  #fail(error: unknown): void {
+    this.#hasFailed = true
+    this.#log.warn('Leases are not extended while a handler blocks the event loop: their thread failed', {
+      error,
+    })
+  }
+}
+
+/** Milliseconds on the clock that all threads of a process have in common. */
+export function threadTime(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n)
+}
+
+/**
+ * The thread for a worker; `undefined` where there are no threads (outside Node), no URL that it could connect to, or no
+ * package `postgres` (in a bundle without `node_modules`).
+ */
+export async function leaseThreadFor(
+  options: WorkerConnection,
+  { workerId, lease, log }: LeaseThreadOptions,
+): Promise<LeaseThread | undefined> {
+  if (!isNode()) return undefined
+  const target = await targetOf(options)
+  if (target === undefined) return undefined
+  const { Worker } = await import('node:worker_threads')
+  const workerData = { workerId, lease, ...target }
+  // Without the flags of the process, such as loaders, which it does not need.
+  const start = () => new Worker(leaseThreadCode, { eval: true, workerData, execArgv: [] })
+  return new LeaseThread(start, log)
+}
+
+function isNode(): boolean {
+  const { Deno, Bun, process } = globalThis as { Deno?: object; Bun?: object; process?: NodeJS.Process }
+  return Deno === undefined && Bun === undefined && process?.versions?.node !== undefined
+}
+
+async function targetOf(options: WorkerConnection): Promise<object | undefined> {
+  if (options.url !== undefined) return { project: requestOf(options, 'heartbeat') }
+  if (options.connection === undefined) return undefined
+  const postgres = await pathOfPostgres()
+  if (postgres === undefined) return undefined
+  const { onnotice: _, ...settings } = connectionSettings
+  return { database: { postgres, connection: options.connection, settings, query: heartbeatQuery } }
+}
+
+/** Where this module, or the process, finds the package. */
+async function pathOfPostgres(): Promise<string | undefined> {
+  const { createRequire } = await import('node:module')
+  for (const from of [import.meta.url, `${process.cwd()}/`]) {
+    try {
+      return createRequire(from).resolve('postgres')
+    } catch {
+      // Not there.
+    }
+  }
+  return undefined
+}
