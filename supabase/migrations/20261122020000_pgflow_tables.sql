@@ -15,6 +15,7 @@ create table pgflow.flows (
   output_schema jsonb,
   start_role text not null default 'service_role',
   broadcast text not null default 'watched',
+  max_input_bytes int not null default 1048576,
   created_at timestamptz not null default now(),
   constraint flow_slug_is_valid check (pgflow.is_valid_slug(flow_slug)),
   constraint alias_is_valid check (pgflow.is_valid_slug(alias)),
@@ -25,10 +26,11 @@ create table pgflow.flows (
   constraint base_delay_is_0_seconds_to_a_year check (opt_base_delay between 0 and 31536000),
   constraint timeout_is_1_second_to_a_year check (opt_timeout between 1 and 31536000),
   constraint start_role_is_known check (start_role in ('service_role', 'authenticated', 'anon')),
-  constraint broadcast_is_known check (broadcast in ('watched', 'always', 'never'))
+  constraint broadcast_is_known check (broadcast in ('watched', 'always', 'never')),
+  constraint max_input_bytes_is_positive check (max_input_bytes >= 1)
 );
 comment on table pgflow.flows is
-  'A flow: an immutable definition, its defaults in seconds, and who may start it. Its versions share an alias. shape_hash is that of the shape it was registered with; null where it was built step by step.';
+  'A flow: an immutable definition, its defaults in seconds, and who may start it. max_input_bytes is the limit for what clients send as one input, as JSON text. Its versions share an alias. shape_hash is that of the shape it was registered with; null where it was built step by step.';
 
 create table pgflow.flow_aliases (
   alias text primary key,
@@ -65,6 +67,7 @@ create table pgflow.steps (
   constraint step_type_is_known check (step_type in ('single', 'map')),
   constraint only_maps_have_a_source check ((step_type = 'map') = (map_source is not null)),
   constraint only_maps_have_a_path check (step_type = 'map' or map_path is null),
+  constraint map_path_has_1000_characters_at_most check (length(map_path) <= 1000),
   constraint deps_count_is_not_negative check (deps_count >= 0),
   constraint max_attempts_is_not_negative check (opt_max_attempts >= 0),
   constraint base_delay_is_0_seconds_to_a_year check (opt_base_delay between 0 and 31536000),
@@ -110,6 +113,7 @@ create table pgflow.runs (
   error text,
   remaining_steps int not null,
   owner_id uuid,
+  group_id uuid,
   idempotency_key text,
   metadata jsonb,
   started_at timestamptz not null,
@@ -124,10 +128,13 @@ create table pgflow.runs (
   constraint failed_has_an_error check (status <> 'failed' or error is not null),
   constraint remaining_steps_is_not_negative check (remaining_steps >= 0),
   constraint completed_has_no_steps_left check (status <> 'completed' or remaining_steps = 0),
-  constraint idempotency_key_has_1_to_255_characters check (length(idempotency_key) between 1 and 255)
+  constraint idempotency_key_has_1_to_255_characters check (length(idempotency_key) between 1 and 255),
+  constraint metadata_has_64_kb_at_most check (octet_length(metadata::text) <= 65536),
+  constraint error_has_10000_characters_at_most check (length(error) <= 10000)
 ) with (fillfactor = 80);
 create index runs_by_flow on pgflow.runs (flow_slug, started_at);
 create index runs_by_owner on pgflow.runs (owner_id, started_at) where owner_id is not null;
+create index runs_by_group on pgflow.runs (group_id, started_at) where group_id is not null;
 comment on table pgflow.runs is
   'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides.';
 
@@ -175,6 +182,7 @@ create table pgflow.step_states (
   constraint skipped_has_a_reason check ((status = 'skipped') = (skip_reason is not null)),
   constraint remaining_deps_is_not_negative check (remaining_deps >= 0),
   constraint remaining_tasks_is_not_negative check (remaining_tasks between 0 and initial_tasks),
+  constraint error_has_10000_characters_at_most check (length(error) <= 10000),
   constraint retries_is_not_negative check (retries >= 0)
 ) with (fillfactor = 80);
 -- For the foreign key alone: it costs next to nothing, and no plan takes it for the primary key.
@@ -207,6 +215,7 @@ create table pgflow.step_tasks (
   constraint completed_has_its_time check ((status = 'completed') = (completed_at is not null)),
   constraint failed_has_its_time check ((status = 'failed') = (failed_at is not null)),
   constraint failed_has_an_error check (status <> 'failed' or error_message is not null),
+  constraint error_has_10000_characters_at_most check (length(error_message) <= 10000),
   constraint attempts_before_are_counted check (attempts_before between 0 and attempts_count)
 ) with (fillfactor = 80);
 comment on table pgflow.step_tasks is

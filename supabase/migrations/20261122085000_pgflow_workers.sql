@@ -39,7 +39,7 @@ end
 $$;
 comment on function pgflow.settle_and_claim is 'Settles a batch of results and claims the next tasks, in one round trip.';
 
--- Keeps what was thrown with the tasks of failed results, but for the stale ones.
+-- Keeps what was thrown with the tasks of failed results, but for the stale ones; of more than 64 KB, its beginning.
 create function pgflow.keep_errors(results jsonb, stale jsonb)
 returns void
 language plpgsql
@@ -47,7 +47,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   update pgflow.step_tasks t
-  set last_error = r.thrown
+  set last_error = case
+      when octet_length(r.thrown::text) <= 65536 then r.thrown
+      else jsonb_build_object(
+        'name', left(r.thrown ->> 'name', 200), 'message', left(r.thrown ->> 'message', 10000),
+        'stack', left(r.thrown ->> 'stack', 10000)
+      )
+    end
   from jsonb_to_recordset(results) as r (run_id uuid, step_slug text, task_index int, attempt int, thrown jsonb)
   where (t.run_id, t.step_slug, t.task_index, t.attempts_count) = (r.run_id, r.step_slug, r.task_index, r.attempt)
     and r.thrown is not null

@@ -1,6 +1,7 @@
 -- Chapter 13: a run is cancelled, or goes on after it ended.
 
--- Cancels a run and closes all that is open under it. Cancelling it again changes nothing.
+-- Cancels a run and closes all that is open under it. Cancelling it again changes nothing. A reason has up to 10,000
+-- characters.
 --   select * from pgflow.cancel_run('…', 'no longer needed');
 create function pgflow.cancel_run(run_id uuid, reason text default null)
 returns pgflow.runs
@@ -11,6 +12,12 @@ as $$
 declare
   run pgflow.runs := pgflow.locked_run(cancel_run.run_id);
 begin
+  if length(cancel_run.reason) > 10000 then
+    raise exception using
+      errcode = 'PT413',
+      message = format('a reason of %s characters is too long', length(cancel_run.reason)),
+      hint = 'Give a reason of 10,000 characters at most.';
+  end if;
   if run.status = 'cancelled' then
     return run;
   end if;

@@ -32,7 +32,7 @@ select set_eq(
     'pgflow.report_progress(jsonb)',
     'pgflow.retry_run(uuid)',
     'pgflow.settle(pgflow.task_result[],boolean)',
-    'pgflow.start_runs(text,pgflow.run_request[],uuid,jsonb,integer)',
+    'pgflow.start_runs(text,pgflow.run_request[],uuid,uuid,jsonb,integer)',
     'pgflow.tg_run_events__after_insert()'
   ],
   'the entry points of the engine have all settings of their plans'
@@ -76,10 +76,10 @@ select set_eq(
     'pgflow.client_cancel_run(uuid,text)',
     'pgflow.client_get_run(uuid,boolean)',
     'pgflow.client_get_run_events(uuid,bigint,boolean)',
-    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer,uuid)',
     'pgflow.client_retry_run(uuid)',
-    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer)',
-    'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer,uuid)',
+    'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer,uuid)',
     'pgflow.fetch_value(uuid,text,text)',
     'pgflow.hand_back(jsonb)',
     'pgflow.heartbeat(uuid,jsonb,integer)',

@@ -15,6 +15,8 @@ interface CommonStartOptions {
   readonly metadata?: unknown
   /** Seconds before the first steps start. @default 0 */
   readonly delay?: number
+  /** The group that the run is shared with, a team for instance; the project says in which ones a user may start runs. */
+  readonly groupId?: string
   /** A Standard Schema of the input, the flow's for instance: what it refuses is not sent. */
   readonly schema?: StandardSchemaV1
 }
@@ -37,6 +39,8 @@ export interface ListOptions<Name> {
   readonly metadata?: unknown
   /** Runs of this user, where they may be seen. @default the signed-in user's; with a secret key, everybody's */
   readonly ownerId?: string
+  /** Runs of this group, where they may be seen. */
+  readonly groupId?: string
   /** Where the page before ended: its `cursor`. */
   readonly cursor?: string | null
   /** How many runs there are on a page, at most 1,000. @default 50 */
@@ -79,13 +83,13 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
    *
    * @throws InvalidInputError if the input is not JSON or not what `schema` says (nothing is sent then), or not what the flow takes
    * @throws NotFoundError if there is no such flow
-   * @throws ForbiddenError if the caller may not start it
+   * @throws ForbiddenError if the caller may not start it, or not in this group
    * @throws ConflictError if the key was used with another input
    */
   async startFlow<Name extends FlowName<Flows>>(
     flowSlug: SlugOf<Name>,
     input: InputOf<FlowOf<Flows, Name>>,
-    { idempotencyKey, metadata, delay, schema }: StartOptions = {},
+    { idempotencyKey, metadata, delay, groupId, schema }: StartOptions = {},
   ): Promise<RunOf<Flows, Name>> {
     await checkSchema(schema, [given(input, 'input')])
     const snapshot = await startFlow(this.#supabase, {
@@ -94,12 +98,13 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
       idempotency_key: idempotencyKey,
       metadata: await checkJson(metadata, 'metadata'),
       delay,
+      group_id: groupId,
     })
     return this.#runAt(snapshot)
   }
 
   /**
-   * Starts a flow for each of many inputs, all or none, in one request.
+   * Starts a flow for each of many inputs, up to 1,000, all or none, in one request.
    *
    * @returns the runs, in the order of the inputs
    * @throws as `startFlow`
@@ -110,7 +115,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   async startFlows<Name extends FlowName<Flows>>(
     flowSlug: SlugOf<Name>,
     inputs: readonly InputOf<FlowOf<Flows, Name>>[],
-    { idempotencyKeys, metadata, delay, schema }: StartManyOptions = {},
+    { idempotencyKeys, metadata, delay, groupId, schema }: StartManyOptions = {},
   ): Promise<RunOf<Flows, Name>[]> {
     await checkSchema(schema, given(inputs, 'inputs'))
     const snapshots = await startFlows(this.#supabase, {
@@ -119,6 +124,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
       idempotency_keys: idempotencyKeys,
       metadata: await checkJson(metadata, 'metadata'),
       delay,
+      group_id: groupId,
     })
     return Promise.all(snapshots.map((snapshot) => this.#runAt<Name>(snapshot)))
   }
@@ -148,6 +154,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     status,
     metadata,
     ownerId,
+    groupId,
     cursor,
     limit = 50,
   }: ListOptions<Name> = {}): Promise<RunPage<RunRowOf<Flows, Name>>> {
@@ -157,6 +164,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
       status,
       metadata: await checkJson(metadata, 'metadata'),
       owner_id: ownerId,
+      group_id: groupId,
       before: cursor ?? undefined,
       quantity,
     })

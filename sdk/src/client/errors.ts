@@ -32,7 +32,7 @@ export class NotFoundError extends PgflowError {}
 /** The caller may not do this (PT403). */
 export class ForbiddenError extends PgflowError {}
 
-/** An argument cannot be used, or is not JSON (PT400). */
+/** An argument cannot be used, is not JSON (PT400), or is too large (PT413). */
 export class InvalidInputError extends PgflowError {}
 
 /** The state of the flow or run does not allow this (PT409), for instance an idempotency key used with another input. */
@@ -83,6 +83,7 @@ const classes: Record<string, typeof PgflowError> = {
   PT403: ForbiddenError,
   PT404: NotFoundError,
   PT409: ConflictError,
+  PT413: InvalidInputError,
   '42501': ForbiddenError,
   '22P02': InvalidInputError,
 }

@@ -32,6 +32,7 @@ function startOf(...slugs: string[]): RunSnapshot {
     output: null,
     error: null,
     owner_id: null,
+    group_id: null,
     idempotency_key: null,
     metadata: null,
     started_at: at(0),

@@ -17,6 +17,8 @@ export interface RunRow<F extends AnyFlow = AnyFlow> {
   readonly output: OutputOf<F> | null
   readonly error: string | null
   readonly owner_id: string | null
+  /** The group that it is shared with, a team for instance. */
+  readonly group_id: string | null
   readonly idempotency_key: string | null
   readonly metadata: Json
   readonly started_at: string
