@@ -116,6 +116,11 @@ create table pgflow.runs (
   group_id uuid,
   idempotency_key text,
   metadata jsonb,
+  parent_run_id uuid,
+  parent_step_slug text,
+  parent_task_index int,
+  depth int not null default 0,
+  trace_parent text,
   started_at timestamptz not null,
   completed_at timestamptz,
   failed_at timestamptz,
@@ -128,6 +133,10 @@ create table pgflow.runs (
   constraint failed_has_an_error check (status <> 'failed' or error is not null),
   constraint remaining_steps_is_not_negative check (remaining_steps >= 0),
   constraint completed_has_no_steps_left check (status <> 'completed' or remaining_steps = 0),
+  constraint a_parent_is_named_by_its_task check (num_nonnulls(parent_run_id, parent_step_slug, parent_task_index) in (0, 3)),
+  constraint a_child_is_deeper_than_a_root check ((depth > 0) = (parent_run_id is not null)),
+  constraint depth_is_0_to_8 check (depth between 0 and 8),
+  constraint trace_parent_is_valid check (trace_parent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'),
   constraint idempotency_key_has_1_to_255_characters check (length(idempotency_key) between 1 and 255),
   constraint metadata_has_64_kb_at_most check (octet_length(metadata::text) <= 65536),
   constraint error_has_10000_characters_at_most check (length(error) <= 10000)
@@ -136,7 +145,7 @@ create index runs_by_flow on pgflow.runs (flow_slug, started_at);
 create index runs_by_owner on pgflow.runs (owner_id, started_at) where owner_id is not null;
 create index runs_by_group on pgflow.runs (group_id, started_at) where group_id is not null;
 comment on table pgflow.runs is
-  'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides.';
+  'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides. A child names the task of its parent, which may be deleted before it; depth is 0 of a root. trace_parent is a W3C traceparent.';
 
 create table pgflow.run_keys (
   run_id uuid primary key references pgflow.runs on delete cascade,
@@ -194,8 +203,10 @@ create table pgflow.step_tasks (
   step_slug text not null,
   task_index int not null,
   flow_slug text not null,
-  message_id bigint not null,
+  message_id bigint,
   status text not null default 'queued',
+  waits_for text,
+  due_at timestamptz,
   attempts_count int not null default 0,
   attempts_before int not null default 0,
   input jsonb,
@@ -209,7 +220,13 @@ create table pgflow.step_tasks (
   last_worker_id uuid,
   primary key (run_id, step_slug, task_index),
   foreign key (run_id, step_slug) references pgflow.step_states on delete cascade,
-  constraint status_is_known check (status in ('queued', 'started', 'completed', 'failed', 'skipped', 'cancelled')),
+  constraint status_is_known check (status in ('waiting', 'queued', 'started', 'completed', 'failed', 'skipped', 'cancelled')),
+  constraint waiting_says_for_what check ((status = 'waiting') = (waits_for is not null)),
+  constraint waits_for_is_known check (waits_for in ('signal', 'time', 'run', 'slot')),
+  constraint only_waiting_is_due check (status = 'waiting' or due_at is null),
+  constraint waiting_for_time_is_due check (waits_for <> 'time' or due_at is not null),
+  constraint waiting_has_no_message check (status <> 'waiting' or message_id is null),
+  constraint workers_find_it_by_its_message check (status not in ('queued', 'started') or message_id is not null),
   constraint started_has_its_time check (status <> 'started' or started_at is not null),
   constraint started_has_an_attempt check (status <> 'started' or attempts_count > 0),
   constraint completed_has_its_time check ((status = 'completed') = (completed_at is not null)),
@@ -219,7 +236,7 @@ create table pgflow.step_tasks (
   constraint attempts_before_are_counted check (attempts_before between 0 and attempts_count)
 ) with (fillfactor = 80);
 comment on table pgflow.step_tasks is
-  'A unit of work. Its message in the flow''s queue carries ids only; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried or a worker gave them back. last_error has name, message and stack of what a handler threw last.';
+  'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, another run or a free slot (waits_for) settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried or a worker gave them back. last_error has name, message and stack of what a handler threw last.';
 
 create table pgflow.run_events (
   run_id uuid not null references pgflow.runs on delete cascade,

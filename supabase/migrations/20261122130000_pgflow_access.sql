@@ -91,6 +91,20 @@ begin
 end
 $$;
 
+-- What clients see of a run: all columns but those of the engine.
+create function pgflow.run_record(run pgflow.runs)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return to_jsonb(run) - array[
+    'remaining_steps', 'parent_run_id', 'parent_step_slug', 'parent_task_index', 'depth', 'trace_parent'
+  ];
+end
+$$;
+
 -- A run with its step states and the number of the last event in it, from one look at the database.
 create function pgflow.snapshot(run_id uuid)
 returns jsonb
@@ -98,7 +112,7 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select to_jsonb(r) - 'remaining_steps' || jsonb_build_object(
+  select pgflow.run_record(r) || jsonb_build_object(
     'seq', (select coalesce(max(e.seq), 0) from pgflow.run_events e where e.run_id = r.run_id),
     'steps', (
       select jsonb_agg(to_jsonb(ss) - array['run_id', 'flow_slug', 'remaining_deps', 'remaining_tasks'] order by s.step_index)
@@ -377,7 +391,7 @@ begin
   end if;
   -- Executed as text, since it is planned anew for what is asked for: then a filter that is null costs nothing.
   execute $list$
-    select coalesce(jsonb_agg(to_jsonb(listed) - 'remaining_steps' order by listed.started_at desc, listed.run_id desc), '[]')
+    select coalesce(jsonb_agg(pgflow.run_record(listed) order by listed.started_at desc, listed.run_id desc), '[]')
     from (
       select candidate.*
       from (

@@ -137,6 +137,7 @@ select set_eq(
     'pgflow.replace_messages(queue_name text, retried pgflow.settled_task[])',
     'pgflow.report_progress(reports jsonb)',
     'pgflow.retry_run(run_id uuid)',
+    'pgflow.run_record(run pgflow.runs)',
     'pgflow.run_output(run_id uuid, flow_slug text)',
     'pgflow.schema_errors(schema jsonb, value jsonb)',
     'pgflow.schema_of_itself(schema jsonb)',
