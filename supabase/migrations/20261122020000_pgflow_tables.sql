@@ -245,16 +245,20 @@ create table pgflow.run_events (
   step_slug text,
   at timestamptz not null,
   data jsonb not null default '{}',
+  actor_id uuid,
+  actor_role text,
   primary key (run_id, seq),
   constraint seq_is_positive check (seq > 0),
   constraint type_is_known check (type in (
     'run:started', 'run:completed', 'run:failed', 'run:cancelled', 'run:retried',
     'step:started', 'step:progress', 'step:retrying', 'step:completed', 'step:failed', 'step:skipped', 'step:cancelled'
   )),
-  constraint step_events_name_their_step check ((type like 'step:%') = (step_slug is not null))
+  constraint step_events_name_their_step check ((type like 'step:%') = (step_slug is not null)),
+  constraint an_actor_has_a_role check (actor_id is null or actor_role is not null)
 );
+create index run_events_by_actor on pgflow.run_events (actor_id) where actor_id is not null;
 comment on table pgflow.run_events is
-  'The log: one row for each transition of a run or step, numbered 1, 2, 3 … within the run, without gaps.';
+  'The log: one row for each transition of a run or step, numbered 1, 2, 3 … within the run, without gaps. actor_id and actor_role say who started, cancelled or retried a run, or settled a task by hand; they are null where a worker did it.';
 
 create table pgflow.run_watches (
   run_id uuid primary key references pgflow.runs on delete cascade,

@@ -15,6 +15,7 @@ export type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flow
 export type { Run, RunStep } from './run.ts'
 export type { SupabaseLike } from './supabase.ts'
 export type {
+  Actor,
   EventOfType,
   RunEvent,
   RunEventType,
