@@ -52,7 +52,7 @@ it('versions.md has SQL that runs', async () => {
 
 it('access.md has rules by which a team shares runs, and users start a few at a time', async () => {
   const client = await connected()
-  const [team, quota, ...more] = blocksOf('access.md')
+  const [team, forget, quota, ...more] = blocksOf('access.md')
   expect(more).toEqual([])
   await client.query(`
     begin;
@@ -85,6 +85,12 @@ it('access.md has rules by which a team shares runs, and users start a few at a 
   expect(await as(bob!, start)).toBe('PT403')
   expect(await as(alice!, `start_flows('shared', '[1, 2, 3, 4, 5]')`)).toBe('PT403')
   expect(await as(alice!, `start_flows('shared', '[1, 2, 3, 4]')`)).toHaveLength(4)
+
+  await client.query(`set local role postgres; ${forget}`)
+  await client.query(
+    `insert into auth.users (id) values ('${alice}'); delete from auth.users where id = '${alice}'`,
+  )
+  expect((await client.query('select from pgflow.runs')).rows).toHaveLength(0)
 })
 
 it('sql.md has SQL that runs and does what the page says', async () => {

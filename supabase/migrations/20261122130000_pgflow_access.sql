@@ -541,6 +541,17 @@ as $$
 $$;
 comment on function pgflow_public.list_runs is 'Lists runs, the newest first; metadata is matched with @>.';
 
+-- Erases what a deleted user leaves, and answers how many runs that were. For servers with a secret key.
+--   supabase.schema('pgflow_public').rpc('forget_owner', { owner_id: user.id })
+create function pgflow_public.forget_owner(owner_id uuid, quantity int default null)
+returns bigint
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.forget_owner(forget_owner.owner_id, forget_owner.quantity)
+$$;
+comment on function pgflow_public.forget_owner is 'Erases what a deleted user leaves. For servers with a secret key.';
+
 -- Row level security: the own runs for users, where somebody grants them the tables; everything else is closed. The rule is
 -- asked for others' runs only: it costs a call a row.
 
@@ -635,6 +646,8 @@ to anon, authenticated, service_role;
 grant execute on function pgflow.can_read_topic(text) to authenticated;
 -- For teams that grant the tables to their users, whose policies call these.
 grant execute on function pgflow.can_access_run(uuid, uuid, uuid, text), pgflow.current_user_id() to authenticated;
+
+grant execute on function pgflow.forget_owner(uuid, int), pgflow_public.forget_owner(uuid, int) to service_role;
 
 -- Workers with a secret key. What they call runs as the owner, since the service role has no rights on the tables.
 

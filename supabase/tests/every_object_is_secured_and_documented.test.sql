@@ -81,6 +81,7 @@ select set_eq(
     'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer,uuid)',
     'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer,uuid)',
     'pgflow.fetch_value(uuid,text,text)',
+    'pgflow.forget_owner(uuid,integer)',
     'pgflow.hand_back(jsonb)',
     'pgflow.heartbeat(uuid,jsonb,integer)',
     'pgflow.register_flow(jsonb)',

@@ -106,6 +106,7 @@ select set_eq(
     'pgflow.fetch_value(run_id uuid, name text, version text)',
     'pgflow.flow_definition(flow_slug text)',
     'pgflow.flow_shape(definition jsonb)',
+    'pgflow.forget_owner(owner_id uuid, quantity integer)',
     'pgflow.hand_back(tasks jsonb)',
     'pgflow.heartbeat(worker_id uuid, tasks jsonb, lease integer)',
     'pgflow.held_flow(name text)',
@@ -178,6 +179,7 @@ select set_eq(
   array[
     'cancel_run(run_id uuid, reason text DEFAULT NULL::text) -> jsonb',
     'fetch_value(run_id uuid, name text, version text) -> jsonb',
+    'forget_owner(owner_id uuid, quantity integer DEFAULT NULL::integer) -> bigint',
     'get_run(run_id uuid, watch boolean DEFAULT false) -> jsonb',
     'get_run_events(run_id uuid, after bigint DEFAULT 0, watch boolean DEFAULT false) -> jsonb',
     'hand_back(tasks jsonb) -> integer',
