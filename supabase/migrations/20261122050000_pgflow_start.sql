@@ -28,6 +28,7 @@ declare
   flow pgflow.flows := pgflow.held_flow(start_runs.flow_slug);
   new_ids uuid[] := pgflow.new_run_ids(cardinality(requests), now);
   requested pgflow.run_request[];
+  keyed uuid[];
   started uuid[];
 begin
   perform pgflow.assert_can_start(flow, requests, start_runs.metadata, start_runs.delay);
@@ -37,8 +38,8 @@ begin
     order by r.ordinality
   );
 
-  with
-    key as (
+  if exists (select from unnest(requested) r where r.idempotency_key is not null) then
+    with key as (
       insert into pgflow.run_keys (run_id, alias, key, owner_id)
       select r.run_id, flow.alias, r.idempotency_key, started_by
       from unnest(requested) with ordinality r
@@ -46,20 +47,22 @@ begin
       order by r.idempotency_key, r.ordinality -- one order for all, since a start waits for another with the same key
       on conflict do nothing
       returning run_id
-    ),
-    run as (
-      insert into pgflow.runs (
-        run_id, flow_slug, input, remaining_steps, owner_id, group_id, idempotency_key, metadata, started_at
-      )
-      select r.run_id, flow.flow_slug, r.input, shape.steps, started_by, start_runs.group_id, r.idempotency_key,
-             start_runs.metadata, now
-      from unnest(requested) with ordinality r
-      cross join (select count(*) as steps from pgflow.steps s where s.flow_slug = flow.flow_slug) shape
-      where r.idempotency_key is null or r.run_id in (select k.run_id from key k)
-      order by r.ordinality
-      on conflict do nothing
-      returning run_id
     )
+    select array_agg(run_id) into keyed from key;
+  end if;
+  with run as (
+    insert into pgflow.runs (
+      run_id, flow_slug, input, remaining_steps, owner_id, group_id, idempotency_key, metadata, started_at
+    )
+    select r.run_id, flow.flow_slug, r.input, shape.steps, started_by, start_runs.group_id, r.idempotency_key,
+           start_runs.metadata, now
+    from unnest(requested) with ordinality r
+    cross join (select count(*) as steps from pgflow.steps s where s.flow_slug = flow.flow_slug) shape
+    where r.idempotency_key is null or r.run_id = any (keyed)
+    order by r.ordinality
+    on conflict do nothing
+    returning run_id
+  )
   select array_agg(run_id) into started from run;
   perform pgflow.start_steps(flow.flow_slug, started, now, start_runs.delay);
 
