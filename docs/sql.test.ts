@@ -50,6 +50,49 @@ it('versions.md has SQL that runs', async () => {
   ])
 })
 
+it('access.md has rules by which a team shares runs, and users start a few at a time', async () => {
+  const client = await connected()
+  const [team, forget, quota, ...more] = blocksOf('access.md')
+  expect(more).toEqual([])
+  await client.query(`
+    begin;
+    select pgflow.create_flow('shared', start_role => 'authenticated'), pgflow.add_step('shared', 'a')`)
+  onTestFinished(async () => void (await client.query('rollback')))
+  await client.query(`${team};${quota}`)
+  const [alice, bob, teamId] = [1, 2, 3].map((n) => `10000000-0000-4000-8000-00000000000${n}`)
+  await client.query('insert into public.members values ($1, $3, true), ($2, $3, false)', [
+    alice,
+    bob,
+    teamId,
+  ])
+
+  const as = async (user: string, call: string) => {
+    const claims = JSON.stringify({ role: 'authenticated', sub: user })
+    await client.query(
+      `savepoint before; select set_config('request.jwt.claims', '${claims}', true); set local role authenticated`,
+    )
+    const answer = await client
+      .query(`select pgflow_public.${call} as answer`)
+      .catch(({ code }) => code as string)
+    if (typeof answer === 'string') await client.query('rollback to before')
+    await client.query('reset role')
+    return typeof answer === 'string' ? answer : answer.rows[0].answer
+  }
+  const start = `start_flow('shared', '1', group_id => '${teamId}')`
+  const { run_id } = await as(alice!, start)
+  expect(await as(bob!, `list_runs(group_id => '${teamId}')`)).toMatchObject([{ run_id, owner_id: alice }])
+  expect(await as(bob!, `cancel_run('${run_id}')`)).toBe('PT403')
+  expect(await as(bob!, start)).toBe('PT403')
+  expect(await as(alice!, `start_flows('shared', '[1, 2, 3, 4, 5]')`)).toBe('PT403')
+  expect(await as(alice!, `start_flows('shared', '[1, 2, 3, 4]')`)).toHaveLength(4)
+
+  await client.query(`set local role postgres; ${forget}`)
+  await client.query(
+    `insert into auth.users (id) values ('${alice}'); delete from auth.users where id = '${alice}'`,
+  )
+  expect((await client.query('select from pgflow.runs')).rows).toHaveLength(0)
+})
+
 it('sql.md has SQL that runs and does what the page says', async () => {
   const client = await connected()
   const [define, start, trigger, poll, settle, look, upkeep, ...more] = blocksOf('sql.md')

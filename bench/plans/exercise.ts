@@ -70,7 +70,7 @@ function idOf({ run_id, step_slug, task_index, attempt }: Task): Task {
 
 /** One task in ten fails at first. */
 function attemptTwice({ run_id, attempt }: Task): object {
-  return attempt === 1 && run_id.startsWith('a')
+  return attempt === 1 && run_id.endsWith('a')
     ? { error: 'once', retry_delay: 0, thrown: { name: 'Error' } }
     : { output: 1 }
 }

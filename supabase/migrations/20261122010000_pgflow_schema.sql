@@ -26,14 +26,17 @@ as $$
 $$;
 comment on function pgflow.schema_version is 'The version of the installed migrations, which the packages compare with the one they need.';
 
--- The one clock of the engine. A test sets it: `set pgflow.now = '2030-01-01'`.
+-- The one clock of the engine. A test sets it: `set pgflow.now = '2030-01-01'`. (In plpgsql, as other small functions that
+-- every call needs: one in SQL that has settings is planned anew each time, which costs three times as much.)
 create function pgflow.now()
 returns timestamptz
-language sql
+language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(nullif(current_setting('pgflow.now', true), '')::timestamptz, clock_timestamp())
+begin
+  return coalesce(nullif(current_setting('pgflow.now', true), '')::timestamptz, clock_timestamp());
+end
 $$;
 comment on function pgflow.now is 'The time, or what the setting pgflow.now says it is.';
 
@@ -64,14 +67,16 @@ comment on function pgflow.new_run_ids is 'Ids for new runs: UUIDs of version 7,
 --   select pgflow.is_valid_slug('analyze_document');
 create function pgflow.is_valid_slug(slug text)
 returns boolean
-language sql
+language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select slug is not null
+begin
+  return slug is not null
      and slug <> 'run'
      and length(slug) <= 128
-     and slug ~ '^[a-zA-Z_][a-zA-Z0-9_]*$'
+     and slug ~ '^[a-zA-Z_][a-zA-Z0-9_]*$';
+end
 $$;
 comment on function pgflow.is_valid_slug is
   'True for 1 to 128 letters, digits and underscores that do not begin with a digit; `run` is reserved.';

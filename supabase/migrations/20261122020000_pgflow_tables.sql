@@ -1,6 +1,7 @@
 -- Chapter 2: the tables. Definitions first, then run-time state, then the event log.
 --
--- Statuses are text; what belongs to a status is an equality, so that no row can contradict itself.
+-- Statuses are text; what belongs to a status is an equality, so that no row can contradict itself. Postgres prepares each
+-- check constraint of a table anew for each statement, at some microseconds, so what is rarely there shares one.
 
 create table pgflow.flows (
   flow_slug text primary key,
@@ -15,6 +16,7 @@ create table pgflow.flows (
   output_schema jsonb,
   start_role text not null default 'service_role',
   broadcast text not null default 'watched',
+  max_input_bytes int not null default 1048576,
   created_at timestamptz not null default now(),
   constraint flow_slug_is_valid check (pgflow.is_valid_slug(flow_slug)),
   constraint alias_is_valid check (pgflow.is_valid_slug(alias)),
@@ -25,10 +27,11 @@ create table pgflow.flows (
   constraint base_delay_is_0_seconds_to_a_year check (opt_base_delay between 0 and 31536000),
   constraint timeout_is_1_second_to_a_year check (opt_timeout between 1 and 31536000),
   constraint start_role_is_known check (start_role in ('service_role', 'authenticated', 'anon')),
-  constraint broadcast_is_known check (broadcast in ('watched', 'always', 'never'))
+  constraint broadcast_is_known check (broadcast in ('watched', 'always', 'never')),
+  constraint max_input_bytes_is_positive check (max_input_bytes >= 1)
 );
 comment on table pgflow.flows is
-  'A flow: an immutable definition, its defaults in seconds, and who may start it. Its versions share an alias. shape_hash is that of the shape it was registered with; null where it was built step by step.';
+  'A flow: an immutable definition, its defaults in seconds, and who may start it. max_input_bytes is the limit for what clients send as one input, as JSON text. Its versions share an alias. shape_hash is that of the shape it was registered with; null where it was built step by step.';
 
 create table pgflow.flow_aliases (
   alias text primary key,
@@ -65,6 +68,7 @@ create table pgflow.steps (
   constraint step_type_is_known check (step_type in ('single', 'map')),
   constraint only_maps_have_a_source check ((step_type = 'map') = (map_source is not null)),
   constraint only_maps_have_a_path check (step_type = 'map' or map_path is null),
+  constraint map_path_has_1000_characters_at_most check (length(map_path) <= 1000),
   constraint deps_count_is_not_negative check (deps_count >= 0),
   constraint max_attempts_is_not_negative check (opt_max_attempts >= 0),
   constraint base_delay_is_0_seconds_to_a_year check (opt_base_delay between 0 and 31536000),
@@ -110,8 +114,14 @@ create table pgflow.runs (
   error text,
   remaining_steps int not null,
   owner_id uuid,
+  group_id uuid,
   idempotency_key text,
   metadata jsonb,
+  parent_run_id uuid,
+  parent_step_slug text,
+  parent_task_index int,
+  depth int not null default 0,
+  trace_parent text,
   started_at timestamptz not null,
   completed_at timestamptz,
   failed_at timestamptz,
@@ -124,15 +134,23 @@ create table pgflow.runs (
   constraint failed_has_an_error check (status <> 'failed' or error is not null),
   constraint remaining_steps_is_not_negative check (remaining_steps >= 0),
   constraint completed_has_no_steps_left check (status <> 'completed' or remaining_steps = 0),
-  constraint idempotency_key_has_1_to_255_characters check (length(idempotency_key) between 1 and 255)
+  constraint a_child_names_the_task_of_its_parent check (
+    num_nonnulls(parent_run_id, parent_step_slug, parent_task_index) = case when depth > 0 then 3 else 0 end
+    and depth between 0 and 8
+  ),
+  constraint optional_values_are_within_limits check (
+    length(idempotency_key) between 1 and 255 and octet_length(metadata::text) <= 65536 and length(error) <= 10000
+    and trace_parent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+  )
 ) with (fillfactor = 80);
 create index runs_by_flow on pgflow.runs (flow_slug, started_at);
 create index runs_by_owner on pgflow.runs (owner_id, started_at) where owner_id is not null;
+create index runs_by_group on pgflow.runs (group_id, started_at) where group_id is not null;
 comment on table pgflow.runs is
-  'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides.';
+  'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides. A child names the task of its parent, which may be deleted before it; depth is 0 of a root. trace_parent is a W3C traceparent.';
 
 create table pgflow.run_keys (
-  run_id uuid primary key references pgflow.runs on delete cascade,
+  run_id uuid primary key references pgflow.runs on delete cascade deferrable initially deferred, -- a key is taken first
   alias text not null,
   key text not null,
   owner_id uuid,
@@ -186,8 +204,10 @@ create table pgflow.step_tasks (
   step_slug text not null,
   task_index int not null,
   flow_slug text not null,
-  message_id bigint not null,
+  message_id bigint,
   status text not null default 'queued',
+  waits_for text,
+  due_at timestamptz,
   attempts_count int not null default 0,
   attempts_before int not null default 0,
   input jsonb,
@@ -201,7 +221,14 @@ create table pgflow.step_tasks (
   last_worker_id uuid,
   primary key (run_id, step_slug, task_index),
   foreign key (run_id, step_slug) references pgflow.step_states on delete cascade,
-  constraint status_is_known check (status in ('queued', 'started', 'completed', 'failed', 'skipped', 'cancelled')),
+  constraint status_is_known check (status in ('waiting', 'queued', 'started', 'completed', 'failed', 'skipped', 'cancelled')),
+  constraint only_waiting_has_no_message_but_a_reason check (
+    case
+      when status = 'waiting' then message_id is null and waits_for is not null
+        and waits_for in ('signal', 'time', 'run', 'slot') and (waits_for <> 'time' or due_at is not null)
+      else waits_for is null and due_at is null and (message_id is not null or status not in ('queued', 'started'))
+    end
+  ),
   constraint started_has_its_time check (status <> 'started' or started_at is not null),
   constraint started_has_an_attempt check (status <> 'started' or attempts_count > 0),
   constraint completed_has_its_time check ((status = 'completed') = (completed_at is not null)),
@@ -210,7 +237,7 @@ create table pgflow.step_tasks (
   constraint attempts_before_are_counted check (attempts_before between 0 and attempts_count)
 ) with (fillfactor = 80);
 comment on table pgflow.step_tasks is
-  'A unit of work. Its message in the flow''s queue carries ids only; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried or a worker gave them back. last_error has name, message and stack of what a handler threw last.';
+  'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, another run or a free slot (waits_for) settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried or a worker gave them back. last_error has name, message and stack of what a handler threw last.';
 
 create table pgflow.run_events (
   run_id uuid not null references pgflow.runs on delete cascade,
@@ -219,6 +246,8 @@ create table pgflow.run_events (
   step_slug text,
   at timestamptz not null,
   data jsonb not null default '{}',
+  actor_id uuid,
+  actor_role text,
   primary key (run_id, seq),
   constraint seq_is_positive check (seq > 0),
   constraint type_is_known check (type in (
@@ -227,8 +256,9 @@ create table pgflow.run_events (
   )),
   constraint step_events_name_their_step check ((type like 'step:%') = (step_slug is not null))
 );
+create index run_events_by_actor on pgflow.run_events (actor_id) where actor_id is not null;
 comment on table pgflow.run_events is
-  'The log: one row for each transition of a run or step, numbered 1, 2, 3 … within the run, without gaps.';
+  'The log: one row for each transition of a run or step, numbered 1, 2, 3 … within the run, without gaps. actor_id and actor_role say who started, cancelled or retried a run, or settled a task by hand; they are null where a worker did it.';
 
 create table pgflow.run_watches (
   run_id uuid primary key references pgflow.runs on delete cascade,

@@ -13,6 +13,7 @@ create function pgflow.start_runs(
   flow_slug text,
   requests pgflow.run_request[],
   owner_id uuid,
+  group_id uuid,
   metadata jsonb,
   delay int
 )
@@ -27,17 +28,18 @@ declare
   flow pgflow.flows := pgflow.held_flow(start_runs.flow_slug);
   new_ids uuid[] := pgflow.new_run_ids(cardinality(requests), now);
   requested pgflow.run_request[];
+  keyed uuid[];
   started uuid[];
 begin
-  perform pgflow.assert_can_start(flow, requests, start_runs.delay);
+  perform pgflow.assert_can_start(flow, requests, start_runs.metadata, start_runs.delay);
   requested := array(
     select row(coalesce(r.run_id, new_ids[r.ordinality]), r.input, r.idempotency_key)::pgflow.run_request
     from unnest(requests) with ordinality r
     order by r.ordinality
   );
 
-  with
-    key as (
+  if exists (select from unnest(requested) r where r.idempotency_key is not null) then
+    with key as (
       insert into pgflow.run_keys (run_id, alias, key, owner_id)
       select r.run_id, flow.alias, r.idempotency_key, started_by
       from unnest(requested) with ordinality r
@@ -45,17 +47,22 @@ begin
       order by r.idempotency_key, r.ordinality -- one order for all, since a start waits for another with the same key
       on conflict do nothing
       returning run_id
-    ),
-    run as (
-      insert into pgflow.runs (run_id, flow_slug, input, remaining_steps, owner_id, idempotency_key, metadata, started_at)
-      select r.run_id, flow.flow_slug, r.input, shape.steps, started_by, r.idempotency_key, start_runs.metadata, now
-      from unnest(requested) with ordinality r
-      cross join (select count(*) as steps from pgflow.steps s where s.flow_slug = flow.flow_slug) shape
-      where r.idempotency_key is null or r.run_id in (select k.run_id from key k)
-      order by r.ordinality
-      on conflict do nothing
-      returning run_id
     )
+    select array_agg(run_id) into keyed from key;
+  end if;
+  with run as (
+    insert into pgflow.runs (
+      run_id, flow_slug, input, remaining_steps, owner_id, group_id, idempotency_key, metadata, started_at
+    )
+    select r.run_id, flow.flow_slug, r.input, shape.steps, started_by, start_runs.group_id, r.idempotency_key,
+           start_runs.metadata, now
+    from unnest(requested) with ordinality r
+    cross join (select count(*) as steps from pgflow.steps s where s.flow_slug = flow.flow_slug) shape
+    where r.idempotency_key is null or r.run_id = any (keyed)
+    order by r.ordinality
+    on conflict do nothing
+    returning run_id
+  )
   select array_agg(run_id) into started from run;
   perform pgflow.start_steps(flow.flow_slug, started, now, start_runs.delay);
 
@@ -71,7 +78,9 @@ begin
       select own.* from pgflow.runs own where own.run_id = r.run_id and own.run_id = any (started)
       union all
       select existing.*
-      from pgflow.existing_run(flow, requested[r.ordinality], started_by, start_runs.metadata, start_runs.delay) existing
+      from pgflow.existing_run(
+        flow, requested[r.ordinality], started_by, start_runs.group_id, start_runs.metadata, start_runs.delay
+      ) existing
       where r.run_id <> all (coalesce(started, '{}'))
     ) run
     order by r.ordinality;
@@ -81,7 +90,8 @@ $$;
 -- Starts a run: the run, a state for each step, and the tasks of the root steps, all in the caller's transaction.
 --   select * from pgflow.start_flow('analyze_document', '{"path": "README.md"}');
 -- An alias starts its newest version. The same idempotency key (or run_id) of the same owner and flow, whatever its
--- version, gives the run that exists; with another input it is an error. The owner is the one named, else the signed-in user. `delay` is in seconds.
+-- version, gives the run that exists; with another input it is an error. The owner is the one named, else the signed-in user;
+-- `group_id` is that of a team, for pgflow.can_access_run to look at. `delay` is in seconds, a year at most.
 create function pgflow.start_flow(
   flow_slug text,
   input jsonb,
@@ -89,7 +99,8 @@ create function pgflow.start_flow(
   idempotency_key text default null,
   owner_id uuid default null,
   metadata jsonb default null,
-  delay int default 0
+  delay int default 0,
+  group_id uuid default null
 )
 returns setof pgflow.runs
 language sql
@@ -98,7 +109,7 @@ as $$
   select * from pgflow.start_runs(
     start_flow.flow_slug,
     array[row(start_flow.run_id, start_flow.input, start_flow.idempotency_key)::pgflow.run_request],
-    start_flow.owner_id, start_flow.metadata, start_flow.delay
+    start_flow.owner_id, start_flow.group_id, start_flow.metadata, start_flow.delay
   )
 $$;
 comment on function pgflow.start_flow is
@@ -113,7 +124,8 @@ create function pgflow.start_flows(
   idempotency_keys text[] default null,
   owner_id uuid default null,
   metadata jsonb default null,
-  delay int default 0
+  delay int default 0,
+  group_id uuid default null
 )
 returns setof pgflow.runs
 language plpgsql
@@ -134,7 +146,7 @@ begin
       from jsonb_array_elements(start_flows.inputs) with ordinality as i (input, n)
       order by i.n
     ),
-    start_flows.owner_id, start_flows.metadata, start_flows.delay
+    start_flows.owner_id, start_flows.group_id, start_flows.metadata, start_flows.delay
   );
 end
 $$;
@@ -198,7 +210,12 @@ end
 $$;
 
 -- Refuses a start that makes no sense.
-create function pgflow.assert_can_start(flow pgflow.flows, requests pgflow.run_request[], delay int)
+create function pgflow.assert_can_start(
+  flow pgflow.flows,
+  requests pgflow.run_request[],
+  metadata jsonb,
+  delay int
+)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -228,6 +245,12 @@ begin
       message = format('an idempotency key for flow "%s" is empty or too long', flow.flow_slug),
       hint = 'Give a key 1 to 255 characters, for instance the id of what the run is for, or leave it out.';
   end if;
+  if octet_length(assert_can_start.metadata::text) > 65536 then
+    raise exception using
+      errcode = 'PT413',
+      message = format('metadata of %s bytes are too large', octet_length(assert_can_start.metadata::text)),
+      hint = 'Keep metadata, as JSON text, within 64 KB: they say what a run belongs to; its data go into the input.';
+  end if;
   if assert_can_start.delay is null or assert_can_start.delay not between 0 and 31536000 then
     raise exception using
       errcode = 'PT400', message = 'delay is not a number of seconds',
@@ -245,6 +268,7 @@ create function pgflow.existing_run(
   flow pgflow.flows,
   request pgflow.run_request,
   owner_id uuid,
+  group_id uuid,
   metadata jsonb,
   delay int
 )
@@ -270,7 +294,7 @@ begin
     join pgflow.runs r using (run_id);
   end if;
   if not found then
-    select r.* into run from pgflow.start_runs(flow.flow_slug, array[request], owner_id, metadata, delay) r;
+    select r.* into run from pgflow.start_runs(flow.flow_slug, array[request], owner_id, group_id, metadata, delay) r;
     return run;
   end if;
   if run.owner_id is distinct from existing_run.owner_id

@@ -427,23 +427,24 @@ begin
       open as materialized (
         select t.run_id, t.step_slug, t.task_index, 'cancelled' as status
         from pgflow.step_tasks t
-        where t.run_id = any (run_ids) and t.status in ('queued', 'started')
+        where t.run_id = any (run_ids) and t.status in ('waiting', 'queued', 'started')
         union all
         select t.run_id, t.step_slug, t.task_index, 'skipped'
         from unnest(skipped) k
         join pgflow.step_tasks t using (run_id, step_slug)
-        where t.run_id <> all (run_ids) and t.status in ('queued', 'started')
+        where t.run_id <> all (run_ids) and t.status in ('waiting', 'queued', 'started')
       ),
       task as (
         update pgflow.step_tasks t
-        set status = o.status
+        set status = o.status, waits_for = null, due_at = null
         from open o
         where (t.run_id, t.step_slug, t.task_index) = (o.run_id, o.step_slug, o.task_index)
-          and t.status in ('queued', 'started')
+          and t.status in ('waiting', 'queued', 'started')
         returning t.flow_slug, t.message_id
       )
     select f.queue_name, array_agg(t.message_id) as msg_ids
     from task t join pgflow.flows f using (flow_slug)
+    where t.message_id is not null
     group by f.queue_name
   loop
     perform pgflow.archive_messages(closed.queue_name, closed.msg_ids);

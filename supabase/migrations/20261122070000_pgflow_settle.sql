@@ -104,7 +104,7 @@ end
 $$;
 
 -- The tasks of `settle`: completed, failed, or queued again for another attempt. Of several results for one task the
--- first that is not stale counts. A task that fails without having been claimed has used an attempt, too.
+-- first that is not stale counts. An error is cut to 10,000 characters. A task that fails without having been claimed has used an attempt, too.
 create function pgflow.settle_tasks_of_runs(run_ids uuid[], results pgflow.task_result[], now timestamptz)
 returns setof pgflow.settled_task
 language plpgsql
@@ -114,7 +114,7 @@ begin
   return query
     with
       locked as (
-        select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.output, r.error, r.uncounted,
+        select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.output, left(r.error, 10000) as error, r.uncounted,
                case
                  when r.error is null then 'completed'
                  when r.permanent or used.attempts >= (

@@ -50,7 +50,8 @@ end
 $$;
 comment on function pgflow.settle_and_claim is 'Settles a batch of results and claims the next tasks, in one round trip.';
 
--- Keeps what was thrown with the tasks of failed results that were applied, by their places in the batch.
+-- Keeps what was thrown with the tasks of failed results that were applied, by their places in the batch; of more than
+-- 64 KB, its beginning.
 create function pgflow.keep_errors(results jsonb, applied bigint[])
 returns void
 language plpgsql
@@ -58,7 +59,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   update pgflow.step_tasks t
-  set last_error = r.thrown
+  set last_error = case
+      when octet_length(r.thrown::text) <= 65536 then r.thrown
+      else jsonb_build_object(
+        'name', left(r.thrown ->> 'name', 200), 'message', left(r.thrown ->> 'message', 10000),
+        'stack', left(r.thrown ->> 'stack', 10000)
+      )
+    end
   from unnest(applied) as a (n)
   cross join lateral (select results -> (a.n - 1)::int) as e (result)
   cross join lateral jsonb_to_record(e.result) as r (run_id uuid, step_slug text, task_index int, thrown jsonb)

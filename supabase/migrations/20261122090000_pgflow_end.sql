@@ -1,6 +1,7 @@
--- Chapter 13: a run is cancelled, or goes on after it ended.
+-- Chapter 13: a run is cancelled, goes on after it ended, or is erased with its owner.
 
--- Cancels a run and closes all that is open under it. Cancelling it again changes nothing.
+-- Cancels a run and closes all that is open under it. Cancelling it again changes nothing. A reason has up to 10,000
+-- characters.
 --   select * from pgflow.cancel_run('…', 'no longer needed');
 create function pgflow.cancel_run(run_id uuid, reason text default null)
 returns pgflow.runs
@@ -11,6 +12,12 @@ as $$
 declare
   run pgflow.runs := pgflow.locked_run(cancel_run.run_id);
 begin
+  if length(cancel_run.reason) > 10000 then
+    raise exception using
+      errcode = 'PT413',
+      message = format('a reason of %s characters is too long', length(cancel_run.reason)),
+      hint = 'Give a reason of 10,000 characters at most.';
+  end if;
   if run.status = 'cancelled' then
     return run;
   end if;
@@ -101,6 +108,46 @@ as $$
       else ss.skip_reason = 'dep_skipped'
     end
 $$;
+
+-- Erases what a deleted user leaves: their runs, with inputs, outputs, events, watches and idempotency keys, and their id where
+-- they have acted in the runs of others. Runs that go on are deleted, too, without being cancelled first: workers learn from
+-- their next heartbeat that the task is gone. Answers how many runs it has deleted, up to `quantity`; call it until that is 0
+-- where a user has more than some 10,000.
+--   select pgflow.forget_owner('…');
+create function pgflow.forget_owner(owner_id uuid, quantity int default null)
+returns bigint
+language plpgsql
+security definer -- the service role has no rights on the tables
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  run_ids uuid[];
+begin
+  if forget_owner.owner_id is null then
+    raise exception using
+      errcode = 'PT400', message = 'the owner is missing', hint = 'Give the id of a user: runs of nobody are not erased this way.';
+  end if;
+  run_ids := array(
+    select r.run_id
+    from (
+      select mine.run_id from pgflow.runs mine where mine.owner_id = forget_owner.owner_id limit forget_owner.quantity
+    ) chosen
+    join pgflow.runs r using (run_id)
+    order by r.run_id
+    for update of r
+  );
+  perform pgflow.close_tasks(run_ids);
+  delete from pgflow.runs r where r.run_id = any (run_ids);
+  -- Keys of runs that are somebody else's by now, and what the user did in runs of others.
+  delete from pgflow.run_keys k where k.owner_id = forget_owner.owner_id
+    and not exists (select from pgflow.runs r where r.run_id = k.run_id and r.owner_id = k.owner_id);
+  update pgflow.run_events e set actor_id = null where e.actor_id = forget_owner.owner_id
+    and not exists (select from pgflow.runs r where r.run_id = e.run_id and r.owner_id = e.actor_id);
+  return cardinality(run_ids);
+end
+$$;
+comment on function pgflow.forget_owner is
+  'Erases what a deleted user leaves: runs and all that belongs to them, keys, and their id in the events of others'' runs.';
 
 -- Locks a run; PT404 where there is none.
 create function pgflow.locked_run(run_id uuid)

@@ -2,6 +2,8 @@
 --
 -- Statement-level triggers on runs and step_states write the log, so that no transition can be forgotten, by
 -- hand-written SQL either. They hold the runs' locks: `seq` goes on from the run's last event, without gaps.
+--
+-- Events say who: the signed-in user, and the role that the caller acts as. What workers do has no actor.
 
 -- Appends the events of runs: `run:started` and `run:retried` for those that start, else what their status became.
 create function pgflow.append_run_events(run_ids uuid[], started_type text)
@@ -9,8 +11,11 @@ returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  actor_id uuid := pgflow.current_user_id();
+  actor_role text := pgflow.caller_role();
 begin
-  insert into pgflow.run_events (run_id, seq, type, at, data)
+  insert into pgflow.run_events (run_id, seq, type, at, data, actor_id, actor_role)
   select r.run_id, last.seq + 1,
          case r.status when 'started' then append_run_events.started_type else 'run:' || r.status end,
          coalesce(
@@ -26,7 +31,9 @@ begin
              where ss.run_id = r.run_id and ss.status = 'created'
            ))
            else '{}'
-         end
+         end,
+         case when r.status in ('started', 'cancelled') then actor_id end,
+         case when r.status in ('started', 'cancelled') then actor_role end
   from pgflow.runs r
   cross join lateral (
     select coalesce(max(e.seq), 0) as seq from pgflow.run_events e where e.run_id = r.run_id
@@ -86,6 +93,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   now timestamptz;
+  actor_id uuid := pgflow.current_user_id();
+  actor_role text := case when actor_id is not null then pgflow.caller_role() end;
 begin
   -- The engine holds these locks already; hand-written SQL gets them here.
   perform from pgflow.runs r
@@ -94,7 +103,7 @@ begin
   for no key update;
   now := pgflow.now();
 
-  insert into pgflow.run_events (run_id, seq, type, step_slug, at, data)
+  insert into pgflow.run_events (run_id, seq, type, step_slug, at, data, actor_id, actor_role)
   select ss.run_id,
          last.seq + row_number() over (
            partition by ss.run_id
@@ -121,13 +130,19 @@ begin
              jsonb_build_object('error', ss.error, 'retries', ss.retries, 'retry_at', ss.retry_at)
            when 'step:progress' then jsonb_build_object('progress', ss.progress)
            else '{}'
-         end
+         end,
+         case when settled.by_somebody then actor_id end,
+         case when settled.by_somebody then actor_role end
   from unnest(transitions) t
   join pgflow.step_states ss using (run_id, step_slug)
   join pgflow.steps s using (flow_slug, step_slug)
   cross join lateral (
     select coalesce(max(e.seq), 0) as seq from pgflow.run_events e where e.run_id = ss.run_id
-  ) last;
+  ) last
+  -- A signed-in user is no worker: they have settled a task. A step without tasks was settled by nobody.
+  cross join lateral (
+    select actor_id is not null and ss.initial_tasks > 0 and t.type in ('step:completed', 'step:failed', 'step:retrying')
+  ) as settled (by_somebody);
 end
 $$;
 
@@ -178,13 +193,17 @@ create trigger _900_events_of_update after update on pgflow.step_states
   referencing old table as old_rows new table as new_rows
   for each statement execute function pgflow.tg_step_states__after_update();
 
--- Events as clients see them, one flat object each. Outputs are stored once, with their run or step, and join here;
+-- Events as clients see them, one flat object each; `actor` is {id, role} where somebody acted who is no worker. Outputs are stored once, with their run or step, and join here;
 -- above 16 KB the event says `output_omitted` instead.
 create view pgflow.run_event_records
 with (security_invoker = true)
 as
 select e.run_id, e.seq,
        jsonb_build_object('seq', e.seq, 'type', e.type, 'step_slug', e.step_slug, 'at', e.at)
+       || case
+            when e.actor_role is null then '{}'
+            else jsonb_build_object('actor', jsonb_build_object('id', e.actor_id, 'role', e.actor_role))
+          end
        || e.data
        || case
             when source.output is null then '{}'

@@ -20,9 +20,10 @@ begin
 end
 $$;
 
--- Of the service role, with a secret key.
-create function pg_temp.calls_of_workers() returns name[] immutable return array[
-  'register_flow', 'register_worker', 'settle_and_claim', 'heartbeat', 'hand_back', 'report_progress', 'fetch_value', 'stop_worker'
+-- Of the service role, with a secret key: workers' calls, and that of a server that deletes a user.
+create function pg_temp.calls_of_servers() returns name[] immutable return array[
+  'register_flow', 'register_worker', 'settle_and_claim', 'heartbeat', 'hand_back', 'report_progress', 'fetch_value', 'stop_worker',
+  'forget_owner'
 ];
 
 create temp view calls as
@@ -37,7 +38,7 @@ join pg_namespace n on n.oid = p.pronamespace
 where n.nspname = 'pgflow' and p.prorettype <> 'trigger'::regtype
   and not (p.proname like 'client\_%' or p.proname = 'schema_version')
   and not (c.role = 'authenticated' and p.proname in ('can_read_topic', 'can_access_run', 'current_user_id'))
-  and not (c.role = 'service_role' and p.proname = any (pg_temp.calls_of_workers()));
+  and not (c.role = 'service_role' and p.proname = any (pg_temp.calls_of_servers()));
 
 create temp view statements as
 select c.role, format(s, t.oid::regclass) as statement

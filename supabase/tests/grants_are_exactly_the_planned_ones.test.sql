@@ -25,19 +25,19 @@ select set_eq(
     'pgflow.client_cancel_run(uuid,text)',
     'pgflow.client_get_run(uuid,boolean)',
     'pgflow.client_get_run_events(uuid,bigint,boolean)',
-    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer,uuid)',
     'pgflow.client_retry_run(uuid)',
-    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer)',
-    'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer,uuid)',
+    'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer,uuid)',
     'pgflow_public.get_run(uuid,boolean)',
     'pgflow_public.cancel_run(uuid,text)',
     'pgflow_public.get_run_events(uuid,bigint,boolean)',
-    'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer,uuid)',
     'pgflow_public.retry_run(uuid)',
     'pgflow.schema_version()',
     'pgflow_public.schema_version()',
-    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer)',
-    'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer)'
+    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer,uuid)',
+    'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer,uuid)'
   ],
   'what anon executes'
 );
@@ -45,25 +45,25 @@ select set_eq(
 select set_eq(
   $$ execute executable_by('authenticated') $$,
   array[
-    'pgflow.can_access_run(uuid,uuid)',
+    'pgflow.can_access_run(uuid,uuid,uuid,text)',
     'pgflow.can_read_topic(text)',
     'pgflow.client_cancel_run(uuid,text)',
     'pgflow.client_get_run(uuid,boolean)',
     'pgflow.client_get_run_events(uuid,bigint,boolean)',
-    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer,uuid)',
     'pgflow.client_retry_run(uuid)',
-    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer)',
-    'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer,uuid)',
+    'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer,uuid)',
     'pgflow.current_user_id()',
     'pgflow_public.get_run(uuid,boolean)',
     'pgflow_public.cancel_run(uuid,text)',
     'pgflow_public.get_run_events(uuid,bigint,boolean)',
-    'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer,uuid)',
     'pgflow_public.retry_run(uuid)',
     'pgflow.schema_version()',
     'pgflow_public.schema_version()',
-    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer)',
-    'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer)'
+    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer,uuid)',
+    'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer,uuid)'
   ],
   'what authenticated executes'
 );
@@ -74,11 +74,12 @@ select set_eq(
     'pgflow.client_cancel_run(uuid,text)',
     'pgflow.client_get_run(uuid,boolean)',
     'pgflow.client_get_run_events(uuid,bigint,boolean)',
-    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer,uuid)',
     'pgflow.client_retry_run(uuid)',
-    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer)',
-    'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer,uuid)',
+    'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer,uuid)',
     'pgflow.fetch_value(uuid,text,text)',
+    'pgflow.forget_owner(uuid,integer)',
     'pgflow.hand_back(jsonb)',
     'pgflow.heartbeat(uuid,jsonb,integer)',
     'pgflow.register_flow(jsonb)',
@@ -88,6 +89,7 @@ select set_eq(
     'pgflow.stop_worker(uuid)',
     'pgflow_public.fetch_value(uuid,text,text)',
     'pgflow_public.get_run(uuid,boolean)',
+    'pgflow_public.forget_owner(uuid,integer)',
     'pgflow_public.hand_back(jsonb)',
     'pgflow_public.heartbeat(uuid,jsonb,integer)',
     'pgflow_public.register_flow(jsonb)',
@@ -97,12 +99,12 @@ select set_eq(
     'pgflow_public.stop_worker(uuid)',
     'pgflow_public.cancel_run(uuid,text)',
     'pgflow_public.get_run_events(uuid,bigint,boolean)',
-    'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer)',
+    'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer,uuid)',
     'pgflow_public.retry_run(uuid)',
     'pgflow.schema_version()',
     'pgflow_public.schema_version()',
-    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer)',
-    'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer)'
+    'pgflow_public.start_flow(text,jsonb,text,jsonb,boolean,integer,uuid)',
+    'pgflow_public.start_flows(text,jsonb,text[],jsonb,integer,uuid)'
   ],
   'what service_role executes'
 );

@@ -29,7 +29,7 @@ select is(
 );
 select is(
   (select array_agg(distinct key order by key) from jsonb_array_elements(pgflow_public.list_runs()) r cross join jsonb_object_keys(r) key),
-  array['cancelled_at', 'completed_at', 'error', 'failed_at', 'flow_slug', 'idempotency_key', 'input', 'metadata', 'output', 'owner_id',
+  array['cancelled_at', 'completed_at', 'error', 'failed_at', 'flow_slug', 'group_id', 'idempotency_key', 'input', 'metadata', 'output', 'owner_id',
         'run_id', 'started_at', 'status'],
   'the same names as a snapshot, without steps and seq'
 );
@@ -77,7 +77,7 @@ insert into pgflow.runs (flow_slug, input, remaining_steps, started_at) select '
 select is(jsonb_array_length(pgflow_public.list_runs(quantity => 100000)), 1000, '1,000 at a time');
 
 -- Teams
-create or replace function pgflow.can_access_run(run_id uuid, owner_id uuid)
+create or replace function pgflow.can_access_run(run_id uuid, owner_id uuid, group_id uuid, action text)
 returns boolean language sql stable set search_path = pg_catalog, pg_temp as $$ select owner_id is not null $$;
 set local role authenticated;
 set local request.jwt.claims = '{"role": "authenticated", "sub": "20000000-0000-4000-8000-000000000001"}';

@@ -19,7 +19,8 @@ select pgflow.start_flow('f', '1', run_id => pg_temp.run());
 select results_eq(
   $$ select * from pg_temp.events() $$,
   $$ values
-    ('{"seq": 1, "type": "run:started", "step_slug": null, "at": "2030-01-01T00:00:00+00:00"}'::jsonb),
+    ('{"seq": 1, "type": "run:started", "step_slug": null, "at": "2030-01-01T00:00:00+00:00",
+       "actor": {"id": null, "role": "postgres"}}'::jsonb),
     ('{"seq": 2, "type": "step:started", "step_slug": "a", "at": "2030-01-01T00:00:00+00:00", "initial_tasks": 1}'),
     ('{"seq": 3, "type": "step:started", "step_slug": "b", "at": "2030-01-01T00:00:00+00:00", "initial_tasks": 1}') $$,
   'a start: the run, then its root steps in the order of the definition'
@@ -114,8 +115,8 @@ update pgflow.runs set status = 'cancelled', cancelled_at = '2030-01-01 00:00:10
 select results_eq(
   $$ select * from pg_temp.events(8, 3) union all select * from pg_temp.events(6, 4) $$,
   $$ values
-    ('{"seq": 9, "type": "run:cancelled", "step_slug": null, "at": "2030-01-01T00:00:10+00:00", "error": "enough"}'::jsonb),
-    ('{"seq": 7, "type": "run:cancelled", "step_slug": null, "at": "2030-01-01T00:00:10+00:00", "error": null}') $$,
+    ('{"seq": 9, "type": "run:cancelled", "step_slug": null, "actor": {"id": null, "role": "postgres"}, "at": "2030-01-01T00:00:10+00:00", "error": "enough"}'::jsonb),
+    ('{"seq": 7, "type": "run:cancelled", "step_slug": null, "actor": {"id": null, "role": "postgres"}, "at": "2030-01-01T00:00:10+00:00", "error": null}') $$,
   'a run cancelled by hand is an event'
 );
 insert into pgflow.runs (run_id, flow_slug, input, remaining_steps, started_at)

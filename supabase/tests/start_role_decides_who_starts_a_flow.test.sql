@@ -11,13 +11,13 @@ create temp table answer as
 select pgflow_public.start_flow(flow_slug => 'for_anon', input => '{"x": 1}', metadata => '{"m": 1}') as run;
 select is(
   (select array_agg(key order by key) from answer, jsonb_object_keys(run) key),
-  array['cancelled_at', 'completed_at', 'error', 'failed_at', 'flow_slug', 'idempotency_key', 'input', 'metadata', 'output',
+  array['cancelled_at', 'completed_at', 'error', 'failed_at', 'flow_slug', 'group_id', 'idempotency_key', 'input', 'metadata', 'output',
         'owner_id', 'run_id', 'seq', 'started_at', 'status', 'steps'],
   'answers with the snapshot of a run'
 );
 select is(
   (select run - array['run_id', 'started_at', 'steps'] from answer),
-  '{"flow_slug": "for_anon", "status": "started", "input": {"x": 1}, "output": null, "error": null, "owner_id": null,
+  '{"flow_slug": "for_anon", "status": "started", "input": {"x": 1}, "output": null, "error": null, "owner_id": null, "group_id": null,
     "idempotency_key": null, "metadata": {"m": 1}, "completed_at": null, "failed_at": null, "cancelled_at": null, "seq": 2}'::jsonb,
   'which has started'
 );

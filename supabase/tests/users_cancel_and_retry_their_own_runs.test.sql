@@ -31,7 +31,7 @@ select throws_ok('execute retry_run(null)', 'PT404', null, 'nor to retry');
 select is(
   pgflow_public.cancel_run(run_id => pg_temp.run(1), reason => 'enough') - array['started_at', 'cancelled_at', 'steps'],
   '{"run_id": "10000000-0000-4000-8000-000000000001", "flow_slug": "f", "status": "cancelled", "input": 1, "output": null, "error": "enough",
-    "owner_id": "20000000-0000-4000-8000-000000000001", "idempotency_key": null, "metadata": null, "completed_at": null, "failed_at": null,
+    "owner_id": "20000000-0000-4000-8000-000000000001", "group_id": null, "idempotency_key": null, "metadata": null, "completed_at": null, "failed_at": null,
     "seq": 6}'::jsonb,
   'a user cancels their run and gets its snapshot'
 );
@@ -77,7 +77,7 @@ select is_empty(
 );
 
 -- Another rule
-create or replace function pgflow.can_access_run(run_id uuid, owner_id uuid)
+create or replace function pgflow.can_access_run(run_id uuid, owner_id uuid, group_id uuid, action text)
 returns boolean language sql stable set search_path = pg_catalog, pg_temp as $$ select pgflow.current_user_id() is not null $$;
 set local role authenticated;
 set local request.jwt.claims = '{"role": "authenticated", "sub": "20000000-0000-4000-8000-000000000001"}';

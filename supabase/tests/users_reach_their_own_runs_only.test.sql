@@ -101,7 +101,7 @@ select is(
 );
 
 -- The owner's rule can be replaced, for instance for teams.
-create or replace function pgflow.can_access_run(run_id uuid, owner_id uuid)
+create or replace function pgflow.can_access_run(run_id uuid, owner_id uuid, group_id uuid, action text)
 returns boolean language sql stable set search_path = pg_catalog, pg_temp as $$ select pgflow.current_user_id() is not null $$;
 set local role authenticated;
 set local request.jwt.claims = '{"role": "authenticated", "sub": "20000000-0000-4000-8000-000000000001"}';

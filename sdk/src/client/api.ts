@@ -9,6 +9,7 @@ interface CommonStartArguments {
   readonly flow_slug: string
   readonly metadata: unknown
   readonly delay: number | undefined
+  readonly group_id: string | undefined
 }
 
 interface StartArguments extends CommonStartArguments {
@@ -26,6 +27,7 @@ interface ListArguments {
   readonly status: RunStatus | undefined
   readonly metadata: unknown
   readonly owner_id: string | undefined
+  readonly group_id: string | undefined
   readonly before: string | undefined
   readonly quantity: number
 }

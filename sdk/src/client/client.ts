@@ -26,6 +26,8 @@ interface CommonStartOptions extends RequestOptions {
   readonly metadata?: unknown
   /** Before the first steps start: whole seconds, or text such as `'5m'` or `'2h'`. @default 0 */
   readonly delay?: Duration
+  /** The group that the run is shared with, a team for instance; the project says in which ones a user may start runs. */
+  readonly groupId?: string
   /** A Standard Schema of the input, the flow's for instance: what it refuses is not sent. */
   readonly schema?: StandardSchemaV1
 }
@@ -48,6 +50,8 @@ export interface ListOptions<Name> extends RequestOptions {
   readonly metadata?: unknown
   /** Runs of this user, where they may be seen. @default the signed-in user's; with a secret key, everybody's */
   readonly ownerId?: string
+  /** Runs of this group, where they may be seen. */
+  readonly groupId?: string
   /** Where the page before ended: its `cursor`. */
   readonly cursor?: string | null
   /** How many runs there are on a page, at most 1,000. @default 50 */
@@ -92,14 +96,14 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
    *
    * @throws InvalidInputError if the input is not JSON or not what `schema` says (nothing is sent then), or not what the flow takes
    * @throws NotFoundError if there is no such flow
-   * @throws ForbiddenError if the caller may not start it
+   * @throws ForbiddenError if the caller may not start it, or not in this group
    * @throws ConflictError if the key was used with another input
    * @throws TimeoutError if the server does not answer in time; the flow may have been started all the same
    */
   async startFlow<Name extends FlowName<Flows>>(
     flowSlug: SlugOf<Name>,
     input: InputOf<FlowOf<Flows, Name>>,
-    { idempotencyKey, metadata, delay, schema, signal }: StartOptions = {},
+    { idempotencyKey, metadata, delay, groupId, schema, signal }: StartOptions = {},
   ): Promise<RunOf<Flows, Name>> {
     await checkSchema(schema, [given(input, 'input')])
     const args = {
@@ -108,12 +112,13 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
       idempotency_key: idempotencyKey,
       metadata: await checkJson(metadata, 'metadata'),
       delay: delay === undefined ? undefined : wholeSecondsFrom('delay', delay),
+      group_id: groupId,
     }
     return this.#runAt(await startFlow(this.lives.connection, args, { signal }), signal)
   }
 
   /**
-   * Starts a flow for each of many inputs, all or none, in one request.
+   * Starts a flow for each of many inputs, up to 1,000, all or none, in one request.
    *
    * @returns the runs, in the order of the inputs
    * @throws as `startFlow`
@@ -124,7 +129,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   async startFlows<Name extends FlowName<Flows>>(
     flowSlug: SlugOf<Name>,
     inputs: readonly InputOf<FlowOf<Flows, Name>>[],
-    { idempotencyKeys, metadata, delay, schema, signal }: StartManyOptions = {},
+    { idempotencyKeys, metadata, delay, groupId, schema, signal }: StartManyOptions = {},
   ): Promise<RunOf<Flows, Name>[]> {
     await checkSchema(schema, given(inputs, 'inputs'))
     const args = {
@@ -133,6 +138,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
       idempotency_keys: idempotencyKeys,
       metadata: await checkJson(metadata, 'metadata'),
       delay: delay === undefined ? undefined : wholeSecondsFrom('delay', delay),
+      group_id: groupId,
     }
     const snapshots = await startFlows(this.lives.connection, args, { signal })
     return Promise.all(snapshots.map((snapshot) => this.#runAt<Name>(snapshot, signal)))
@@ -164,6 +170,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     status,
     metadata,
     ownerId,
+    groupId,
     cursor,
     limit = 50,
     signal,
@@ -174,6 +181,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
       status,
       metadata: await checkJson(metadata, 'metadata'),
       owner_id: ownerId,
+      group_id: groupId,
       before: cursor ?? undefined,
       quantity,
     }

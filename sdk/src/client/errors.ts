@@ -14,7 +14,7 @@ export class ForbiddenError extends PgflowError {
   }
 }
 
-/** An argument cannot be used, or is not JSON (PT400). */
+/** An argument cannot be used, is not JSON (PT400), or is too large (PT413). */
 export class InvalidInputError extends PgflowError {
   static {
     nameErrors(InvalidInputError, 'InvalidInputError')
@@ -72,6 +72,7 @@ const classes: Record<string, typeof PgflowError> = {
   PT403: ForbiddenError,
   PT404: NotFoundError,
   PT409: ConflictError,
+  PT413: InvalidInputError,
   '42501': ForbiddenError,
   '22P02': InvalidInputError,
 }

@@ -16,6 +16,7 @@ export type { AnyFlows, FlowName, FlowOf, FlowsOf, RunOf, RunRowOf, SlugOf } fro
 export type { Run, RunStep } from './run.ts'
 export type { SupabaseLike } from './supabase.ts'
 export type {
+  Actor,
   EventOfType,
   RunEvent,
   RunEventType,

@@ -77,6 +77,33 @@ describe('startFlows', () => {
   })
 })
 
+describe('groups', () => {
+  it('are for those whom the project lets start runs in them', async () => {
+    const groupId = randomUUID()
+    await expect(client.startFlow('review', { text: 'a' }, { groupId })).rejects.toThrow(ForbiddenError)
+    await expect(client.startFlows('review', [{ text: 'a' }], { groupId })).rejects.toThrow(ForbiddenError)
+
+    const service = new PgflowClient<{ review: typeof Review }>(
+      rig.client({ accessToken: async () => rig.stack.secretKey }),
+    )
+    const run = await service.startFlow('review', { text: 'a' }, { groupId })
+    await service.startFlow('review', { text: 'b' })
+    expect(run.snapshot.group_id).toBe(groupId)
+    expect((await service.listRuns({ groupId })).runs.map(({ run_id }) => run_id)).toEqual([run.runId])
+    expect((await client.listRuns({ groupId })).runs).toEqual([])
+  })
+})
+
+describe('limits', () => {
+  it('refuse what is too much, and say so', async () => {
+    const many = Array.from({ length: 1001 }, () => ({ text: 'a' }))
+    await expect(client.startFlows('review', many)).rejects.toThrow(/1001 inputs are too many/)
+    const large = client.startFlow('review', { text: 'x'.repeat(1_048_577) })
+    await expect(large).rejects.toBeInstanceOf(InvalidInputError)
+    await expect(large).rejects.toMatchObject({ code: 'PT413', status: 413 })
+  })
+})
+
 describe('a delay', () => {
   it('has the first step wait', async () => {
     const { runId } = await client.startFlow('review', { text: 'a' }, { delay: '1h' })

@@ -32,6 +32,7 @@ function startOf(...slugs: string[]): RunSnapshot {
     output: null,
     error: null,
     owner_id: null,
+    group_id: null,
     idempotency_key: null,
     metadata: null,
     started_at: at(0),
@@ -156,6 +157,31 @@ describe('applyEvent', () => {
   it('goes on after an event of a type that it does not know', () => {
     const event = { seq: 1, type: 'step:dreaming', step_slug: 'text', at: at(1) } as unknown as WireEvent
     expect(applyEvent(startOf('text'), event)).toEqual({ ...startOf('text'), seq: 1 })
+  })
+
+  it('ignores what it does not know of an event, and who did it', () => {
+    const actor = { id: null, role: 'service_role' }
+    const news = { seq: 1, at: at(1), actor, mood: 'good' }
+    const ofStep = {
+      ...news,
+      type: 'step:started',
+      step_slug: 'text',
+      initial_tasks: 1,
+    } as unknown as WireEvent
+    const { initial_tasks, mood, actor: by, ...sameWithout } = ofStep as WireEvent & Record<string, unknown>
+    expect(applyEvent(startOf('text'), ofStep)).toEqual(
+      applyEvent(startOf('text'), { ...sameWithout, initial_tasks: 1 } as WireEvent),
+    )
+    const ofRun = { ...news, type: 'run:cancelled', step_slug: null, error: 'enough' } as unknown as WireEvent
+    expect(applyEvent(startOf('text'), ofRun)).toEqual({
+      ...startOf('text'),
+      status: 'cancelled',
+      error: 'enough',
+      cancelled_at: at(1),
+      seq: 1,
+    })
+    const unknown = { ...news, type: 'run:archived', step_slug: null } as unknown as WireEvent
+    expect(applyEvent(startOf('text'), unknown)).toEqual({ ...startOf('text'), seq: 1 })
   })
 })
 

@@ -45,10 +45,11 @@ export function applyEvent(snapshot: RunSnapshot, event: RunEvent): RunSnapshot 
   return { ...snapshot, steps, seq }
 }
 
-/** A run or step with the columns of its event, and those that the type of the event implies. */
-function changed<Row extends object>(row: Row, { seq, type, step_slug, at, ...columns }: RunEvent): Row {
+/** A run or step with those fields of its event that are columns of it, and what the type of the event implies. */
+function changed<Row extends object>(row: Row, { seq, type, step_slug, at, ...fields }: RunEvent): Row {
   const became = type.slice(type.indexOf(':') + 1)
   const time = `${became}_at`
+  const columns = Object.fromEntries(Object.entries(fields).filter(([name]) => name in row))
   return {
     ...row,
     ...(statuses.has(became) && {

@@ -23,6 +23,8 @@ interface RunRecord<Input, Output> {
   readonly output: Output | null
   readonly error: string | null
   readonly owner_id: string | null
+  /** The group that it is shared with, a team for instance. */
+  readonly group_id: string | null
   readonly idempotency_key: string | null
   readonly metadata: Json
   readonly started_at: string
@@ -91,6 +93,14 @@ interface StepColumns<Output> {
   'step:cancelled': unknown
 }
 
+/** Who did something: a signed-in user, or the role of a server or of SQL. */
+export interface Actor {
+  /** The user's id; `null` where nobody was signed in. */
+  readonly id: string | null
+  /** The role in the database: `authenticated`, `anon`, `service_role`, `postgres`. */
+  readonly role: string
+}
+
 interface EventRow<Type extends string, Slug extends string | null> {
   /** 1, 2, 3 … within the run, without gaps. */
   readonly seq: number
@@ -98,6 +108,8 @@ interface EventRow<Type extends string, Slug extends string | null> {
   /** `null` in events of the run itself. */
   readonly step_slug: Slug
   readonly at: string
+  /** Who started, cancelled or retried the run, or settled a task by hand; absent where a worker or the engine did it. */
+  readonly actor?: Actor
 }
 
 type RunEvents<F extends AnyFlow> = {

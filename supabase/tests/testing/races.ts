@@ -233,6 +233,48 @@ const ending: Race[] = [
   },
 ]
 
+const forget = `select to_jsonb(pgflow.forget_owner(md5($2::text)::uuid))`
+const owned = `update pgflow.runs set owner_id = md5($2::text)::uuid where run_id = $1`
+
+const forgetting: Race[] = [
+  {
+    name: 'a run is erased with its owner against its completion',
+    slug: 'forget_settle',
+    steps: chain,
+    input: {},
+    prepare: claimAll('forget_settle'),
+    arrange: owned,
+    contenders: [forget, complete('a', 1)],
+    ways: ['1 | false → gone', '1 | true → gone'],
+  },
+  {
+    name: 'a run is erased with its owner against a watch',
+    slug: 'forget_watch',
+    steps: single,
+    input: {},
+    arrange: owned,
+    contenders: [forget, `select pgflow_public.get_run($1, watch => true) -> 'seq'`],
+    ways: ['1 | PT404 → gone', '1 | 2 → gone', '1 | null → gone'],
+  },
+  {
+    name: 'a run is erased with its owner against a start with its key',
+    slug: 'forget_key',
+    steps: single,
+    input: {},
+    arrange: `
+      with run as (
+        update pgflow.runs set owner_id = md5($2::text)::uuid, idempotency_key = 'k' where run_id = $1 returning run_id, owner_id
+      )
+      insert into pgflow.run_keys (run_id, alias, key, owner_id) select run_id, 'forget_key', 'k', owner_id from run`,
+    contenders: [
+      forget,
+      `select to_jsonb(case run_id = $1 when true then 'old' when false then 'new' end)
+       from pgflow.start_flow('forget_key', '{}', idempotency_key => 'k', owner_id => md5($2::text)::uuid)`,
+    ],
+    ways: ['1 | "old" → gone', '1 | "new" → gone'],
+  },
+]
+
 const starting: Race[] = [
   {
     name: 'four clients start with one key',
@@ -458,4 +500,12 @@ const keeping: Race[] = [
   },
 ]
 
-export const races = [...settling, ...ending, ...starting, ...claiming, ...watching, ...keeping]
+export const races = [
+  ...settling,
+  ...ending,
+  ...forgetting,
+  ...starting,
+  ...claiming,
+  ...watching,
+  ...keeping,
+]
