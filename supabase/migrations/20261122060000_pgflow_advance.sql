@@ -300,7 +300,7 @@ begin
   with
     step as (
       select ss.run_id, s.step_slug, s.step_index, s.flow_slug, s.step_type, f.queue_name,
-             coalesce(s.opt_start_delay, 0) + create_tasks.delay as delay
+             least(2147483647, coalesce(s.opt_start_delay, 0)::bigint + create_tasks.delay)::int as delay
       from unnest(create_tasks.steps) k
       join pgflow.step_states ss using (run_id, step_slug)
       join pgflow.steps s using (flow_slug, step_slug)
@@ -342,7 +342,7 @@ begin
   from batch b
   cross join lateral rows from (
     unnest(b.run_ids), unnest(b.step_slugs), unnest(b.task_indexes), unnest(b.inputs),
-    pgmq.send_batch(b.queue_name, b.messages, b.delay)
+    pgflow.send_messages(b.queue_name, b.messages, b.delay)
   ) as t (run_id, step_slug, task_index, input, msg_id)
   on conflict (run_id, step_slug, task_index) do update
   set status = 'queued',

@@ -196,7 +196,7 @@ begin
     perform pg_sleep(poll_interval_ms / 1000.0);
   end loop;
   perform pgflow.hide_messages(
-    queue_name, array_agg(t.msg_id), array_agg(clock_timestamp() + make_interval(secs => t.timeout + 2))
+    queue_name, array_agg(t.msg_id), array_agg(clock_timestamp() + make_interval(secs => t.timeout + 2.0))
   ) from unnest(tasks) t;
   return query select * from unnest(tasks);
 end

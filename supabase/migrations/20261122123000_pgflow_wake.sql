@@ -101,7 +101,7 @@ declare
 begin
   for queue in
     select f.queue_name from pgflow.flows f
-    where not exists (
+    where to_regclass(format('pgmq.%I', 'q_' || f.queue_name)) is not null and not exists (
       select from pgflow.workers w
       where w.stopped_at is null and w.last_heartbeat_at > heard_of and f.flow_slug = any (w.flow_slugs)
     )
