@@ -121,6 +121,7 @@ select set_eq(
     'pgflow.maintain(keep_runs interval, keep_archive interval, budget interval)',
     'pgflow.map_output(run_id uuid, step_slug text)',
     'pgflow.move_alias(alias text, flow_slug text)',
+    'pgflow.messages_within(messages pgflow.message[], bytes bigint, inline_limit integer)',
     'pgflow.newest_version(name text)',
     'pgflow.note_worker(worker_id uuid, is_waiting boolean)',
     'pgflow.missing_to_wake()',
