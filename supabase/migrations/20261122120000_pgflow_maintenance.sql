@@ -44,16 +44,18 @@ declare
   deleted bigint;
   total bigint := 0;
 begin
-  for queue in
-    select f.queue_name from pgflow.flows f where to_regclass(format('pgmq.%I', 'a_' || f.queue_name)) is not null
-  loop
+  for queue in select f.queue_name from pgflow.flows f loop
     exit when total >= quantity;
-    execute format('
-      delete from pgmq.%1$I a
-      where a.msg_id = any (array(select old.msg_id from pgmq.%1$I old where old.archived_at < $1 limit $2))
-    ', 'a_' || queue) using pgflow.now() - older_than, quantity - total;
-    get diagnostics deleted = row_count;
-    total := total + deleted;
+    begin
+      execute format('
+        delete from pgmq.%1$I a
+        where a.msg_id = any (array(select old.msg_id from pgmq.%1$I old where old.archived_at < $1 limit $2))
+      ', 'a_' || queue) using pgflow.now() - older_than, quantity - total;
+      get diagnostics deleted = row_count;
+      total := total + deleted;
+    exception
+      when undefined_table then null; -- the queue is lost, or its flow is being deleted
+    end;
   end loop;
   return total;
 end

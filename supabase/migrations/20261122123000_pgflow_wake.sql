@@ -101,15 +101,19 @@ declare
 begin
   for queue in
     select f.queue_name from pgflow.flows f
-    where to_regclass(format('pgmq.%I', 'q_' || f.queue_name)) is not null and not exists (
+    where not exists (
       select from pgflow.workers w
       where w.stopped_at is null and w.last_heartbeat_at > heard_of and f.flow_slug = any (w.flow_slugs)
     )
   loop
-    execute format('select exists (select from pgmq.%I where vt <= clock_timestamp())', 'q_' || queue) into waits;
-    if waits then
-      return true;
-    end if;
+    begin
+      execute format('select exists (select from pgmq.%I where vt <= clock_timestamp())', 'q_' || queue) into waits;
+      if waits then
+        return true;
+      end if;
+    exception
+      when undefined_table then null; -- the queue is lost, or its flow is being deleted
+    end;
   end loop;
   return false;
 end
