@@ -46,7 +46,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform pg_advisory_xact_lock(hashtextextended('pgflow.queue:' || queue_name, 0));
+  -- One lock for all queues, since several may be missing, and are looked for in any order.
+  perform pg_advisory_xact_lock(hashtextextended('pgflow.create_queue', 0));
   if to_regclass(format('pgmq.%I', 'q_' || queue_name)) is null then
     perform pgmq.create(queue_name);
     execute format(
