@@ -1,7 +1,7 @@
 /**
  * How fast `pgflow.maintain` deletes finished runs and archived messages, and for how long a call of it runs at most.
  *
- *   npm run bench retention            FINISHED=100000
+ *   npm run bench retention            FINISHED=20000
  */
 import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
@@ -34,6 +34,6 @@ for (let isLeft = true; isLeft; ) {
 const seconds = calls.reduce((sum, call) => sum + call, 0)
 console.log(`runs started and drained a second: ${Math.round(runsPerSecond)}`)
 console.log(
-  `runs deleted a second: ${Math.round(deleted / seconds)}, a call: ${spread(calls)} s, ${calls.length} calls`,
+  `runs deleted a second: ${Math.round(deleted / seconds)}, a call: ${spread(calls, 2)} s, ${calls.length} calls`,
 )
 await sql.end()
