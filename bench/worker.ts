@@ -7,7 +7,7 @@ export async function drain(sql: Sql, flow: string, batch: number): Promise<numb
   let calls = 0
   do {
     const [answer] = await sql`
-      select tasks from pgflow.settle_and_claim(${sql.json(results as never)}, ${[flow]}, ${batch}, ${worker}::uuid)`
+      select tasks from pgflow.settle_and_claim(${sql.json(results as never)}, ${[flow]}, ${batch}, ${worker}::uuid, inline_limit => 65536)`
     results = answer?.tasks.map(
       ({ run_id, step_slug, task_index, attempt, input }: Record<string, unknown>) => ({
         run_id,

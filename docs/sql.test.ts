@@ -122,7 +122,9 @@ it('sql.md has SQL that runs and does what the page says', async () => {
 
   // pg_cron is not here: what it would run is.
   const [, job] = /\$\$(.*)\$\$/.exec(upkeep!)!
-  expect(await rowsOf(client, job!)).toEqual([[{ maintain: expect.objectContaining({ runs: 0 }) }]])
+  expect(await rowsOf(client, job!)).toEqual([
+    [{ maintain: expect.objectContaining({ runs: 0, left: false }) }],
+  ])
 
   await client.query(trigger!)
   const user = '10000000-0000-4000-8000-000000000001'

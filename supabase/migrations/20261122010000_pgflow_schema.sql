@@ -106,7 +106,7 @@ language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select least(base_delay * power(2::numeric, least(attempts_count, 30)), 31536000)
+  select least(least(base_delay, 31536000) * power(2::numeric, least(attempts_count, 30)), 31536000)
 $$;
 comment on function pgflow.calculate_retry_delay is
   'Seconds before the next attempt after attempts_count attempts: base_delay * 2^attempts_count, a year at most.';

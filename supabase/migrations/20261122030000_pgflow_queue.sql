@@ -4,6 +4,9 @@
 -- Nobody waits for a message's lock (`skip locked` everywhere), so that messages take no part in the lock order. What is
 -- skipped that way heals: a task that is retried gets another message, and the next claim archives one that is not its
 -- task's, or whose task is closed.
+--
+-- A queue can be lost: dropped, purged, or left out of a backup. A missing one stops no other flow: sending and claiming
+-- create it again, and `repair` gives open tasks their messages back.
 
 create type pgflow.step_key as (
   run_id uuid,
@@ -35,6 +38,41 @@ as $$
   end
 $$;
 
+-- Creates the queue of a flow again, with a message for each of its open tasks. Message numbers go on from the time in
+-- microseconds, so that no task has the number of another one's message.
+create function pgflow.create_queue(queue_name text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- One lock for all queues, since several may be missing, and are looked for in any order.
+  perform pg_advisory_xact_lock(hashtextextended('pgflow.create_queue', 0));
+  if to_regclass(format('pgmq.%I', 'q_' || queue_name)) is null then
+    perform pgmq.create(queue_name);
+    execute format(
+      'alter table pgmq.%I alter column msg_id restart with %s',
+      'q_' || queue_name, (extract(epoch from clock_timestamp()) * 1000000)::bigint
+    );
+    perform pgflow.resend_messages(array(select f.flow_slug from pgflow.flows f where f.queue_name = create_queue.queue_name));
+  end if;
+end
+$$;
+
+-- Sends messages to one queue, visible after `delay` seconds; answers with their numbers, in order.
+create function pgflow.send_messages(queue_name text, messages jsonb[], delay int)
+returns setof bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if to_regclass(format('pgmq.%I', 'q_' || queue_name)) is null then
+    perform pgflow.create_queue(queue_name);
+  end if;
+  return query select * from pgmq.send_batch(queue_name, messages, delay);
+end
+$$;
+
 -- Archives messages of one queue; those that somebody holds at the moment are left to the next claim.
 create function pgflow.archive_messages(queue_name text, msg_ids bigint[])
 returns void
@@ -44,6 +82,9 @@ as $$
 declare
   free bigint[];
 begin
+  if to_regclass(format('pgmq.%I', 'q_' || queue_name)) is null then
+    return;
+  end if;
   execute format('select array_agg(m.msg_id) from (
     select q.msg_id from pgmq.%I q where q.msg_id = any ($1) for update skip locked
   ) m', 'q_' || queue_name) into free using msg_ids;
@@ -61,6 +102,9 @@ as $$
 declare
   hidden bigint[];
 begin
+  if to_regclass(format('pgmq.%I', 'q_' || queue_name)) is null then
+    return '{}';
+  end if;
   execute format('
     with wanted as (select * from unnest($1, $2) as w (msg_id, until)),
          free as (select q.msg_id from pgmq.%1$I q join wanted using (msg_id) for update of q skip locked),
@@ -77,8 +121,8 @@ end
 $$;
 
 -- Reads up to `quantity` visible messages of the flows' queues and hides each for `lease` seconds. The queues are asked in
--- random order, first for an equal share each, then for what is left: a long one does not starve the others. What is in a
--- queue but is not ours is ignored.
+-- random order, first for an equal share each, then for what is left: a long one does not starve the others. A queue that
+-- is missing is created again.
 create function pgflow.read_messages(flow_slugs text[], quantity int, lease int)
 returns pgflow.message[]
 language plpgsql
@@ -102,6 +146,9 @@ begin
   end if;
   foreach queue in array queues loop
     exit when cardinality(messages) >= quantity;
+    if to_regclass(format('pgmq.%I', 'q_' || queue)) is null then
+      perform pgflow.create_queue(queue);
+    end if;
     found_here := pgflow.read_queue(queue, least(share, quantity - cardinality(messages)), lease);
     messages := messages || found_here;
     if cardinality(found_here) = share then
@@ -116,21 +163,160 @@ begin
 end
 $$;
 
--- The messages of one queue for `read_messages`.
+-- The messages of one queue for `read_messages`. What is in it but is not ours is archived.
 create function pgflow.read_queue(queue_name text, quantity int, lease int)
 returns pgflow.message[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  ours pgflow.message[];
+  others bigint[];
 begin
-  return array(
-    select row(
-      queue_name, m.msg_id, m.read_ct, m.message ->> 'run_id', m.message ->> 'step_slug', m.message ->> 'task_index'
-    )::pgflow.message
-    from pgmq.read(queue_name, lease, quantity) m
-    where m.message ->> 'run_id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-      and m.message ->> 'task_index' ~ '^[0-9]{1,9}$'
-    order by m.msg_id
+  select array_agg(row(
+           queue_name, m.msg_id, m.read_ct, m.message ->> 'run_id', m.message ->> 'step_slug', m.message ->> 'task_index'
+         )::pgflow.message order by m.msg_id) filter (where is_ours),
+         array_agg(m.msg_id) filter (where is_ours is not true)
+  into ours, others
+  from pgmq.read(queue_name, lease, quantity) m
+  cross join lateral (
+    select m.message ->> 'run_id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+       and m.message ->> 'task_index' ~ '^[0-9]{1,9}$'
+  ) as kind (is_ours);
+  if others is not null then
+    perform pgflow.archive_messages(queue_name, others);
+  end if;
+  return coalesce(ours, '{}');
+end
+$$;
+
+-- Creates queues that are missing, and gives every open task that has lost its message another one. Safe at any time, beside
+-- workers that claim and settle: whoever has lost nothing notices nothing.
+--   select * from pgflow.repair();
+create function pgflow.repair(out queues bigint, out messages bigint)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  missing text[] := array(
+    select f.queue_name from pgflow.flows f
+    where to_regclass(format('pgmq.%I', 'q_' || f.queue_name)) is null
+       or to_regclass(format('pgmq.%I', 'a_' || f.queue_name)) is null
   );
+begin
+  queues := cardinality(missing);
+  perform pgmq.create(archive) from unnest(missing) archive
+  where to_regclass(format('pgmq.%I', 'q_' || archive)) is not null;
+  perform pgflow.create_queue(queue) from unnest(missing) queue;
+  messages := pgflow.resend_messages(array(select f.flow_slug from pgflow.flows f));
+end
+$$;
+comment on function pgflow.repair is 'Creates queues that are missing, and sends the messages that open tasks have lost again.';
+
+-- Sends the messages that open tasks of the flows have lost again, and answers how many. A task that is being claimed or
+-- settled at the moment is left alone. A new message is visible when the old one would have been: one of a task that is
+-- claimed when its lease is over, at the latest, unless its worker extends it.
+create function pgflow.resend_messages(flow_slugs text[])
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  open record;
+  run_ids uuid[];
+  sent bigint := 0;
+begin
+  for open in
+    select f.queue_name, array_agg(t.run_id) as run_ids, array_agg(t.step_slug) as step_slugs,
+           array_agg(t.task_index) as task_indexes
+    from pgflow.step_tasks t
+    join pgflow.flows f using (flow_slug)
+    where t.flow_slug = any (resend_messages.flow_slugs) and t.status in ('queued', 'started')
+    group by f.queue_name
+  loop
+    run_ids := pgflow.resend_to_queue(open.queue_name, open.run_ids, open.step_slugs, open.task_indexes);
+    sent := sent + cardinality(run_ids);
+    perform pgflow.wake_workers(run_ids);
+  end loop;
+  return sent;
+end
+$$;
+
+-- The messages of one queue for `resend_messages`; answers with the run of each. One statement sees tasks and messages as
+-- they are at one time; a task that has got another message meanwhile is left out by the lock.
+create function pgflow.resend_to_queue(queue_name text, run_ids uuid[], step_slugs text[], task_indexes int[])
+returns uuid[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  resent uuid[];
+begin
+  execute format($resend$
+    with
+      lost as materialized (
+        select t.run_id, t.step_slug, t.task_index, t.message_id
+        from unnest($1, $2, $3) as open (run_id, step_slug, task_index)
+        join pgflow.step_tasks t using (run_id, step_slug, task_index)
+        where t.status in ('queued', 'started') and not exists (
+          select from pgmq.%I q
+          where q.msg_id = t.message_id
+            and (q.message ->> 'run_id', q.message ->> 'step_slug', q.message ->> 'task_index')
+              = (t.run_id::text, t.step_slug, t.task_index::text)
+        )
+      ),
+      task as materialized (
+        select t.*
+        from lost l
+        join pgflow.step_tasks t using (run_id, step_slug, task_index)
+        where t.status in ('queued', 'started') and t.message_id is not distinct from l.message_id
+        order by t.run_id, t.step_slug, t.task_index
+        for no key update of t skip locked
+      ),
+      batch as (
+        select due.delay,
+               array_agg(t.run_id order by t.run_id, t.step_slug, t.task_index) as run_ids,
+               array_agg(t.step_slug order by t.run_id, t.step_slug, t.task_index) as step_slugs,
+               array_agg(t.task_index order by t.run_id, t.step_slug, t.task_index) as task_indexes,
+               array_agg(jsonb_build_object(
+                 'flow_slug', t.flow_slug, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', t.task_index
+               ) order by t.run_id, t.step_slug, t.task_index) as messages
+        from task t
+        join pgflow.step_states ss using (run_id, step_slug)
+        join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+        join pgflow.step_options o on o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
+        cross join lateral (
+          select case
+            when t.status = 'started' and exists (select from pgflow.workers w where w.worker_id = t.last_worker_id)
+            then clock_timestamp() + interval '1 minute'
+            when t.status = 'started' then t.started_at + make_interval(secs => o.timeout + 2.0)
+            when t.attempts_count > t.attempts_before then ss.retry_at
+            else t.queued_at + make_interval(secs => coalesce(s.opt_start_delay, 0))
+          end
+        ) as visible (at)
+        cross join lateral (
+          select greatest(0, least(2147483647, ceil(extract(epoch from visible.at - clock_timestamp()))))::int
+        ) as due (delay)
+        group by due.delay
+      ),
+      sent as materialized (
+        select m.run_id, m.step_slug, m.task_index, m.msg_id
+        from batch b
+        cross join lateral rows from (
+          unnest(b.run_ids), unnest(b.step_slugs), unnest(b.task_indexes), pgmq.send_batch(%L, b.messages, b.delay)
+        ) as m (run_id, step_slug, task_index, msg_id)
+      ),
+      resent as (
+        update pgflow.step_tasks t
+        set message_id = s.msg_id
+        from sent s
+        where (t.run_id, t.step_slug, t.task_index) = (s.run_id, s.step_slug, s.task_index)
+        returning t.run_id
+      )
+    select coalesce(array_agg(r.run_id), '{}') from resent r
+  $resend$, 'q_' || queue_name, queue_name)
+  into resent
+  using run_ids, step_slugs, task_indexes;
+  return resent;
 end
 $$;

@@ -1,5 +1,50 @@
 -- Chapter 4: definitions. Steps are added in topological order, which is what forbids cycles.
 -- A repeated call changes nothing; a different shape for an existing slug is an error that says what differs.
+--
+-- Who defines waits for nobody without a bound: after three seconds an error names whom it waited for.
+
+-- Lets one transaction at a time define the versions of a flow. Workers that start together define the same flow.
+create function pgflow.lock_definition(alias text)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select pg_advisory_xact_lock(hashtextextended('pgflow.flow:' || lock_definition.alias, 0))
+$$;
+
+-- Raises PT409 where a definition has waited too long, and names the transactions that may be the reason: the oldest that
+-- use the flows, or define this one.
+create function pgflow.raise_blocked(flow_slug text, alias text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  key bigint := hashtextextended('pgflow.flow:' || raise_blocked.alias, 0);
+  blockers text := (
+    select string_agg(format(
+             'pid %s (%s, %s), open for %s', b.pid, coalesce(nullif(a.application_name, ''), 'no application name'),
+             coalesce(a.state, 'unknown'), date_trunc('second', clock_timestamp() - a.xact_start)
+           ), '; ' order by a.xact_start)
+    from (
+      select distinct l.pid from pg_locks l
+      where l.granted and l.pid <> pg_backend_pid() and (
+        l.relation in ('pgflow.flows'::regclass, 'pgflow.steps'::regclass) and l.mode <> 'AccessShareLock'
+        or l.locktype = 'advisory' and l.objsubid = 1 and (l.classid::bigint << 32 | l.objid::bigint) = key
+      )
+      order by l.pid
+      limit 10
+    ) b
+    left join pg_stat_activity a on a.pid = b.pid
+  );
+begin
+  raise exception using
+    errcode = 'PT409',
+    message = format('flow "%s" cannot be defined now: another transaction holds it', raise_blocked.flow_slug),
+    detail = format('transactions that are open: %s', coalesce(blockers, 'none any more')),
+    hint = 'Try again. If a transaction was forgotten, end it: select pg_terminate_backend(<pid>).';
+end
+$$;
 
 -- Defines a flow, and its queue.
 --   select pgflow.create_flow('analyze_document', max_attempts => 5, start_role => 'authenticated');
@@ -14,14 +59,17 @@ create function pgflow.create_flow(
 returns pgflow.flows
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '3s'
 as $$
 declare
   flow pgflow.flows;
 begin
   perform pgflow.assert_valid_slug(create_flow.flow_slug);
-  -- Workers that start together define the same flow.
-  perform pg_advisory_xact_lock(hashtextextended('pgflow.create_flow', 0));
-
+  select f.* into flow from pgflow.flows f where f.flow_slug = create_flow.flow_slug;
+  if found then
+    return flow;
+  end if;
+  perform pgflow.lock_definition(create_flow.flow_slug);
   select f.* into flow from pgflow.flows f where f.flow_slug = create_flow.flow_slug;
   if not found then
     insert into pgflow.flows (flow_slug, alias, queue_name, opt_max_attempts, opt_base_delay, opt_timeout, start_role, broadcast)
@@ -34,6 +82,8 @@ begin
   end if;
   return flow;
 exception
+  when lock_not_available then
+    perform pgflow.raise_blocked(create_flow.flow_slug, create_flow.flow_slug);
   when check_violation or not_null_violation then
     raise exception using
       errcode = 'PT400',
@@ -69,6 +119,7 @@ create function pgflow.add_step(
 returns pgflow.steps
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '3s'
 as $$
 #variable_conflict use_column
 declare
@@ -122,6 +173,8 @@ begin
   update pgflow.flows f set shape_hash = null where f.flow_slug = wanted.flow_slug and f.shape_hash is not null;
   return step;
 exception
+  when lock_not_available then
+    perform pgflow.raise_blocked(add_step.flow_slug, add_step.flow_slug);
   when check_violation or not_null_violation then
     raise exception using
       errcode = 'PT400',

@@ -4,7 +4,8 @@
 -- it in words, and nothing is deleted. A changed flow is a new version: a flow with a slug of its own, which shares the
 -- alias that clients keep using. flow_aliases points to the newest; runs of older versions go on.
 
--- Creates a flow, updates its options where its shape is the same, or says what differs and changes nothing.
+-- Creates a flow, updates its options where its shape is the same, or says what differs and changes nothing. Where all is
+-- as it should be, it takes no lock; a new version waits for no start.
 --   select pgflow.register_flow('{"flow_slug": "greet", "steps": [{"step_slug": "text"}, {"step_slug": "mail", "deps_slugs": ["text"]}]}');
 --   select pgflow.register_flow('{"flow_slug": "greet_v2", "alias": "greet", "version": 2, "steps": [{"step_slug": "text"}]}');
 -- A schema that the definition leaves out stays as it is; one where none was is added.
@@ -12,6 +13,7 @@ create function pgflow.register_flow(definition jsonb)
 returns pgflow.flows
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '3s'
 as $$
 declare
   wanted pgflow.flow_definition;
@@ -21,13 +23,17 @@ begin
   wanted := jsonb_populate_record(null::pgflow.flow_definition, definition);
   wanted.version := coalesce(wanted.version, 1);
   wanted.alias := coalesce(wanted.alias, wanted.flow_slug);
-  -- Workers that start together register the same flow.
-  perform pg_advisory_xact_lock(hashtextextended('pgflow.create_flow', 0));
-
   select f.* into flow from pgflow.flows f where f.flow_slug = wanted.flow_slug;
+  if not found then
+    perform pgflow.lock_definition(wanted.alias);
+    select f.* into flow from pgflow.flows f where f.flow_slug = wanted.flow_slug;
+  end if;
   if found then
     perform pgflow.assert_same_version(flow, wanted);
     perform pgflow.assert_same_shape(flow, definition);
+    if to_regclass(format('pgmq.%I', 'q_' || flow.queue_name)) is null then
+      perform pgflow.create_queue(flow.queue_name);
+    end if;
   else
     perform pgflow.create_version(wanted);
   end if;
@@ -38,6 +44,9 @@ begin
     and f.shape_hash is distinct from md5(pgflow.flow_shape(pgflow.flow_definition(f.flow_slug))::text);
   select f.* into flow from pgflow.flows f where f.flow_slug = wanted.flow_slug;
   return flow;
+exception
+  when lock_not_available then
+    perform pgflow.raise_blocked(wanted.flow_slug, wanted.alias);
 end
 $$;
 comment on function pgflow.register_flow is
@@ -156,21 +165,18 @@ as $$
 $$;
 comment on function pgflow.newest_version is 'The slug of the newest version of an alias; another name stands for itself.';
 
--- Points an alias to a new version, unless it points to a newer one. Waits for the starts that have resolved it, since
--- starts hold the flow that they have found: what comes after sees the runs that came before.
+-- Points an alias to a new version, unless it points to a newer one. A start that has resolved the alias before starts the
+-- older version, and nobody waits for it.
 create function pgflow.move_alias(alias text, flow_slug text)
 returns void
-language plpgsql
+language sql
 set search_path = pg_catalog, pg_temp
 as $$
-begin
-  perform from pgflow.flows f where f.alias = move_alias.alias order by f.flow_slug for update;
   insert into pgflow.flow_aliases as a (alias, flow_slug)
   values (move_alias.alias, move_alias.flow_slug)
   on conflict on constraint flow_aliases_pkey do update set flow_slug = excluded.flow_slug
   where (select f.version from pgflow.flows f where f.flow_slug = a.flow_slug)
-      < (select f.version from pgflow.flows f where f.flow_slug = excluded.flow_slug);
-end
+      < (select f.version from pgflow.flows f where f.flow_slug = excluded.flow_slug)
 $$;
 
 -- Raises PT409 where the flow of this slug is there as something else.
@@ -250,6 +256,7 @@ create function pgflow.delete_flow(flow_slug text)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '3s'
 as $$
 declare
   flow pgflow.flows;
@@ -283,6 +290,9 @@ begin
   delete from pgflow.steps s where s.flow_slug = delete_flow.flow_slug;
   delete from pgflow.flows f where f.flow_slug = delete_flow.flow_slug;
   perform pgmq.drop_queue(flow.queue_name);
+exception
+  when lock_not_available then
+    perform pgflow.raise_blocked(delete_flow.flow_slug, coalesce(flow.alias, delete_flow.flow_slug));
 end
 $$;
 comment on function pgflow.delete_flow is 'Deletes a flow that has no runs, and its queue.';

@@ -300,7 +300,7 @@ begin
   with
     step as (
       select ss.run_id, s.step_slug, s.step_index, s.flow_slug, s.step_type, f.queue_name,
-             coalesce(s.opt_start_delay, 0) + create_tasks.delay as delay
+             least(2147483647, coalesce(s.opt_start_delay, 0)::bigint + create_tasks.delay)::int as delay
       from unnest(create_tasks.steps) k
       join pgflow.step_states ss using (run_id, step_slug)
       join pgflow.steps s using (flow_slug, step_slug)
@@ -342,7 +342,7 @@ begin
   from batch b
   cross join lateral rows from (
     unnest(b.run_ids), unnest(b.step_slugs), unnest(b.task_indexes), unnest(b.inputs),
-    pgmq.send_batch(b.queue_name, b.messages, b.delay)
+    pgflow.send_messages(b.queue_name, b.messages, b.delay)
   ) as t (run_id, step_slug, task_index, input, msg_id)
   on conflict (run_id, step_slug, task_index) do update
   set status = 'queued',
@@ -354,27 +354,8 @@ begin
 end
 $$;
 
--- The output of a run: {leaf_slug: output} over its completed leaf steps.
-create function pgflow.run_output(run_id uuid, flow_slug text)
-returns jsonb
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return (
-    select coalesce(jsonb_object_agg(ss.step_slug, ss.output), '{}')
-    from pgflow.step_states ss
-    where ss.run_id = run_output.run_id
-      and ss.status = 'completed'
-      and not exists (
-        select from pgflow.deps d where d.flow_slug = run_output.flow_slug and d.dep_slug = ss.step_slug
-      )
-  );
-end
-$$;
-
--- The runs of `advance`: fewer steps remain, the last one completes the run, a failed one fails it.
+-- The runs of `advance`: fewer steps remain, the last one completes the run, a failed one fails it. The output of a run is
+-- {leaf_slug: output} over its completed leaf steps.
 create function pgflow.advance_runs(changes pgflow.step_change[], now timestamptz)
 returns void
 language plpgsql
@@ -393,7 +374,15 @@ begin
   set remaining_steps = r.remaining_steps - d.steps,
       status = next.status,
       error = d.error,
-      output = case next.status when 'completed' then pgflow.run_output(r.run_id, r.flow_slug) end,
+      output = case next.status when 'completed' then (
+        select coalesce(jsonb_object_agg(ss.step_slug, ss.output), '{}')
+        from pgflow.step_states ss
+        where ss.run_id = r.run_id
+          and ss.status = 'completed'
+          and not exists (
+            select from pgflow.deps dependent where dependent.flow_slug = r.flow_slug and dependent.dep_slug = ss.step_slug
+          )
+      ) end,
       completed_at = case next.status when 'completed' then now end,
       failed_at = case next.status when 'failed' then now end
   from done d

@@ -80,9 +80,18 @@ create function pgflow.settle(results pgflow.task_result[], wait boolean default
 returns setof pgflow.settled_task
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
 as $$
 declare
-  locked uuid[] := pgflow.lock_runs(array(select distinct result.run_id from unnest(results) result), wait);
+  run_ids uuid[] := array(select distinct result.run_id from unnest(results) result where result.run_id is not null);
+  locked uuid[] := pgflow.lock_runs(run_ids, wait);
   now timestamptz := pgflow.now();
   settled pgflow.settled_task[];
 begin
@@ -92,7 +101,7 @@ begin
     perform pgflow.release_messages(settled);
   end if;
   return query select * from unnest(settled);
-  if not wait then
+  if cardinality(locked) < cardinality(run_ids) and not wait then
     return query
       select r.ordinality, r.run_id, r.step_slug, r.task_index, run.flow_slug, null::bigint, 'held', null::boolean,
              null::jsonb, null, null::timestamptz
@@ -267,14 +276,26 @@ declare
   msg_ids bigint[];
   until timestamptz[];
 begin
+  -- Not within the statement, since it changes tasks.
+  perform pgflow.create_queue(queue_name) where to_regclass(format('pgmq.%I', 'q_' || queue_name)) is null;
   with
-    sent as materialized (
-      select r.*, pgmq.send(replace_messages.queue_name, jsonb_build_object(
-        'flow_slug', r.flow_slug, 'run_id', r.run_id, 'step_slug', r.step_slug, 'task_index', r.task_index
-      )) as msg_id
+    batch as (
+      select array_agg(r.run_id) as run_ids, array_agg(r.step_slug) as step_slugs, array_agg(r.task_index) as task_indexes,
+             array_agg(r.retry_at) as until, array_agg(jsonb_build_object(
+               'flow_slug', r.flow_slug, 'run_id', r.run_id, 'step_slug', r.step_slug, 'task_index', r.task_index
+             )) as messages
       from unnest(retried) r
       join pgflow.step_tasks t using (run_id, step_slug, task_index)
       where t.status = 'queued'
+    ),
+    sent as materialized (
+      select s.*
+      from batch b
+      cross join lateral rows from (
+        unnest(b.run_ids), unnest(b.step_slugs), unnest(b.task_indexes), unnest(b.until),
+        pgflow.send_messages(replace_messages.queue_name, b.messages, 0)
+      ) as s (run_id, step_slug, task_index, retry_at, msg_id)
+      where b.messages is not null
     ),
     task as (
       update pgflow.step_tasks t
@@ -312,16 +333,33 @@ begin
       message = format('the results are %s, not an array', jsonb_typeof(results)),
       hint = 'Give one object for each result: {"run_id", "step_slug", "task_index", "attempt", and "output" or "error"}.';
   end if;
-  select array_agg(r.result order by r.n), array_agg(r.problem order by r.n) into batch, problems
-  from pgflow.parsed_results(settle_tasks.results) r;
-  if batch is null then
+  begin
+    batch := array(
+      select row(
+        r ->> 'run_id', r ->> 'step_slug', r ->> 'task_index', r ->> 'attempt', r -> 'output',
+        case when r ? 'output' then null else coalesce(r ->> 'error', 'failed without a message') end,
+        r ->> 'retry_delay', r ->> 'permanent', r ->> 'uncounted'
+      )::pgflow.task_result
+      from jsonb_array_elements(settle_tasks.results) with ordinality as e (r, n)
+      order by n
+    );
+  exception
+    when data_exception then -- one of them cannot be read
+      select array_agg(r.result order by r.n), array_agg(r.problem order by r.n) into batch, problems
+      from pgflow.parsed_results(settle_tasks.results) r;
+  end;
+  if cardinality(batch) = 0 then
     return;
   end if;
   select array_agg(s.n) filter (where s.outcome <> 'held'), array_agg(s.n) filter (where s.outcome = 'held')
   into settled, held
   from pgflow.settle(batch, settle_tasks.wait) s;
   return query
-    select r.run_id, r.step_slug, r.task_index, r.attempt, s.n is not null, h.n is not null, problems[r.ordinality]
+    select r.run_id, r.step_slug, r.task_index, r.attempt, s.n is not null, h.n is not null,
+           coalesce(problems[r.ordinality], case
+             when r.run_id is null or r.step_slug is null or r.task_index is null
+             then 'run_id, step_slug or task_index is missing'
+           end)
     from unnest(batch) with ordinality r
     left join unnest(settled) as s (n) on s.n = r.ordinality
     left join unnest(held) as h (n) on h.n = r.ordinality
@@ -331,7 +369,8 @@ $$;
 comment on function pgflow.settle_tasks is
   'Settles a batch of task results; tells for each whether it was applied, or why not.';
 
--- The results of `settle_tasks`; one that cannot be read has a problem, and is empty, so that it settles nothing.
+-- The results of `settle_tasks`, of which some cannot be read: such a one has a problem, and is empty, so that it settles
+-- nothing.
 create function pgflow.parsed_results(results jsonb)
 returns table (n bigint, result pgflow.task_result, problem text)
 language plpgsql

@@ -20,7 +20,7 @@ comment on type pgflow.step_task_record is
 -- or extended by then can be claimed again, as its next attempt.
 --   select * from pgflow.claim_tasks(array['analyze_document'], 10, gen_random_uuid(), lease => 30);
 -- With an `inline_limit`, values of more bytes are left out of the input and named in refs, and so is all that a map's
--- task has beside its item.
+-- task has beside its item. What it claims at once fits into one JSON value, which Postgres limits to 256 MB.
 create function pgflow.claim_tasks(
   flow_slugs text[],
   quantity int,
@@ -31,10 +31,23 @@ create function pgflow.claim_tasks(
 returns setof pgflow.step_task_record
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
 as $$
 declare
   messages pgflow.message[] := pgflow.read_messages(claim_tasks.flow_slugs, claim_tasks.quantity, claim_tasks.lease);
 begin
+  if claim_tasks.inline_limit is null or exists (
+    select from pgflow.steps s where s.flow_slug = any (claim_tasks.flow_slugs) and s.step_type = 'map'
+  ) then
+    messages := pgflow.messages_within(messages, 128000000, claim_tasks.inline_limit);
+  end if;
   -- A message read for the first time belongs to a task that is open and has attempts left.
   if exists (select from unnest(messages) m where m.read_ct > 1) then
     perform pgflow.end_dead_tasks(messages);
@@ -44,6 +57,60 @@ begin
 end
 $$;
 comment on function pgflow.claim_tasks is 'Claims tasks of flows for a worker, each under a lease of some seconds.';
+
+-- The first of the messages that were read, as many as have inputs of up to `bytes` together, and at least one. The others
+-- are visible again at once. Sizes come from how values are stored, without reading them: a compressed one counts as the
+-- most that it may have.
+create function pgflow.messages_within(messages pgflow.message[], bytes bigint, inline_limit int)
+returns pgflow.message[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  within pgflow.message[];
+  rest record;
+begin
+  within := array(
+    select m.message
+    from (
+      select row(m.queue_name, m.msg_id, m.read_ct, m.run_id, m.step_slug, m.task_index)::pgflow.message as message, m.ordinality,
+             sum(coalesce(size.bytes, 0)) over (order by m.ordinality) as total
+      from unnest(messages) with ordinality m
+      left join pgflow.step_tasks t using (run_id, step_slug, task_index)
+      left join lateral (
+        select sum(pg_column_size(one.value)::bigint * case pg_column_compression(one.value)
+                 when 'pglz' then 100 when 'lz4' then 256 else 1
+               end) as bytes
+        from (
+          select t.input as value
+          union all
+          select r.input from pgflow.runs r
+          where t.input is null and messages_within.inline_limit is null and r.run_id = t.run_id
+          union all
+          select dep.output
+          from pgflow.deps d
+          join pgflow.step_states dep on dep.run_id = t.run_id and dep.step_slug = d.dep_slug
+          where t.input is null and messages_within.inline_limit is null
+            and d.flow_slug = t.flow_slug and d.step_slug = t.step_slug
+        ) one
+      ) size on true
+    ) m
+    where m.total <= messages_within.bytes or m.ordinality = 1
+    order by m.ordinality
+  );
+  if cardinality(within) < cardinality(messages) then
+    for rest in
+      select m.queue_name, array_agg(m.msg_id) as msg_ids, array_agg(clock_timestamp()) as until
+      from unnest(messages) with ordinality m
+      where m.ordinality > cardinality(within)
+      group by m.queue_name
+    loop
+      perform pgflow.hide_messages(rest.queue_name, rest.msg_ids, rest.until);
+    end loop;
+  end if;
+  return within;
+end
+$$;
 
 -- Names what a value is as of the time at which its step completed or its run started.
 create function pgflow.version_of(at timestamptz)
@@ -197,7 +264,7 @@ begin
     perform pg_sleep(poll_interval_ms / 1000.0);
   end loop;
   perform pgflow.hide_messages(
-    queue_name, array_agg(t.msg_id), array_agg(clock_timestamp() + make_interval(secs => t.timeout + 2))
+    queue_name, array_agg(t.msg_id), array_agg(clock_timestamp() + make_interval(secs => t.timeout + 2.0))
   ) from unnest(tasks) t;
   return query select * from unnest(tasks);
 end

@@ -26,18 +26,20 @@ as $$
 declare
   applied bigint[];
 begin
-  select coalesce(jsonb_agg(unsettled.key || unsettled.problem) filter (where not s.applied and not s.held), '[]'),
-         coalesce(jsonb_agg(unsettled.key) filter (where s.held), '[]'),
+  select coalesce(jsonb_agg(
+           jsonb_build_object(
+             'run_id', s.run_id, 'step_slug', s.step_slug, 'task_index', s.task_index, 'attempt', s.attempt
+           ) || case when s.problem is null then '{}' else jsonb_build_object('problem', s.problem) end
+         ) filter (where not s.applied and not s.held), '[]'),
+         coalesce(jsonb_agg(
+           jsonb_build_object(
+             'run_id', s.run_id, 'step_slug', s.step_slug, 'task_index', s.task_index, 'attempt', s.attempt
+           )
+         ) filter (where s.held), '[]'),
          array_agg(s.n) filter (where s.applied)
   into stale, held, applied
   from pgflow.settle_tasks(results, wait => false) with ordinality
-    as s (run_id, step_slug, task_index, attempt, applied, held, problem, n)
-  left join lateral (
-    select jsonb_build_object(
-             'run_id', s.run_id, 'step_slug', s.step_slug, 'task_index', s.task_index, 'attempt', s.attempt
-           ) as key,
-           case when s.problem is null then '{}' else jsonb_build_object('problem', s.problem) end as problem
-  ) unsettled on not s.applied;
+    as s (run_id, step_slug, task_index, attempt, applied, held, problem, n);
   if results @? '$[*].thrown' then
     perform pgflow.keep_errors(results, applied);
   end if;
@@ -56,6 +58,14 @@ create function pgflow.keep_errors(results jsonb, applied bigint[])
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
 as $$
 begin
   update pgflow.step_tasks t
@@ -83,6 +93,14 @@ create function pgflow.extend_leases(tasks jsonb, lease int default 30)
 returns table (run_id uuid, step_slug text, task_index int, attempt int, active boolean, status text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -122,6 +140,14 @@ create function pgflow.hand_back(tasks jsonb)
 returns int
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
 as $$
 declare
   returned record;
@@ -166,6 +192,14 @@ create function pgflow.report_progress(reports jsonb)
 returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
 as $$
 declare
   locked uuid[] := pgflow.lock_runs(
@@ -209,6 +243,14 @@ returns jsonb
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
 as $$
 declare
   value jsonb;

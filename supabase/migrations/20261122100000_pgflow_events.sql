@@ -10,6 +10,14 @@ create function pgflow.append_run_events(run_ids uuid[], started_type text)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
 as $$
 declare
   actor_id uuid := pgflow.current_user_id();
@@ -63,7 +71,6 @@ returns trigger
 language plpgsql
 security definer -- whoever changes a run writes its log
 set search_path = pg_catalog, pg_temp
-set enable_hashjoin = on
 as $$
 begin
   perform pgflow.append_run_events(array_agg(n.run_id), 'run:retried')
@@ -90,6 +97,14 @@ create function pgflow.append_step_events(transitions pgflow.step_transition[])
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
 as $$
 declare
   now timestamptz;
@@ -170,7 +185,6 @@ returns trigger
 language plpgsql
 security definer -- whoever changes a step state writes its run's log
 set search_path = pg_catalog, pg_temp
-set enable_hashjoin = on
 as $$
 begin
   perform pgflow.append_step_events(array_agg(row(n.run_id, n.step_slug, kind.type)::pgflow.step_transition))

@@ -36,6 +36,14 @@ returns trigger
 language plpgsql
 security definer -- row level security closes realtime.messages to whoever caused the transition
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
 as $$
 declare
   audience uuid[];

@@ -1,8 +1,10 @@
--- Chapter 16: what has to be done from time to time, by a worker, by pg_cron or by hand.
+-- Chapter 16: what has to be done from time to time, by pg_cron or by hand.
+--
+-- Each call is one small transaction, so that nothing is locked for long; whoever has much to delete calls often.
 
 -- Deletes up to `quantity` runs that ended before `older_than` ago, with everything under them; answers how many.
 --   select pgflow.prune_runs(interval '30 days');
-create function pgflow.prune_runs(older_than interval, quantity int default 10000)
+create function pgflow.prune_runs(older_than interval, quantity int default 1000)
 returns bigint
 language sql
 set search_path = pg_catalog, pg_temp
@@ -31,32 +33,75 @@ as $$
 $$;
 comment on function pgflow.prune_runs is 'Deletes runs that ended longer ago than an interval, with all that belongs to them.';
 
+-- Deletes up to `quantity` archived messages that are older than `older_than`, of any flows; answers how many.
+create function pgflow.prune_archives(older_than interval, quantity int default 10000)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  queue text;
+  deleted bigint;
+  total bigint := 0;
+begin
+  for queue in select f.queue_name from pgflow.flows f loop
+    exit when total >= quantity;
+    begin
+      execute format('
+        delete from pgmq.%1$I a
+        where a.msg_id = any (array(select old.msg_id from pgmq.%1$I old where old.archived_at < $1 limit $2))
+      ', 'a_' || queue) using pgflow.now() - older_than, quantity - total;
+      get diagnostics deleted = row_count;
+      total := total + deleted;
+    exception
+      when undefined_table then null; -- the queue is lost, or its flow is being deleted
+    end;
+  end loop;
+  return total;
+end
+$$;
+
+-- When `maintain` last looked for lost messages, in seconds since 1970. A sequence, since it is set without a lock.
+create sequence pgflow.last_repair;
+
 -- Deletes what nobody needs any more: lapsed watches, workers not heard of for a day, archived messages older than
--- keep_archive, and, if keep_runs is given, runs that ended longer ago. Answers how many of each. Cheap enough for every
--- few minutes. While somebody else is at it, there is nothing left to do.
---   select cron.schedule('pgflow', '*/5 * * * *', $$ select pgflow.maintain(keep_runs => '30 days') $$);
-create function pgflow.maintain(keep_runs interval default null, keep_archive interval default '7 days')
+-- keep_archive, and, if keep_runs is given, runs that ended longer ago; every five minutes it also repairs queues. Answers
+-- how many of each. It ends after about `budget`, and `left` says whether anything may be left. While somebody else is at
+-- it, there is nothing to do.
+--   select cron.schedule('pgflow', '10 seconds', $$ select pgflow.maintain(keep_runs => '30 days') $$);
+create function pgflow.maintain(
+  keep_runs interval default null,
+  keep_archive interval default '7 days',
+  budget interval default '1 second'
+)
 returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   now timestamptz := pgflow.now();
-  queue text;
-  deleted bigint;
+  deadline timestamptz := clock_timestamp() + budget;
+  pruned bigint;
+  archived bigint;
+  resent bigint := 0;
   runs bigint := 0;
   messages bigint := 0;
   workers bigint := 0;
   watches bigint := 0;
+  is_left boolean := false;
 begin
   if pg_try_advisory_xact_lock(hashtextextended('pgflow.maintain', 0)) then
-    if keep_runs is not null then
-      runs := pgflow.prune_runs(keep_runs);
+    if extract(epoch from now) - (select s.last_value from pgflow.last_repair s) not between 0 and 300 then
+      perform setval('pgflow.last_repair', greatest(1, extract(epoch from now)::bigint));
+      resent := (select r.messages from pgflow.repair() r);
     end if;
-    for queue in select f.queue_name from pgflow.flows f loop
-      execute format('delete from pgmq.%I where archived_at < $1', 'a_' || queue) using now - keep_archive;
-      get diagnostics deleted = row_count;
-      messages := messages + deleted;
+    loop
+      pruned := case when keep_runs is null then 0 else pgflow.prune_runs(keep_runs) end;
+      archived := case when keep_archive is null then 0 else pgflow.prune_archives(keep_archive) end;
+      runs := runs + pruned;
+      messages := messages + archived;
+      is_left := pruned >= 1000 or archived >= 10000;
+      exit when not is_left or clock_timestamp() >= deadline;
     end loop;
     delete from pgflow.workers w where w.last_heartbeat_at < now - interval '1 day';
     get diagnostics workers = row_count;
@@ -67,7 +112,10 @@ begin
     );
     get diagnostics watches = row_count;
   end if;
-  return jsonb_build_object('runs', runs, 'messages', messages, 'workers', workers, 'watches', watches);
+  return jsonb_build_object(
+    'runs', runs, 'messages', messages, 'workers', workers, 'watches', watches, 'resent', resent, 'left', is_left
+  );
 end
 $$;
-comment on function pgflow.maintain is 'Deletes lapsed watches, lost workers, old archived messages and, if asked, old runs.';
+comment on function pgflow.maintain is
+  'Repairs queues, deletes lapsed watches, lost workers, old archived messages and, if asked, old runs, within a time budget.';

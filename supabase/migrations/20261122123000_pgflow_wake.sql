@@ -106,10 +106,14 @@ begin
       where w.stopped_at is null and w.last_heartbeat_at > heard_of and f.flow_slug = any (w.flow_slugs)
     )
   loop
-    execute format('select exists (select from pgmq.%I where vt <= clock_timestamp())', 'q_' || queue) into waits;
-    if waits then
-      return true;
-    end if;
+    begin
+      execute format('select exists (select from pgmq.%I where vt <= clock_timestamp())', 'q_' || queue) into waits;
+      if waits then
+        return true;
+      end if;
+    exception
+      when undefined_table then null; -- the queue is lost, or its flow is being deleted
+    end;
   end loop;
   return false;
 end

@@ -1,4 +1,4 @@
--- Chapter 19: who may do what. All grants, policies and the exposed API.
+-- Chapter 20: who may do what. All grants, policies and the exposed API.
 --
 -- Clients reach nothing but pgflow_public. Its functions run as their caller and call the few definer functions here,
 -- which look at who the caller is. Tables have row level security and no grants to clients: a second wall.

@@ -1,5 +1,5 @@
 begin;
-select plan(36);
+select plan(37);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 
@@ -74,6 +74,7 @@ insert into calls values
   ('start_flows', $$select pgflow.start_flows('f', '[[1, 2], [1, 2], [1, 2]]', array['k1', 'k2', 'k3'])$$),
   ('watch_run', $$select pgflow.watch_run(pg_temp.run(n)) from generate_series(1, 3) n$$),
   ('maintain', $$select pgflow.maintain()$$),
+  ('repair', $$select pgflow.repair()$$),
   ('prune_runs', $$select pgflow.prune_runs(interval '1 day')$$),
   ('create_flow', $$select pgflow.create_flow('f', max_attempts => 99)$$),
   ('add_step', $$select pgflow.add_step('f', 'a', max_attempts => 99)$$),

@@ -40,8 +40,7 @@ const start = async (alias: string, tx: ISql = sql, idempotency_key: string | nu
       from pgflow.start_flow(${alias}, '{}', idempotency_key => ${idempotency_key})`
   )[0]!
 
-/** What a statement throws while somebody holds what it waits for. */
-const isWaiting = { code: '55P03' }
+/** Waits for nobody. */
 const impatiently = <T>(work: (tx: ISql) => Promise<T>) =>
   sql.begin(async (tx) => {
     await tx`set local lock_timeout = '50ms'`
@@ -87,31 +86,84 @@ test('versions that are registered together leave the alias at the newest', asyn
   }
 })
 
-test('a start that has found the old version ends before the alias moves, and is found by its key', async () => {
+test('a new version waits for no start that is open, and neither does an unchanged worker', async () => {
   await register(versionOf('held', 1))
   const first = await sql.begin(async (tx) => {
-    const run = await start('held', tx, 'k')
-    await expect(impatiently((other) => register(versionOf('held', 2), other))).rejects.toMatchObject(
-      isWaiting,
-    )
+    const run = await start('held', tx)
+    await impatiently((other) => register(versionOf('held', 1), other))
+    await impatiently((other) => register({ ...versionOf('held', 1), timeout: 7 }, other))
+    await impatiently((other) => register(versionOf('held', 2), other))
     return run
   })
-  await register(versionOf('held', 2))
   expect(first.flow_slug).toBe('held')
-  expect(await start('held', sql, 'k')).toEqual(first)
-  expect(await start('held', sql, 'l')).toMatchObject({ flow_slug: 'held_v2' })
+  expect(await start('held')).toMatchObject({ flow_slug: 'held_v2' })
 })
 
-test('a start waits for the alias that is being moved, and starts the new version', async () => {
+test('a start waits for no version that is being registered, and starts the older one', async () => {
   await register(versionOf('moved', 1))
-  let started: Promise<{ flow_slug: string }> | undefined
   await sql.begin(async (tx) => {
     await register(versionOf('moved', 2), tx)
-    await expect(impatiently((other) => start('moved', other))).rejects.toMatchObject(isWaiting)
-    started = start('moved')
-    await someoneWaits()
+    expect(await impatiently((other) => start('moved', other))).toMatchObject({ flow_slug: 'moved' })
   })
-  expect(await started).toMatchObject({ flow_slug: 'moved_v2' })
+  expect(await start('moved')).toMatchObject({ flow_slug: 'moved_v2' })
+})
+
+test('versions are registered within 2 s under starts that overlap all the time', {
+  timeout: 30_000,
+}, async () => {
+  await register(versionOf('busy', 1))
+  const loops = new AbortController()
+  const starting = Array.from({ length: 6 }, async () => {
+    while (!loops.signal.aborted) {
+      await sql.begin(async (tx) => {
+        await start('busy', tx)
+        await tx`select pg_sleep(0.3)`
+      })
+    }
+  })
+  for (let version = 2; version <= 6; version++) {
+    const began = performance.now()
+    await register(versionOf('busy', version))
+    await register(versionOf('busy', version - 1))
+    expect(performance.now() - began).toBeLessThan(2_000)
+  }
+  loops.abort()
+  await Promise.all(starting)
+})
+
+test('an unchanged flow is registered without a lock', async () => {
+  await register(versionOf('calm', 1))
+  const [locks] = await sql.begin(async (tx) => {
+    await register(versionOf('calm', 1), tx)
+    return tx`
+      select count(*) filter (where locktype = 'advisory')::int as advisory,
+             count(*) filter (where locktype = 'transactionid')::int as changes
+      from pg_locks where pid = pg_backend_pid()`
+  })
+  expect(locks).toEqual({ advisory: 0, changes: 0 })
+})
+
+test('whoever holds up a definition for long is named', { timeout: 30_000 }, async () => {
+  await sql.begin(async (open) => {
+    await open`set local application_name = 'forgotten'`
+    const [{ pid }] = (await open`select pg_backend_pid() as pid`) as unknown as [{ pid: number }]
+    await register(versionOf('blocked', 1), open)
+    const blocked = {
+      code: 'PT409',
+      detail: expect.stringMatching(
+        new RegExp(`pid ${pid} \\(forgotten, idle in transaction\\), open for 00:00:0`),
+      ),
+      hint: expect.stringContaining('pg_terminate_backend'),
+    }
+    await expect(register(versionOf('blocked', 1))).rejects.toMatchObject(blocked)
+  })
+  await sql.begin(async (open) => {
+    await open`set local application_name = 'forgotten'`
+    await open`select from pgflow.flows where flow_slug = 'held' for update`
+    const named = { code: 'PT409', detail: expect.stringContaining('(forgotten, ') }
+    await expect(register({ ...versionOf('held', 1), timeout: 8 })).rejects.toMatchObject(named)
+    await expect(sql`select pgflow.add_step('held', 'c')`).rejects.toMatchObject(named)
+  })
 })
 
 test('the same key gives one run, however many start while versions come', async () => {
@@ -126,8 +178,3 @@ test('the same key gives one run, however many start while versions come', async
     expect(await sql`select from pgflow.runs where idempotency_key = ${key}`).toHaveLength(1)
   }
 })
-
-async function someoneWaits(): Promise<void> {
-  const waiting = () => sql`select from pg_locks where not granted`
-  while ((await waiting()).length === 0);
-}

@@ -65,7 +65,7 @@ select is((select count(distinct last_worker_id) from pgflow.step_tasks where st
 
 select is(
   (select stale from pgflow.settle_and_claim('["no result"]', '{f}', 0, gen_random_uuid())),
-  '[{"run_id": null, "step_slug": null, "task_index": null, "attempt": null, "problem": "it is not an object"}]',
+  '[{"run_id": null, "step_slug": null, "task_index": null, "attempt": null, "problem": "run_id, step_slug or task_index is missing"}]',
   'a result that cannot be read is among the stale ones, with its problem'
 );
 

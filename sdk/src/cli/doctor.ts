@@ -81,8 +81,7 @@ const checks: readonly Check[] = [
   {
     title: 'each flow has its queue',
     sql: `select not exists (select from pgflow.flows where to_regclass(format('pgmq.%I', 'q_' || queue_name)) is null) as ok`,
-    advice:
-      "somebody dropped a queue: create it again with select pgmq.create('<queue_name of pgflow.flows>')",
+    advice: 'a queue was dropped, or a backup was restored without it: select pgflow.repair()',
   },
   {
     title: 'each flow with runs that go on has a worker',
@@ -94,7 +93,7 @@ const checks: readonly Check[] = [
     needs: 'cron.job',
     sql: `select exists (select from cron.job where command like '%pgflow.maintain%' and active) as ok`,
     advice:
-      "finished runs and archives grow: select cron.schedule('pgflow', '*/5 * * * *', $$ select pgflow.maintain(keep_runs => '30 days') $$)",
+      "finished runs and archives grow: select cron.schedule('pgflow', '10 seconds', $$ select pgflow.maintain(keep_runs => '30 days') $$)",
     isOptional: true,
   },
   {

@@ -78,7 +78,7 @@ describe('pgflow doctor', () => {
     await db.sql`select pgflow.cancel_run(${failed})`
     const { code, out } = await doctor()
     expect(out).toContain(
-      "finished runs and archives grow: select cron.schedule('pgflow', '*/5 * * * *', $$ select pgflow.maintain(keep_runs",
+      "finished runs and archives grow: select cron.schedule('pgflow', '10 seconds', $$ select pgflow.maintain(keep_runs",
     )
     expect(lines(out).map((line) => line.slice(0, 40).trimEnd())).toMatchInlineSnapshot(`
       [

@@ -22,7 +22,12 @@ const transientClasses = new Set(['08', '25', '26', '28', '40', '53', '55', '57'
 export function isTransient(error: unknown): boolean {
   if (isSchemaFault(error)) return false
   const state = sqlState(error)
-  return state === undefined || transientClasses.has(state.slice(0, 2)) || isStalePlan(error)
+  return (
+    state === undefined ||
+    transientClasses.has(state.slice(0, 2)) ||
+    isStalePlan(error) ||
+    isMissingQueue(error)
+  )
 }
 
 /**
@@ -32,7 +37,8 @@ export function isTransient(error: unknown): boolean {
  */
 export function isSchemaFault(error: unknown): boolean {
   const state = sqlState(error)
-  if (state !== undefined) return ['42', '3F', '0A'].includes(state.slice(0, 2)) && !isStalePlan(error)
+  if (state !== undefined)
+    return ['42', '3F', '0A'].includes(state.slice(0, 2)) && !isStalePlan(error) && !isMissingQueue(error)
   return /^PGRST[12]\d\d$/.test(codeOf(error) ?? '')
 }
 
@@ -43,6 +49,11 @@ export function isSchemaFault(error: unknown): boolean {
 function isStalePlan(error: unknown): boolean {
   const state = sqlState(error)
   return state === '42P05' || (state === '0A000' && /cached plan/.test((error as Error).message))
+}
+
+/** A queue that was dropped while it was used is created again by the next call. */
+function isMissingQueue(error: unknown): boolean {
+  return sqlState(error) === '42P01' && /"pgmq\./.test((error as Error).message)
 }
 
 export function sqlState(error: unknown): string | undefined {

@@ -1,0 +1,39 @@
+/**
+ * How fast `pgflow.maintain` deletes finished runs and archived messages, and for how long a call of it runs at most.
+ *
+ *   npm run bench retention            FINISHED=20000
+ */
+import { fileURLToPath } from 'node:url'
+import { startLocalSupabase } from '@pgflow/local'
+import postgres from 'postgres'
+import { spread } from './measure.ts'
+import { drain } from './worker.ts'
+
+const { FINISHED = '20000' } = process.env
+const migrations = fileURLToPath(new URL('../supabase/migrations', import.meta.url))
+await using stack = await startLocalSupabase({ migrations: [migrations] })
+const sql = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
+await sql`select pgflow.create_flow('chain')`
+await sql`select pgflow.add_step('chain', 'a'), pgflow.add_step('chain', 'b', array['a']), pgflow.add_step('chain', 'c', array['b'])`
+const started = performance.now()
+for (let run = 0; run < Number(FINISHED); run += 500) {
+  await sql`select count(*) from pgflow.start_flows('chain', (select jsonb_agg(n) from generate_series(1, 500) n))`
+  await drain(sql, 'chain', 100)
+}
+const runsPerSecond = Number(FINISHED) / ((performance.now() - started) / 1000)
+
+const calls: number[] = []
+let deleted = 0
+for (let isLeft = true; isLeft; ) {
+  const before = performance.now()
+  const [row] = await sql`select pgflow.maintain(keep_runs => '0', keep_archive => '0') as done`
+  calls.push((performance.now() - before) / 1000)
+  deleted += row?.done.runs
+  isLeft = row?.done.left
+}
+const seconds = calls.reduce((sum, call) => sum + call, 0)
+console.log(`runs started and drained a second: ${Math.round(runsPerSecond)}`)
+console.log(
+  `runs deleted a second: ${Math.round(deleted / seconds)}, a call: ${spread(calls, 2)} s, ${calls.length} calls`,
+)
+await sql.end()

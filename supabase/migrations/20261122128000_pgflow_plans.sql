@@ -1,0 +1,90 @@
+-- Chapter 19: plans.
+--
+-- What the engine does is plpgsql, since Postgres keeps plans of plpgsql only. A kept plan is made when a session first
+-- needs it; one from when the tables were empty would read them whole for ever. So the engine's entry points (`settle`,
+-- `claim_tasks`, …) are set up for index access, joins in the written order and generic plans, whatever the statistics
+-- say; what they call inherits it. jit is off because switched-off nodes look expensive.
+--
+-- Triggers of others on these tables must not inherit it, nor keep plans that were made so. A statement is planned before
+-- its first trigger fires: so a first trigger of ours brings the session's settings back, and a last one ends that.
+-- `pgflow.plans` names the statements, the innermost first, whose triggers fire at the moment.
+
+create function pgflow.tg_plans__before()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  settings text;
+begin
+  settings := concat(
+    set_config('pgflow.plans', concat(pg_trigger_depth(), ' ', tg_op, ';', current_setting('pgflow.plans', true)), true),
+    set_config('plan_cache_mode', null, true),
+    set_config('enable_seqscan', null, true),
+    set_config('enable_bitmapscan', null, true),
+    set_config('enable_hashjoin', null, true),
+    set_config('enable_mergejoin', null, true),
+    set_config('enable_material', null, true),
+    set_config('join_collapse_limit', null, true),
+    set_config('jit', null, true)
+  );
+  return null;
+end
+$$;
+
+create function pgflow.tg_plans__after()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  plans text := current_setting('pgflow.plans');
+  statement text := concat(pg_trigger_depth(), ' ', tg_op, ';');
+  settings text;
+begin
+  -- Not that of another statement, nor the update's of an insert that may update: the insert's comes last.
+  if starts_with(plans, statement) then
+    settings := concat(
+      set_config('pgflow.plans', substr(plans, length(statement) + 1), true),
+      set_config('plan_cache_mode', 'force_generic_plan', true),
+      set_config('enable_seqscan', 'off', true),
+      set_config('enable_bitmapscan', 'off', true),
+      set_config('enable_hashjoin', 'off', true),
+      set_config('enable_mergejoin', 'off', true),
+      set_config('enable_material', 'off', true),
+      set_config('join_collapse_limit', '1', true),
+      set_config('jit', 'off', true)
+    );
+  end if;
+  return null;
+end
+$$;
+
+create trigger _000_plans before insert or update or delete on pgflow.runs
+  for each statement when (current_setting('plan_cache_mode') = 'force_generic_plan' and current_setting('enable_seqscan') = 'off')
+  execute function pgflow.tg_plans__before();
+create trigger "~plans" after insert or update or delete on pgflow.runs
+  for each statement when (current_setting('pgflow.plans', true) <> '') execute function pgflow.tg_plans__after();
+
+create trigger _000_plans before insert or update or delete on pgflow.step_states
+  for each statement when (current_setting('plan_cache_mode') = 'force_generic_plan' and current_setting('enable_seqscan') = 'off')
+  execute function pgflow.tg_plans__before();
+create trigger "~plans" after insert or update or delete on pgflow.step_states
+  for each statement when (current_setting('pgflow.plans', true) <> '') execute function pgflow.tg_plans__after();
+
+create trigger _000_plans before insert or update or delete on pgflow.step_tasks
+  for each statement when (current_setting('plan_cache_mode') = 'force_generic_plan' and current_setting('enable_seqscan') = 'off')
+  execute function pgflow.tg_plans__before();
+create trigger "~plans" after insert or update or delete on pgflow.step_tasks
+  for each statement when (current_setting('pgflow.plans', true) <> '') execute function pgflow.tg_plans__after();
+
+create trigger _000_plans before insert or update or delete on pgflow.run_events
+  for each statement when (current_setting('plan_cache_mode') = 'force_generic_plan' and current_setting('enable_seqscan') = 'off')
+  execute function pgflow.tg_plans__before();
+create trigger "~plans" after insert or update or delete on pgflow.run_events
+  for each statement when (current_setting('pgflow.plans', true) <> '') execute function pgflow.tg_plans__after();
+
+-- Foreign keys are checked by such triggers, too, with plans that a session keeps. Tables are vacuumed and analyzed when they
+-- are large enough for their keys' indexes.
+alter table pgflow.runs set (autovacuum_vacuum_threshold = 5000, autovacuum_analyze_threshold = 5000);
+alter table pgflow.step_states set (autovacuum_vacuum_threshold = 5000, autovacuum_analyze_threshold = 5000);

@@ -1,0 +1,204 @@
+import { randomUUID } from 'node:crypto'
+import type { ISql, Sql } from 'postgres'
+
+interface Task {
+  run_id: string
+  step_slug: string
+  task_index: number
+  attempt: number
+}
+
+/** What all connections know: some runs and tasks, which they share, so that they meet. */
+export class Pool {
+  readonly runs: string[] = [randomUUID()]
+  readonly tasks: Task[] = [{ run_id: randomUUID(), step_slug: 'a', task_index: 0, attempt: 1 }]
+  version = 1
+
+  addRuns(rows: readonly { run_id: string }[]): void {
+    this.runs.push(...rows.map(({ run_id }) => run_id))
+    this.runs.splice(0, this.runs.length - 100)
+  }
+
+  addTasks(tasks: readonly Task[]): void {
+    this.tasks.push(
+      ...tasks.map(({ run_id, step_slug, task_index, attempt }) => ({
+        run_id,
+        step_slug,
+        task_index,
+        attempt,
+      })),
+    )
+    this.tasks.splice(0, this.tasks.length - 200)
+  }
+
+  /** Some tasks, most of which are settled later once more. */
+  some(): Task[] {
+    return Array.from({ length: 1 + random(20) }, () => pick(this.tasks))
+  }
+}
+
+export const flowSlugs = ['fuzz_chain', 'fuzz_map', 'fuzz_choice']
+const workers = Array.from({ length: 5 }, () => randomUUID())
+const owners = [randomUUID(), randomUUID()]
+
+export function random(below: number): number {
+  return Math.floor(Math.random() * below)
+}
+
+export function pick<T>(values: readonly T[]): T {
+  return values[random(values.length)]!
+}
+
+const json = (value: unknown) => JSON.stringify(value)
+const oneIn = (times: number) => random(times) === 0
+
+const steps = [{ step_slug: 'a' }, { step_slug: 'b', deps_slugs: ['a'] }]
+
+const definitions = {
+  fuzz_chain: { flow_slug: 'fuzz_chain', base_delay: 0, start_role: 'authenticated', steps },
+  fuzz_map: {
+    flow_slug: 'fuzz_map',
+    base_delay: 0,
+    broadcast: 'always',
+    steps: [
+      { step_slug: 'a', step_type: 'map', map_source: 'run', when_exhausted: 'skip' },
+      { step_slug: 'b', deps_slugs: ['a'] },
+    ],
+  },
+  fuzz_choice: {
+    flow_slug: 'fuzz_choice',
+    base_delay: 0,
+    max_attempts: 2,
+    steps: [
+      { step_slug: 'a', run_if: { run: [1] } },
+      { step_slug: 'b', deps_slugs: ['a'], when_exhausted: 'skip-cascade' },
+      { step_slug: 'c', run_unless: { run: [1] }, when_unmet: 'skip' },
+      { step_slug: 'd', deps_slugs: ['b', 'c'] },
+    ],
+  },
+}
+
+export async function createFlows(sql: Sql): Promise<void> {
+  for (const definition of Object.values(definitions)) {
+    await sql`select pgflow.register_flow(${json(definition)}::text::jsonb)`
+  }
+}
+
+const input = () => json(pick([[], [1], [1, 2, 3], Array.from({ length: 30 }, (_, n) => n)]))
+
+function resultOf(task: Task): object {
+  const ending = pick([
+    { output: [1] },
+    { output: null },
+    { error: 'no' },
+    { error: 'never', permanent: true },
+  ])
+  if (oneIn(50)) return { ...task, task_index: 'x' }
+  return {
+    ...task,
+    ...ending,
+    ...('error' in ending && { thrown: { name: 'Error' }, retry_delay: random(2) / 10 }),
+  }
+}
+
+/** As a signed-in user. */
+async function asUser(sql: Sql, work: (tx: ISql) => Promise<unknown>): Promise<void> {
+  await sql.begin(async (tx) => {
+    await tx`select set_config('request.jwt.claims', ${json({ role: 'authenticated', sub: pick(owners) })}, true)`
+    await tx`set local role authenticated`
+    await work(tx)
+  })
+}
+
+/** A call of each public function, with arguments that make sense most of the time. */
+export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> = {
+  start_flow: async (sql, pool) =>
+    pool.addRuns(
+      await sql<{ run_id: string }[]>`
+        select run_id from pgflow.start_flow(
+          ${pick([...flowSlugs, 'fuzz_alias'])}, ${input()}::text::jsonb,
+          run_id => ${oneIn(5) ? pick(pool.runs) : null},
+          idempotency_key => ${oneIn(2) ? `k${random(30)}` : null}, owner_id => ${pick(owners)}
+        )`,
+    ),
+  start_flows: async (sql, pool) =>
+    pool.addRuns(
+      await sql<{ run_id: string }[]>`
+        select run_id from pgflow.start_flows(
+          ${pick(flowSlugs)}, (select jsonb_agg('[1, 2]'::jsonb) from generate_series(1, ${random(10)})), owner_id => ${pick(owners)}
+        )`,
+    ),
+  claim_tasks: async (sql, pool) =>
+    pool.addTasks(
+      await sql<Task[]>`
+        select run_id, step_slug, task_index, attempt
+        from pgflow.claim_tasks(${flowSlugs}, ${random(30)}::int, ${pick(workers)}, lease => 1)`,
+    ),
+  poll_for_tasks: async (sql, pool) =>
+    pool.addTasks(
+      await sql<Task[]>`
+        select run_id, step_slug, task_index, attempt
+        from pgflow.poll_for_tasks(${pick(flowSlugs)}, 1, ${1 + random(10)}::int, max_poll_seconds => 0)`,
+    ),
+  settle_and_claim: async (sql, pool) => {
+    const results = json(pool.some().map(resultOf))
+    const [answer] = await sql<{ tasks: Task[] }[]>`
+      select * from pgflow.settle_and_claim(
+        ${results}::text::jsonb, ${flowSlugs}, ${random(30)}::int, ${pick(workers)}, 1, inline_limit => ${pick([null, 10])}::int, waiting => ${oneIn(2)}
+      )`
+    pool.addTasks(answer!.tasks)
+  },
+  settle_tasks: (sql, pool) => sql`
+    select pgflow.settle_tasks(${json(pool.some().map(resultOf))}::text::jsonb, wait => ${oneIn(2)})`,
+  complete_task: (sql, pool) => {
+    const { run_id, step_slug, task_index } = pick(pool.tasks)
+    return sql`select pgflow.complete_task(${run_id}, ${step_slug}, ${task_index}, '[2]')`
+  },
+  fail_task: (sql, pool) => {
+    const { run_id, step_slug, task_index } = pick(pool.tasks)
+    return sql`select pgflow.fail_task(${run_id}, ${step_slug}, ${task_index}, 'by hand')`
+  },
+  extend_leases: (sql, pool) =>
+    sql`select pgflow.extend_leases(${json(pool.some())}::text::jsonb, ${random(3)})`,
+  heartbeat: (sql, pool) => sql`
+    select pgflow.heartbeat(${pick(workers)}, ${json(pool.some())}::text::jsonb, 1)`,
+  hand_back: (sql, pool) => sql`select pgflow.hand_back(${json(pool.some())}::text::jsonb)`,
+  report_progress: (sql, pool) => sql`
+    select pgflow.report_progress(${json(pool.some().map((task) => ({ ...task, progress: { value: random(9) } })))}::text::jsonb)`,
+  cancel_run: (sql, pool) => sql`select pgflow.cancel_run(${pick(pool.runs)}, 'enough')`,
+  retry_run: (sql, pool) => sql`select pgflow.retry_run(${pick(pool.runs)})`,
+  watch_run: (sql, pool) => sql`select pgflow.watch_run(${pick(pool.runs)})`,
+  maintain: (sql) =>
+    sql`select pgflow.maintain(keep_runs => '2 seconds', keep_archive => '1 second', budget => '0.1 s')`,
+  prune_runs: (sql) => sql`select pgflow.prune_runs('1 second', ${random(20)})`,
+  repair: (sql) => sql`select pgflow.repair()`,
+  create_flow: (sql) => sql`select pgflow.create_flow(${pick(['fuzz_new', ...flowSlugs])})`,
+  add_step: (sql) => sql`select pgflow.add_step('fuzz_new', ${pick(['a', 'b'])})`,
+  delete_flow: (sql) => sql`select pgflow.delete_flow('fuzz_new')`,
+  register_flow: (sql, pool) => {
+    if (oneIn(2))
+      return sql`select pgflow.register_flow(${json({ ...pick(Object.values(definitions)), timeout: 60 + random(2) })}::text::jsonb)`
+    if (oneIn(4)) pool.version++
+    const version = 1 + random(pool.version)
+    const flow_slug = version === 1 ? 'fuzz_alias' : `fuzz_alias_v${version}`
+    return sql`select pgflow.register_flow(${json({ flow_slug, alias: 'fuzz_alias', version, steps })}::text::jsonb)`
+  },
+  register_worker: (sql) => sql`select pgflow.register_worker(${randomUUID()}, 'fuzz', ${flowSlugs})`,
+  stop_worker: (sql) => sql`select pgflow.stop_worker(${pick(workers)})`,
+  wake_worker: (sql) => sql`select pgflow.wake_worker()`,
+  keep_worker_awake: (sql) => sql`select pgflow.keep_worker_awake()`,
+  clients_start: (sql) =>
+    asUser(sql, (tx) => tx`select pgflow_public.start_flow('fuzz_chain', '[1]', watch => true)`),
+  clients_look: (sql, pool) =>
+    asUser(sql, async (tx) => {
+      await tx`select pgflow_public.list_runs()`
+      await tx`select pgflow_public.get_run(${pick(pool.runs)}, watch => true)`
+      await tx`select pgflow_public.get_run_events(${pick(pool.runs)})`
+    }),
+  clients_end: (sql, pool) =>
+    asUser(sql, (tx) =>
+      oneIn(2)
+        ? tx`select pgflow_public.cancel_run(${pick(pool.runs)})`
+        : tx`select pgflow_public.retry_run(${pick(pool.runs)})`,
+    ),
+}
