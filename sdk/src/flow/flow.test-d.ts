@@ -150,7 +150,7 @@ describe('a dep', () => {
 describe('a slug', () => {
   test('is new', () => {
     type Taken = FlowTypeError<"The flow already has a step 'read': give this one another slug">
-    expectTypeOf<NewSlug<Types, 'read'>>().toEqualTypeOf<Taken>()
+    expectTypeOf<NewSlug<keyof Types['steps'], 'read'>>().toEqualTypeOf<Taken>()
     // @ts-expect-error The flow already has a step 'read'
     Analyze.step({ slug: 'read' }, () => 1)
     // @ts-expect-error The flow already has a step 'read'
@@ -166,18 +166,18 @@ describe('a slug', () => {
       C extends string,
       S extends string,
     > = FlowTypeError<`The slug '${S}' has a '${C}': use only letters, digits and underscores`>
-    expectTypeOf<NewSlug<Types, '_aZ09'>>().toEqualTypeOf<'_aZ09'>()
-    expectTypeOf<NewSlug<Types, Slug128>>().toEqualTypeOf<Slug128>()
-    expectTypeOf<NewSlug<Types, `${Slug128}c`>>().toEqualTypeOf<
+    expectTypeOf<NewSlug<keyof Types['steps'], '_aZ09'>>().toEqualTypeOf<'_aZ09'>()
+    expectTypeOf<NewSlug<keyof Types['steps'], Slug128>>().toEqualTypeOf<Slug128>()
+    expectTypeOf<NewSlug<keyof Types['steps'], `${Slug128}c`>>().toEqualTypeOf<
       FlowTypeError<'A slug has at most 128 characters'>
     >()
-    expectTypeOf<NewSlug<Types, 'a-b'>>().toEqualTypeOf<Character<'-', 'a-b'>>()
-    expectTypeOf<NewSlug<Types, 'é'>>().toEqualTypeOf<Character<'é', 'é'>>()
-    expectTypeOf<NewSlug<Types, ''>>().toEqualTypeOf<FlowTypeError<'A slug cannot be empty'>>()
-    expectTypeOf<NewSlug<Types, '1a'>>().toEqualTypeOf<
+    expectTypeOf<NewSlug<keyof Types['steps'], 'a-b'>>().toEqualTypeOf<Character<'-', 'a-b'>>()
+    expectTypeOf<NewSlug<keyof Types['steps'], 'é'>>().toEqualTypeOf<Character<'é', 'é'>>()
+    expectTypeOf<NewSlug<keyof Types['steps'], ''>>().toEqualTypeOf<FlowTypeError<'A slug cannot be empty'>>()
+    expectTypeOf<NewSlug<keyof Types['steps'], '1a'>>().toEqualTypeOf<
       FlowTypeError<"The slug '1a' starts with a digit: start it with a letter or an underscore">
     >()
-    expectTypeOf<NewSlug<Types, 'run'>>().toEqualTypeOf<
+    expectTypeOf<NewSlug<keyof Types['steps'], 'run'>>().toEqualTypeOf<
       FlowTypeError<"'run' is the name of the run's input: give the step another slug">
     >()
     // @ts-expect-error The slug 'a-b' has a '-'

@@ -61,8 +61,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     Out extends StandardSchemaV1 = never,
   >(
     step:
-      | NewSlug<F, Slug>
-      | (Named<NewSlug<F, Slug>, Deps<keyof F['steps'], Dep>> &
+      | NewSlug<keyof F['steps'], Slug>
+      | (Named<NewSlug<keyof F['steps'], Slug>, Deps<keyof F['steps'], Dep>> &
           StepSettings<
             ValidCondition<If, StoredPayload<F, Dep>>,
             ValidCondition<Unless, StoredPayload<F, Dep>>,
@@ -71,12 +71,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
             TakesPayload<In, Dep>,
             MakesJson<Out>
           >),
-    handler: Handler<
-      HandlerInput<Payload<F, Dep>, In>,
-      Context<F['resources'], HandlerInput<Payload<F, Dep>, In>>,
-      Returned,
-      Out
-    >,
+    handler: Handler<F, Dep, In, Returned, Out>,
     options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
       ValidCondition<Unless, StoredPayload<F, Dep>>,
@@ -106,14 +101,9 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
   >(
-    slug: NewSlug<F, Slug>,
+    slug: NewSlug<keyof F['steps'], Slug>,
     dependsOn: Deps<keyof F['steps'], Dep>,
-    handler: Handler<
-      HandlerInput<Payload<F, Dep>, In>,
-      Context<F['resources'], HandlerInput<Payload<F, Dep>, In>>,
-      Returned,
-      Out
-    >,
+    handler: Handler<F, Dep, In, Returned, Out>,
     options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
       ValidCondition<Unless, StoredPayload<F, Dep>>,
@@ -155,7 +145,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
   >(
-    step: Named<NewSlug<F, Slug>, Deps<keyof F['steps'], Dep>> &
+    step: Named<NewSlug<keyof F['steps'], Slug>, Deps<keyof F['steps'], Dep>> &
       ItemsOption<F, Dep, Items> &
       StepSettings<
         ValidCondition<If, StoredPayload<F, Dep | SourceStep<Items>>>,
@@ -165,7 +155,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
         TakesJson<In>,
         MakesJson<Out>
       >,
-    handler: Handler<
+    handler: HandlerFunction<
       HandlerInput<ItemOf<F, Dep, Items>, In>,
       Context<F['resources'], Payload<F, Dep | SourceStep<Items>, JsonOf<F['input']>>>,
       Returned,
@@ -208,11 +198,25 @@ interface StepSettings<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming
   readonly output?: Out
 }
 
+/** The handler of a step with these deps. */
+type Handler<
+  F extends FlowTypes,
+  Dep extends string,
+  In extends StandardSchemaV1,
+  Returned,
+  Out extends StandardSchemaV1,
+> = HandlerFunction<
+  HandlerInput<Payload<F, Dep>, In>,
+  Context<F['resources'], HandlerInput<Payload<F, Dep>, In>>,
+  Returned,
+  Out
+>
+
 /** It is a condition as a whole, so that the compiler knows the schema when it looks at what the handler returns. */
-type Handler<HandlerInput, Context, Returned, Out extends StandardSchemaV1> = [Out] extends [never]
-  ? (payload: HandlerInput, context: Context) => Returned & ReturnedJson<Returned>
+type HandlerFunction<Input, Context, Returned, Out extends StandardSchemaV1> = [Out] extends [never]
+  ? (payload: Input, context: Context) => Returned & ReturnedJson<Returned>
   : (
-      payload: HandlerInput,
+      payload: Input,
       context: Context,
     ) => StandardSchemaV1.InferInput<Out> | PromiseLike<StandardSchemaV1.InferInput<Out>>
 

@@ -1,12 +1,11 @@
 import type { FlowTypeError } from './type-error.ts'
-import type { FlowTypes } from './types.ts'
 
-/** `Slug` if a step of the flow may have this name, a `FlowTypeError` if not. */
-export type NewSlug<F extends FlowTypes, Slug extends string> = string extends Slug
+/** `Slug` if a step beside those with the slugs `Taken` may have this name, a `FlowTypeError` if not. */
+export type NewSlug<Taken, Slug extends string> = string extends Slug
   ? Slug
-  : string extends keyof F['steps']
+  : string extends Taken
     ? ValidSlug<Slug>
-    : Slug extends keyof F['steps']
+    : Slug extends Taken
       ? FlowTypeError<`The flow already has a step '${Slug}': give this one another slug`>
       : ValidSlug<Slug>
 

@@ -94,16 +94,19 @@ export type WithStep<
       input: Input
       run: Run
       resources: Resources
-      steps: Steps & {
-        [K in Slug]: {
-          deps: Dep
-          output: Output
-          skips: Skips | Extract<Steps[Dep]['skips'], 'skip-cascade'>
-          handlerInput: HandlerInput
-        }
-      }
+      steps: Steps &
+        StepEntry<Slug, Dep, Output, Skips | Extract<Steps[Dep]['skips'], 'skip-cascade'>, HandlerInput>
     }
   : never
+
+/** One step, by its slug. It names no other steps: with each use of it, the compiler would go through them all again. */
+type StepEntry<
+  Slug extends string,
+  Dep extends string,
+  Output,
+  Skips extends Skip,
+  HandlerInput extends StepTypes['handlerInput'],
+> = { [K in Slug]: { deps: Dep; output: Output; skips: Skips; handlerInput: HandlerInput } }
 
 /** What the handler of a step with these deps gets: `run`, and each dep's output under its slug, if it was not skipped. */
 export type Payload<F extends FlowTypes, Dep extends string, Run = F['run']> = Plain<
