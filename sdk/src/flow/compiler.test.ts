@@ -68,7 +68,7 @@ flow.step('b', () => 1).map({ slug: 'a', dependsOn: ['toc', 'b'] }, () => 1)
         "8: Type 'string' is not assignable to type 'FlowTypeError<"There is no step 'tok' before this one: define it first, or correct its name">'.",
         "9: Argument of type '{ slug: "a"; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", never>> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'run' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, "skip-cascade", "fail", never, never>'.",
         "10: Argument of type '{ slug: "a"; dependsOn: "toc"[]; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", "toc">> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'toc' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never>'.",
-        "11: Argument of type '{ slug: "a"; dependsOn: ("b" | "toc")[]; }' is not assignable to parameter of type 'Named<"a", Deps<"b" | "toc", "b" | "toc">> & { readonly items?: "run.since" | StepArrayPath<{ slug: string; version: number; input: { title: string; since?: string[]; }; run: { title: string; since?: string[]; }; resources: Record<never, never>; steps: Record<never, never> & StepEntry<"toc", never, { count: number; urls: string[]; maybe: string[] | null; }, never, null> & StepEntry<"b", never, number, never, null>; }>; } & { readonly items: FlowTypeError<"This map has several deps: say with items over which of them it goes">; } & StepSettings<{ readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never>'.",
+        "11: Argument of type '{ slug: "a"; dependsOn: ("b" | "toc")[]; }' is not assignable to parameter of type 'Named<"a", Deps<"b" | "toc", "b" | "toc">> & { readonly items?: "run.since" | StepArrayPath<{ slug: string; version: number; input: { title: string; since?: string[]; }; run: { title: string; since?: string[]; }; resources: Record<never, never>; steps: Record<never, never> & StepEntry<"toc", never, { count: number; urls: string[]; maybe: string[] | null; }, never, false> & StepEntry<"b", never, number, never, false>; }>; } & { readonly items: FlowTypeError<"This map has several deps: say with items over which of them it goes">; } & StepSettings<{ readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never>'.",
       ]
     `)
   })
@@ -167,7 +167,7 @@ export const steps = (value: StepsOf<typeof Crawl>) => value
                   deps: "pages";
                   output: string[];
                   skips: "skip";
-                  handlerInput: null;
+                  handlerInput: false;
               };
           } & {
               report: {
@@ -177,7 +177,7 @@ export const steps = (value: StepsOf<typeof Crawl>) => value
                       links: string[];
                   };
                   skips: never;
-                  handlerInput: null;
+                  handlerInput: false;
               };
           };
       }>;

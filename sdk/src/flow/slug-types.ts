@@ -15,9 +15,9 @@ type ValidSlug<Slug extends string> = Slug extends 'run'
     ? FlowTypeError<'A slug cannot be empty'>
     : Slug extends `${Digit}${string}`
       ? FlowTypeError<`The slug '${Slug}' starts with a digit: start it with a letter or an underscore`>
-      : SlugProblem<Slug> extends infer Problem extends string
-        ? FlowTypeError<Problem>
-        : Slug
+      : [SlugProblem<Slug>] extends [never]
+        ? Slug
+        : FlowTypeError<SlugProblem<Slug>>
 
 type Digit = '0' | '1' | '2' | '3' | '4' | '5' | '6' | '7' | '8' | '9'
 
@@ -37,4 +37,4 @@ type SlugProblem<
       ? 'A slug has at most 128 characters'
       : SlugProblem<Slug, Others, [...Length, First]>
     : `The slug '${Slug}' has a '${First}': use only letters, digits and underscores`
-  : null
+  : never

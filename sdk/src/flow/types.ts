@@ -20,8 +20,8 @@ export interface StepTypes {
   deps: string
   output: unknown
   skips: Skip
-  /** What its handler gets, in a tuple; `null` where that is the payload of its deps. */
-  handlerInput: readonly [unknown] | null
+  /** What its handler gets, in a tuple; `false` where that is the payload of its deps. */
+  handlerInput: readonly [unknown] | false
 }
 
 /** How a step may be skipped: alone, or with all that depends on it. */
