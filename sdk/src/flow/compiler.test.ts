@@ -32,11 +32,11 @@ flow.step({ slug: 'a' }, ({ read }) => read)
         "2: Type '"raed"' is not assignable to type '"read"'.",
         "3: Type '"raed"' is not assignable to type '"read" | FlowTypeError<"There is no step 'raed' before this one: define it first, or correct its name">'.",
         "4: Type 'string' is not assignable to type 'FlowTypeError<"The flow already has a step 'read': give this one another slug">'.",
-        "5: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"The flow already has a step 'read': give this one another slug"> | (Named<FlowTypeError<"The flow already has a step 'read': give this one another slug">, Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never>)'.",
+        "5: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"The flow already has a step 'read': give this one another slug"> | (Named<FlowTypeError<"The flow already has a step 'read': give this one another slug">, Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never, ProgressType<never>>)'.",
         "6: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"The flow already has a step 'read': give this one another slug">'.",
         "7: Type 'string' is not assignable to type 'FlowTypeError<"The slug 'a-b' has a '-': use only letters, digits and underscores">'.",
-        "8: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"'run' is the name of the run's input: give the step another slug"> | (Named<FlowTypeError<"'run' is the name of the run's input: give the step another slug">, Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never>)'.",
-        "9: Object literal may only specify known properties, but 'maxAttempt' does not exist in type 'Named<"a", Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never>'. Did you mean to write 'maxAttempts'?",
+        "8: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"'run' is the name of the run's input: give the step another slug"> | (Named<FlowTypeError<"'run' is the name of the run's input: give the step another slug">, Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never, ProgressType<never>>)'.",
+        "9: Object literal may only specify known properties, but 'maxAttempt' does not exist in type 'Named<"a", Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never, ProgressType<never>>'. Did you mean to write 'maxAttempts'?",
         "10: Type 'bigint' is not assignable to type 'bigint & FlowTypeError<"A bigint is not JSON: make it a string">'.",
         "11: Type 'Promise<{ error: Error; }>' is not assignable to type 'Promise<{ error: Error; }> & FlowTypeError<{ error: FlowTypeError<"JSON keeps nothing of an Error: use its message">; }>'.",
         "12: Property 'read' does not exist on type '{ run: string; }'.",
@@ -66,9 +66,9 @@ flow.step('b', () => 1).map({ slug: 'a', dependsOn: ['toc', 'b'] }, () => 1)
         "6: Type 'string' is not assignable to type 'FlowTypeError<"'toc.maybe' may be null: a map needs an array">'.",
         "7: Type 'string' is not assignable to type 'FlowTypeError<"'run.since' may be missing: a map needs an array">'.",
         "8: Type 'string' is not assignable to type 'FlowTypeError<"There is no step 'tok' before this one: define it first, or correct its name">'.",
-        "9: Argument of type '{ slug: "a"; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", never>> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'run' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, "skip-cascade", "fail", never, never>'.",
-        "10: Argument of type '{ slug: "a"; dependsOn: "toc"[]; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", "toc">> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'toc' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never>'.",
-        "11: Argument of type '{ slug: "a"; dependsOn: ("b" | "toc")[]; }' is not assignable to parameter of type 'Named<"a", Deps<"b" | "toc", "b" | "toc">> & { readonly items?: "run.since" | StepArrayPath<{ slug: string; version: number; input: { title: string; since?: string[]; }; run: { title: string; since?: string[]; }; resources: Record<never, never>; steps: Record<never, never> & StepEntry<"toc", never, { count: number; urls: string[]; maybe: string[] | null; }, never, false> & StepEntry<"b", never, number, never, false>; }>; } & { readonly items: FlowTypeError<"This map has several deps: say with items over which of them it goes">; } & StepSettings<{ readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never>'.",
+        "9: Argument of type '{ slug: "a"; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", never>> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'run' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, "skip-cascade", "fail", never, never, ProgressType<never>>'.",
+        "10: Argument of type '{ slug: "a"; dependsOn: "toc"[]; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", "toc">> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'toc' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never, ProgressType<never>>'.",
+        "11: Argument of type '{ slug: "a"; dependsOn: ("b" | "toc")[]; }' is not assignable to parameter of type 'Named<"a", Deps<"b" | "toc", "b" | "toc">> & { readonly items?: "run.since" | StepArrayPath<{ slug: string; version: number; input: { title: string; since?: string[]; }; run: { title: string; since?: string[]; }; resources: Record<never, never>; steps: Record<never, never> & StepEntry<"toc", never, { count: number; urls: string[]; maybe: string[] | null; }, never, false, Json> & StepEntry<"b", never, number, never, false, Json>; }>; } & { readonly items: FlowTypeError<"This map has several deps: say with items over which of them it goes">; } & StepSettings<{ readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never, ProgressType<never>>'.",
       ]
     `)
   })
@@ -161,6 +161,7 @@ export const steps = (value: StepsOf<typeof Crawl>) => value
                   }[];
                   skips: never;
                   handlerInput: [string];
+                  progress: import("@pgflow/sdk/flow").Json;
               };
           } & {
               links: {
@@ -168,6 +169,7 @@ export const steps = (value: StepsOf<typeof Crawl>) => value
                   output: string[];
                   skips: "skip";
                   handlerInput: false;
+                  progress: import("@pgflow/sdk/flow").Json;
               };
           } & {
               report: {
@@ -178,6 +180,7 @@ export const steps = (value: StepsOf<typeof Crawl>) => value
                   };
                   skips: never;
                   handlerInput: false;
+                  progress: import("@pgflow/sdk/flow").Json;
               };
           };
       }>;

@@ -13,6 +13,7 @@ import {
   type StepInputOf,
   type StepOutputOf,
   type StepsOf,
+  type,
 } from './index.ts'
 import type { OnlyJson, OutputFrom } from './json-types.ts'
 import type { NewSlug } from './slug-types.ts'
@@ -77,6 +78,26 @@ describe('the context', () => {
       expectTypeOf(context.attempt).toEqualTypeOf<number>()
       expectTypeOf(context.log.warn).toBeCallableWith('text', { slug: 'a' })
     })
+  })
+
+  test('takes progress of the type that the step names', () => {
+    Analyze.step({ slug: 'a', progress: type<{ page: string }>() }, (_, { progress }) => {
+      progress(0.5, { page: 'a' })
+      // @ts-expect-error a page is a string
+      progress(0.5, { page: 1 })
+      // @ts-expect-error the data is missing
+      progress(0.5)
+    })
+    Analyze.step('a', ['read'], (_, { progress }) => progress(1, 'page'), { progress: type<string>() })
+    Analyze.map({ slug: 'a', items: 'headings', progress: type<number>() }, (_, { progress }) =>
+      progress(1, 2),
+    )
+    Analyze.step('a', (_, { progress }) => {
+      progress(0.5)
+      progress(0.5, { any: ['thing'] })
+    })
+    // @ts-expect-error A bigint is not JSON
+    Analyze.step('a', () => 1, { progress: type<{ n: bigint }>() })
   })
 
   test('has the resources that the flow names', () => {

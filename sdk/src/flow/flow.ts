@@ -5,6 +5,7 @@ import type { Context } from './context.ts'
 import type { AnyFlow, FlowOptions, StepFallback, StepTiming } from './definition.ts'
 import type { InputJson, JsonOf, ReturnedJson } from './json-types.ts'
 import type { ItemOf, ItemsOption, SourceStep } from './map-types.ts'
+import type { MapProgress, ProgressArguments, ProgressType, StepProgress } from './progress-types.ts'
 import type {
   HandlerInput,
   MakesJson,
@@ -59,6 +60,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     const Exhausted extends StepFallback = 'fail',
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
+    Progress = never,
   >(
     step:
       | NewSlug<keyof F['steps'], Slug>
@@ -69,16 +71,18 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
             Unmet,
             Exhausted,
             TakesPayload<In, Dep>,
-            MakesJson<Out>
+            MakesJson<Out>,
+            ProgressType<Progress>
           >),
-    handler: Handler<F, Dep, In, Returned, Out>,
+    handler: Handler<F, Dep, In, Returned, Out, Progress>,
     options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
       ValidCondition<Unless, StoredPayload<F, Dep>>,
       Unmet,
       Exhausted,
       TakesPayload<In, Dep>,
-      MakesJson<Out>
+      MakesJson<Out>,
+      ProgressType<Progress>
     >,
   ): Flow<
     WithStep<
@@ -87,7 +91,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       Dep,
       StoredOutput<Returned, Out>,
       SkipsOf<If, Unless, Unmet, Exhausted>,
-      SchemaOutput<In>
+      SchemaOutput<In>,
+      StepProgress<Progress>
     >
   >
   step<
@@ -100,17 +105,19 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     const Exhausted extends StepFallback = 'fail',
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
+    Progress = never,
   >(
     slug: NewSlug<keyof F['steps'], Slug>,
     dependsOn: Deps<keyof F['steps'], Dep>,
-    handler: Handler<F, Dep, In, Returned, Out>,
+    handler: Handler<F, Dep, In, Returned, Out, Progress>,
     options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
       ValidCondition<Unless, StoredPayload<F, Dep>>,
       Unmet,
       Exhausted,
       TakesPayload<In, Dep>,
-      MakesJson<Out>
+      MakesJson<Out>,
+      ProgressType<Progress>
     >,
   ): Flow<
     WithStep<
@@ -119,7 +126,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       Dep,
       StoredOutput<Returned, Out>,
       SkipsOf<If, Unless, Unmet, Exhausted>,
-      SchemaOutput<In>
+      SchemaOutput<In>,
+      StepProgress<Progress>
     >
   >
 
@@ -144,6 +152,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     const Exhausted extends StepFallback = 'fail',
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
+    Progress = never,
   >(
     step: Named<NewSlug<keyof F['steps'], Slug>, Deps<keyof F['steps'], Dep>> &
       ItemsOption<F, Dep, Items> &
@@ -153,11 +162,16 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
         Unmet,
         Exhausted,
         TakesJson<In>,
-        MakesJson<Out>
+        MakesJson<Out>,
+        ProgressType<Progress>
       >,
     handler: HandlerFunction<
       HandlerInput<ItemOf<F, Dep, Items>, In>,
-      Context<F['resources'], Payload<F, Dep | SourceStep<Items>, JsonOf<F['input']>>>,
+      Context<
+        F['resources'],
+        Payload<F, Dep | SourceStep<Items>, JsonOf<F['input']>>,
+        ProgressArguments<Progress>
+      >,
       Returned,
       Out
     >,
@@ -168,7 +182,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       Dep | SourceStep<Items>,
       StoredOutput<Returned, Out>[],
       SkipsOf<If, Unless, Unmet, Exhausted>,
-      [HandlerInput<ItemOf<F, Dep, Items>, In>]
+      [HandlerInput<ItemOf<F, Dep, Items>, In>],
+      MapProgress<Progress>
     >
   >
 }
@@ -179,7 +194,7 @@ interface Named<Slug, Deps> {
   readonly dependsOn?: Deps
 }
 
-interface StepSettings<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming {
+interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress> extends StepTiming {
   /** A part of the step's input: it runs only if its input contains this. */
   readonly runIf?: If
   /** A part of the step's input: it does not run if its input contains this. */
@@ -196,6 +211,8 @@ interface StepSettings<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming
   readonly input?: In
   /** A Standard Schema of what the handler returns; of a map, for each item. */
   readonly output?: Out
+  /** The type of the data that the handler reports with `context.progress`: `type<{ page: string }>()`. */
+  readonly progress?: Progress
 }
 
 /** The handler of a step with these deps. */
@@ -205,9 +222,10 @@ type Handler<
   In extends StandardSchemaV1,
   Returned,
   Out extends StandardSchemaV1,
+  Progress,
 > = HandlerFunction<
   HandlerInput<Payload<F, Dep>, In>,
-  Context<F['resources'], HandlerInput<Payload<F, Dep>, In>>,
+  Context<F['resources'], HandlerInput<Payload<F, Dep>, In>, ProgressArguments<Progress>>,
   Returned,
   Out
 >

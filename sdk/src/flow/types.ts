@@ -22,6 +22,8 @@ export interface StepTypes {
   skips: Skip
   /** What its handler gets, in a tuple; `false` where that is the payload of its deps. */
   handlerInput: readonly [unknown] | false
+  /** What clients see of its progress. */
+  progress: unknown
 }
 
 /** How a step may be skipped: alone, or with all that depends on it. */
@@ -80,6 +82,7 @@ export type WithStep<
   Output,
   Skips extends Skip,
   HandlerInput extends StepTypes['handlerInput'],
+  Progress,
 > = F extends {
   slug: infer FlowSlug extends string
   version: infer Version extends number
@@ -95,7 +98,14 @@ export type WithStep<
       run: Run
       resources: Resources
       steps: Steps &
-        StepEntry<Slug, Dep, Output, Skips | Extract<Steps[Dep]['skips'], 'skip-cascade'>, HandlerInput>
+        StepEntry<
+          Slug,
+          Dep,
+          Output,
+          Skips | Extract<Steps[Dep]['skips'], 'skip-cascade'>,
+          HandlerInput,
+          Progress
+        >
     }
   : never
 
@@ -106,7 +116,10 @@ type StepEntry<
   Output,
   Skips extends Skip,
   HandlerInput extends StepTypes['handlerInput'],
-> = { [K in Slug]: { deps: Dep; output: Output; skips: Skips; handlerInput: HandlerInput } }
+  Progress,
+> = {
+  [K in Slug]: { deps: Dep; output: Output; skips: Skips; handlerInput: HandlerInput; progress: Progress }
+}
 
 /** What the handler of a step with these deps gets: `run`, and each dep's output under its slug, if it was not skipped. */
 export type Payload<F extends FlowTypes, Dep extends string, Run = F['run']> = Plain<
