@@ -102,6 +102,41 @@ flow.step({ slug: 's', whenUnmet: 'stop' }, () => 1)
     `)
   })
 
+  it('explains an input that is not JSON', async () => {
+    const errors = await errorsOf(`new Flow<{ m: Map<string, number> }>({ slug: 'flow' })
+new Flow<{ list: { call(): void }[] }>({ slug: 'flow' })
+new Flow<undefined>({ slug: 'flow' })
+new Flow({ slug: 'flow' }).input<{ n: bigint }>()
+`)
+    expect(errors).toMatchInlineSnapshot(`
+      [
+        "1: Type 'string' is not assignable to type 'string & InputIsNotJson<{ m: FlowTypeError<"JSON keeps nothing of this object: make it a plain object or an array">; }>'.",
+        "2: Type 'string' is not assignable to type 'string & InputIsNotJson<{ list: { call: FlowTypeError<"A function is not JSON: leave it out">; }[]; }>'.",
+        "3: Type 'string' is not assignable to type 'string & InputIsNotJson<FlowTypeError<"A run has an input: make it null where it needs none">>'.",
+        "4: The 'this' context of type 'FlowWithoutInput<NewFlow<"flow", 1, unknown, Json, Record<never, never>>>' is not assignable to method's 'this' of type 'FlowWithoutInput<NewFlow<"flow", 1, unknown, Json, Record<never, never>>> & InputIsNotJson<{ n: FlowTypeError<"A bigint is not JSON: make it a string">; }>'.",
+      ]
+    `)
+  })
+
+  it('explains a slug that is not there', async () => {
+    const errors = await errorsOf(`import { PgflowClient, type FlowsOf } from '@pgflow/sdk'
+const greet = new Flow({ slug: 'greet', version: 2 }).input<string>()
+const other = new Flow<string>({ slug: 'other' })
+declare const client: PgflowClient
+client.startFlow<typeof greet>('graet', 'Ada')
+declare const typed: PgflowClient<FlowsOf<[typeof greet]>>
+typed.startFlow('graet', 'Ada')
+declare const wrong: PgflowClient<FlowsOf<[typeof greet, typeof other]>>
+`)
+    expect(errors).toMatchInlineSnapshot(`
+      [
+        "5: Argument of type '"graet"' is not assignable to parameter of type '"greet" | "greet_v2"'.",
+        "7: Argument of type '"graet"' is not assignable to parameter of type '"greet"'.",
+        "8: Type 'FlowTypeError<"The slug of one of these flows is not in its type: define it as new Flow({ slug }).input<…>()">' does not satisfy the constraint '{ readonly '~error': AnyFlow; }'.",
+      ]
+    `)
+  })
+
   it('explains what a schema does not take', async () => {
     const errors = await errorsOf(`import { z } from 'zod'
 const flow = new Flow({ slug: 'flow', input: z.object({ url: z.string() }) })

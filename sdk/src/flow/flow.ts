@@ -3,7 +3,8 @@ import { FlowBuilder } from './builder.ts'
 import type { ValidCondition } from './condition-types.ts'
 import type { Context } from './context.ts'
 import type { AnyFlow, FlowOptions, StepFallback, StepTiming } from './definition.ts'
-import type { InputJson, JsonOf, ReturnedJson } from './json-types.ts'
+import type { Handler, HandlerFunction } from './handler-types.ts'
+import type { InputJson, JsonOf } from './json-types.ts'
 import type { ItemOf, ItemsOption, SourceStep } from './map-types.ts'
 import type { MapProgress, ProgressArguments, ProgressType, StepProgress } from './progress-types.ts'
 import type {
@@ -214,29 +215,6 @@ interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress> extends 
   /** The type of the data that the handler reports with `context.progress`: `type<{ page: string }>()`. */
   readonly progress?: Progress
 }
-
-/** The handler of a step with these deps. */
-type Handler<
-  F extends FlowTypes,
-  Dep extends string,
-  In extends StandardSchemaV1,
-  Returned,
-  Out extends StandardSchemaV1,
-  Progress,
-> = HandlerFunction<
-  HandlerInput<Payload<F, Dep>, In>,
-  Context<F['resources'], HandlerInput<Payload<F, Dep>, In>, ProgressArguments<Progress>>,
-  Returned,
-  Out
->
-
-/** It is a condition as a whole, so that the compiler knows the schema when it looks at what the handler returns. */
-type HandlerFunction<Input, Context, Returned, Out extends StandardSchemaV1> = [Out] extends [never]
-  ? (payload: Input, context: Context) => Returned & ReturnedJson<Returned>
-  : (
-      payload: Input,
-      context: Context,
-    ) => StandardSchemaV1.InferInput<Out> | PromiseLike<StandardSchemaV1.InferInput<Out>>
 
 /** A flow before its first step, whose input can still be named. */
 interface FlowWithoutInput<F extends FlowTypes> extends FlowWithoutResources<F> {
