@@ -1,6 +1,6 @@
 import type { SupabaseClient } from '@supabase/supabase-js'
 import { describe, expectTypeOf, it } from 'vitest'
-import { type AnyFlow, Flow } from '../flow/index.ts'
+import { type AnyFlow, Flow, type } from '../flow/index.ts'
 import {
   type FlowsOf,
   type Json,
@@ -233,7 +233,7 @@ describe('Run', () => {
     })
     run.on('run:retried', (event) => expectTypeOf(event.step_slugs).toEqualTypeOf<readonly string[]>())
     run.on('run:failed', (event) => expectTypeOf(event.error).toEqualTypeOf<string>())
-    run.on('step:progress', (event) => expectTypeOf(event.progress).toEqualTypeOf<Json>())
+    run.on('step:progress', (event) => expectTypeOf(event.progress).toEqualTypeOf<Exclude<Json, null>>())
     run.on('*', (event) => {
       expectTypeOf(event).toEqualTypeOf<RunEvent<typeof Review>>()
       if (event.type === 'step:retrying') expectTypeOf(event.retry_at).toEqualTypeOf<string>()
@@ -267,6 +267,33 @@ describe('Run', () => {
     })
     // @ts-expect-error: that is an event of runs
     run.step('words').on('retried', () => undefined)
+  })
+
+  it('has the progress that its steps report', () => {
+    interface Page {
+      title: string
+      at: Date
+      size?: number
+    }
+    const Book = new Flow({ slug: 'book' })
+      .input<string[]>()
+      .step({ slug: 'read', progress: type<Page>() }, () => 1)
+      .map({ slug: 'pages', items: 'run', progress: type<Page>() }, () => 1)
+      .step('end', () => 1)
+    type Stored = { title: string; at: string; size?: number }
+    const book = {} as Run<typeof Book>
+    expectTypeOf(book.step('read').progress!.data).toEqualTypeOf<Stored>()
+    expectTypeOf(book.steps.read.progress!.value).toEqualTypeOf<number>()
+    expectTypeOf(book.step('end').progress).toEqualTypeOf<Json>()
+    book.step('read').on('progress', ({ progress }) => expectTypeOf(progress.data).toEqualTypeOf<Stored>())
+    book.on('step:progress', (event) => {
+      if (event.step_slug === 'read') expectTypeOf(event.progress.data).toEqualTypeOf<Stored>()
+      if (event.step_slug === 'pages' && 'data' in event.progress) {
+        expectTypeOf(event.progress.task_index).toEqualTypeOf<number>()
+      }
+    })
+    expectTypeOf<Run<typeof Book>>().toExtend<Run>()
+    expectTypeOf({} as Run['steps'][string]['progress']).toEqualTypeOf<unknown>()
   })
 
   it('goes to functions that take a run of any flow', () => {

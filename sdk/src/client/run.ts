@@ -108,7 +108,9 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    *
    * @throws InvalidInputError if the run has no such step
    */
-  step<Slug extends keyof States & string>(slug: Slug): RunStep<Slug, OutputIn<States[Slug]>> {
+  step<Slug extends keyof States & string>(
+    slug: Slug,
+  ): RunStep<Slug, OutputIn<States[Slug]>, ProgressIn<States[Slug]>> {
     if (!this.#live.snapshot.steps.some(({ step_slug }) => step_slug === slug)) {
       const known = this.#live.snapshot.steps.map(({ step_slug }) => step_slug).join(', ')
       throw new InvalidInputError('PT400', `The flow '${this.flowSlug}' has no step '${slug}'`, {
@@ -116,8 +118,8 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
       })
     }
     // The flow's type says what this step gives.
-    return new RunStep<Slug, OutputIn<States[Slug]>>(
-      () => this.steps[slug] as StepState<Slug, OutputIn<States[Slug]>>,
+    return new RunStep<Slug, OutputIn<States[Slug]>, ProgressIn<States[Slug]>>(
+      () => this.steps[slug] as StepState<Slug, OutputIn<States[Slug]>, ProgressIn<States[Slug]>>,
       (wants, callback) => this.#listen((event) => event.step_slug === slug && wants(event), callback),
       (options) => this.#wait((run) => stepOutcome(run, slug), options),
     )
@@ -201,15 +203,18 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
 /** What a step gives, of which this is the state. */
 type OutputIn<State> = State extends StepState<string, infer Output> ? Output : never
 
+/** What clients see of the progress of a step, of which this is the state. */
+type ProgressIn<State> = State extends StepState<string, unknown, infer Progress> ? Progress : never
+
 /** One step of a run, as it stands. */
-export class RunStep<Slug extends string = string, Output = unknown> {
-  readonly #state: () => StepState<Slug, Output>
+export class RunStep<Slug extends string = string, Output = unknown, Progress = unknown> {
+  readonly #state: () => StepState<Slug, Output, Progress>
   readonly #listen: (wants: (event: RunEvent) => boolean, callback: (event: RunEvent) => void) => () => void
   readonly #wait: (options: WaitOptions) => Promise<unknown>
 
   /** @internal */
   constructor(
-    state: () => StepState<Slug, Output>,
+    state: () => StepState<Slug, Output, Progress>,
     listenTo: (wants: (event: RunEvent) => boolean, callback: (event: RunEvent) => void) => () => void,
     wait: (options: WaitOptions) => Promise<unknown>,
   ) {
@@ -219,7 +224,7 @@ export class RunStep<Slug extends string = string, Output = unknown> {
   }
 
   /** The whole step at this moment; it is never changed, but replaced. */
-  get state(): StepState<Slug, Output> {
+  get state(): StepState<Slug, Output, Progress> {
     return this.#state()
   }
 
@@ -240,7 +245,7 @@ export class RunStep<Slug extends string = string, Output = unknown> {
     return this.state.error
   }
 
-  get progress(): StepState['progress'] {
+  get progress(): Progress {
     return this.state.progress
   }
 
@@ -254,7 +259,12 @@ export class RunStep<Slug extends string = string, Output = unknown> {
    */
   on<Type extends StepEventType | '*'>(
     type: Type,
-    callback: (event: EventOfType<StepEvent<Slug, Output>, Type extends '*' ? '*' : `step:${Type}`>) => void,
+    callback: (
+      event: EventOfType<
+        StepEvent<Slug, Output, Exclude<Progress, null>>,
+        Type extends '*' ? '*' : `step:${Type}`
+      >,
+    ) => void,
   ): () => void {
     const wanted = `step:${type}`
     return this.#listen(

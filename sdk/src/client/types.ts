@@ -1,4 +1,4 @@
-import type { AnyFlow, InputOf, Json, JsonOf, OutputOf, StepsOf } from '../flow/index.ts'
+import type { AnyFlow, InputOf, Json, JsonOf, OutputOf, StepProgressOf, StepsOf } from '../flow/index.ts'
 
 export type RunStatus = 'started' | 'completed' | 'failed' | 'cancelled'
 
@@ -47,7 +47,7 @@ interface RunWithSteps<Input, Output, State> extends RunRecord<Input, Output> {
 }
 
 /** A step of a run, as it stands. */
-export interface StepState<Slug extends string = string, Output = unknown> {
+export interface StepState<Slug extends string = string, Output = unknown, Progress = unknown> {
   readonly step_slug: Slug
   readonly status: StepStatus
   /** `null` until the step has completed. */
@@ -55,7 +55,7 @@ export interface StepState<Slug extends string = string, Output = unknown> {
   readonly error: string | null
   readonly skip_reason: string | null
   /** The latest of what a handler says, `{ value, data?, task_index? }`, and of a map's count, `{ done, total }`; else `null`. */
-  readonly progress: Json
+  readonly progress: Progress
   /** How many attempts have failed so far. */
   readonly retries: number
   readonly retry_at: string | null
@@ -69,7 +69,7 @@ export interface StepState<Slug extends string = string, Output = unknown> {
 
 /** The steps of a run by their slugs. */
 export type StepStates<F extends AnyFlow = AnyFlow> = {
-  readonly [Slug in StepSlug<F>]: StepState<Slug, StepsOf<F>[Slug]>
+  readonly [Slug in StepSlug<F>]: StepState<Slug, StepsOf<F>[Slug], StepProgressOf<F, Slug>>
 }
 
 /** What each type of event says of a run. */
@@ -83,9 +83,9 @@ interface RunColumns<F extends AnyFlow> {
 }
 
 /** What each type of event says of a step. */
-interface StepColumns<Output> {
+interface StepColumns<Output, Progress> {
   'step:started': { readonly initial_tasks: number | null }
-  'step:progress': { readonly progress: Json }
+  'step:progress': { readonly progress: Progress }
   'step:retrying': { readonly error: string; readonly retries: number; readonly retry_at: string }
   'step:completed': { readonly output: Output }
   'step:failed': { readonly error: string }
@@ -117,9 +117,9 @@ type RunEvents<F extends AnyFlow> = {
 }[keyof RunColumns<F>]
 
 /** What happened to one step, told apart by `type`. */
-export type StepEvent<Slug extends string = string, Output = unknown> = {
-  [Type in keyof StepColumns<Output>]: EventRow<Type, Slug> & StepColumns<Output>[Type]
-}[keyof StepColumns<Output>]
+export type StepEvent<Slug extends string = string, Output = unknown, Progress = unknown> = {
+  [Type in keyof StepColumns<Output, Progress>]: EventRow<Type, Slug> & StepColumns<Output, Progress>[Type]
+}[keyof StepColumns<Output, Progress>]
 
 /**
  * What happened to a run or to one of its steps, told apart by `type` and `step_slug`: a row of the run's log.
@@ -129,7 +129,9 @@ export type StepEvent<Slug extends string = string, Output = unknown> = {
  */
 export type RunEvent<F extends AnyFlow = AnyFlow> =
   | RunEvents<F>
-  | { [Slug in StepSlug<F>]: StepEvent<Slug, StepsOf<F>[Slug]> }[StepSlug<F>]
+  | {
+      [Slug in StepSlug<F>]: StepEvent<Slug, StepsOf<F>[Slug], Exclude<StepProgressOf<F, Slug>, null>>
+    }[StepSlug<F>]
 
 export type RunEventType = RunEvent['type']
 

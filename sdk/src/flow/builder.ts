@@ -9,6 +9,7 @@ import type {
 } from './definition.ts'
 import { FlowDefinitionError } from './errors.ts'
 import { toJson } from './json.ts'
+import type { TypeOf } from './type.ts'
 import { checkFlow, checkStep } from './validate.ts'
 import { versionedSlug } from './version.ts'
 
@@ -23,6 +24,7 @@ interface StepArguments extends StepOptions {
   readonly items?: string
   readonly input?: StandardSchemaV1
   readonly output?: StandardSchemaV1
+  readonly progress?: TypeOf<unknown>
 }
 
 /** A flow as it is at run time: it checks what is given to it, whatever its types are. */
@@ -96,7 +98,8 @@ function fromPositions(slug: string, rest: unknown[]): [StepArguments, unknown] 
 
 /** `checkStep` says whether these arguments are what their types promise. */
 function definitionFrom(type: StepDefinition['type'], step: StepArguments, handler: unknown): StepDefinition {
-  const { slug, dependsOn = [], input, output, ...others } = step
+  // What names a type only is left out.
+  const { slug, dependsOn = [], input, output, progress: _, ...others } = step
   return {
     slug,
     type,

@@ -12,7 +12,11 @@ export interface Log {
  * @example
  * .step('page', async ({ run }, { signal, resources }) => resources.fetch(run.url, { signal }))
  */
-export interface Context<Resources = object, Payload = unknown> {
+export interface Context<
+  Resources = object,
+  Payload = unknown,
+  ProgressData extends [data?: unknown] = [data?: unknown],
+> {
   /**
    * Aborted when the result is of no use any more. Its reason is a `TimeoutError`, a `CancelledError` (the run was
    * cancelled or failed), a `LeaseLostError` (another worker has the task) or a `WorkerStoppedError`.
@@ -33,7 +37,7 @@ export interface Context<Resources = object, Payload = unknown> {
    * once a second.
    *
    * @param value a number of any scale, such as a share of 1 or pages done
-   * @param data JSON of at most 16,384 characters
+   * @param data JSON of at most 16,384 characters; of the type that the step's option `progress` names
    * @throws RangeError if the value is no finite number, or the data is too long
    * @throws NotJsonError if the data cannot be stored
    *
@@ -42,7 +46,7 @@ export interface Context<Resources = object, Payload = unknown> {
    *   progress((index + 1) / pages.length, { page: page.title })
    * }
    */
-  progress(value: number, data?: unknown): void
+  progress(value: number, ...data: ProgressData): void
   /**
    * What the handler got. In a map step: what it would get if it were none, `run` and each dep's output. It is fetched
    * at the first call, once for all tasks of a worker, and so it is shared and frozen.

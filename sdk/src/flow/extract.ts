@@ -25,6 +25,12 @@ export type StepOutputOf<
   Slug extends keyof F['~types']['steps'],
 > = F['~types']['steps'][Slug]['output']
 
+/** What clients see of the progress of one step. */
+export type StepProgressOf<
+  F extends AnyFlow,
+  Slug extends keyof F['~types']['steps'],
+> = F['~types']['steps'][Slug]['progress']
+
 /** What the handler of one step gets: `run` and the output of each of its deps, an item of a map, or what its schema makes of that. */
 export type StepInputOf<
   F extends AnyFlow,

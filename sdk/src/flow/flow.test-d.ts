@@ -1,5 +1,4 @@
 import { describe, expectTypeOf, test } from 'vitest'
-import { z } from 'zod'
 import {
   type AnyFlow,
   type Context,
@@ -13,6 +12,7 @@ import {
   type StepInputOf,
   type StepOutputOf,
   type StepsOf,
+  type,
 } from './index.ts'
 import type { OnlyJson, OutputFrom } from './json-types.ts'
 import type { NewSlug } from './slug-types.ts'
@@ -77,6 +77,26 @@ describe('the context', () => {
       expectTypeOf(context.attempt).toEqualTypeOf<number>()
       expectTypeOf(context.log.warn).toBeCallableWith('text', { slug: 'a' })
     })
+  })
+
+  test('takes progress of the type that the step names', () => {
+    Analyze.step({ slug: 'a', progress: type<{ page: string }>() }, (_, { progress }) => {
+      progress(0.5, { page: 'a' })
+      // @ts-expect-error a page is a string
+      progress(0.5, { page: 1 })
+      // @ts-expect-error the data is missing
+      progress(0.5)
+    })
+    Analyze.step('a', ['read'], (_, { progress }) => progress(1, 'page'), { progress: type<string>() })
+    Analyze.map({ slug: 'a', items: 'headings', progress: type<number>() }, (_, { progress }) =>
+      progress(1, 2),
+    )
+    Analyze.step('a', (_, { progress }) => {
+      progress(0.5)
+      progress(0.5, { any: ['thing'] })
+    })
+    // @ts-expect-error A bigint is not JSON
+    Analyze.step('a', () => 1, { progress: type<{ n: bigint }>() })
   })
 
   test('has the resources that the flow names', () => {
@@ -150,7 +170,7 @@ describe('a dep', () => {
 describe('a slug', () => {
   test('is new', () => {
     type Taken = FlowTypeError<"The flow already has a step 'read': give this one another slug">
-    expectTypeOf<NewSlug<Types, 'read'>>().toEqualTypeOf<Taken>()
+    expectTypeOf<NewSlug<keyof Types['steps'], 'read'>>().toEqualTypeOf<Taken>()
     // @ts-expect-error The flow already has a step 'read'
     Analyze.step({ slug: 'read' }, () => 1)
     // @ts-expect-error The flow already has a step 'read'
@@ -166,18 +186,18 @@ describe('a slug', () => {
       C extends string,
       S extends string,
     > = FlowTypeError<`The slug '${S}' has a '${C}': use only letters, digits and underscores`>
-    expectTypeOf<NewSlug<Types, '_aZ09'>>().toEqualTypeOf<'_aZ09'>()
-    expectTypeOf<NewSlug<Types, Slug128>>().toEqualTypeOf<Slug128>()
-    expectTypeOf<NewSlug<Types, `${Slug128}c`>>().toEqualTypeOf<
+    expectTypeOf<NewSlug<keyof Types['steps'], '_aZ09'>>().toEqualTypeOf<'_aZ09'>()
+    expectTypeOf<NewSlug<keyof Types['steps'], Slug128>>().toEqualTypeOf<Slug128>()
+    expectTypeOf<NewSlug<keyof Types['steps'], `${Slug128}c`>>().toEqualTypeOf<
       FlowTypeError<'A slug has at most 128 characters'>
     >()
-    expectTypeOf<NewSlug<Types, 'a-b'>>().toEqualTypeOf<Character<'-', 'a-b'>>()
-    expectTypeOf<NewSlug<Types, 'é'>>().toEqualTypeOf<Character<'é', 'é'>>()
-    expectTypeOf<NewSlug<Types, ''>>().toEqualTypeOf<FlowTypeError<'A slug cannot be empty'>>()
-    expectTypeOf<NewSlug<Types, '1a'>>().toEqualTypeOf<
+    expectTypeOf<NewSlug<keyof Types['steps'], 'a-b'>>().toEqualTypeOf<Character<'-', 'a-b'>>()
+    expectTypeOf<NewSlug<keyof Types['steps'], 'é'>>().toEqualTypeOf<Character<'é', 'é'>>()
+    expectTypeOf<NewSlug<keyof Types['steps'], ''>>().toEqualTypeOf<FlowTypeError<'A slug cannot be empty'>>()
+    expectTypeOf<NewSlug<keyof Types['steps'], '1a'>>().toEqualTypeOf<
       FlowTypeError<"The slug '1a' starts with a digit: start it with a letter or an underscore">
     >()
-    expectTypeOf<NewSlug<Types, 'run'>>().toEqualTypeOf<
+    expectTypeOf<NewSlug<keyof Types['steps'], 'run'>>().toEqualTypeOf<
       FlowTypeError<"'run' is the name of the run's input: give the step another slug">
     >()
     // @ts-expect-error The slug 'a-b' has a '-'
@@ -190,51 +210,6 @@ describe('a slug', () => {
     const slug: string = 'a'
     const dep: string = 'read'
     expectTypeOf(Analyze.step(slug, [dep], () => 1)).toExtend<AnyFlow>()
-  })
-})
-
-describe('the type of a flow before its first step', () => {
-  test('has its slug and version', () => {
-    const first = new Flow({ slug: 'f' })
-    expectTypeOf(first.slug).toEqualTypeOf<'f'>()
-    expectTypeOf(first.alias).toEqualTypeOf<'f'>()
-    const second = new Flow({ slug: 'f', version: 2 }).step('a', () => 1)
-    expectTypeOf(second.slug).toEqualTypeOf<'f_v2'>()
-    expectTypeOf(second.alias).toEqualTypeOf<'f'>()
-    const version: number = JSON.parse('2')
-    expectTypeOf(new Flow({ slug: 'f', version }).slug).toEqualTypeOf<string>()
-    expectTypeOf(new Flow<string>({ slug: 'f', version: 2 }).slug).toEqualTypeOf<string>()
-    // @ts-expect-error a version is a number
-    new Flow({ slug: 'f', version: '2' })
-  })
-
-  test('takes an input and resources', () => {
-    const flow = new Flow({ slug: 'f', timeout: 5 })
-      .input<{ at: Date }>()
-      .resources<{ log: (text: string) => void }>()
-      .step('a', ({ run }, { resources }) => {
-        expectTypeOf(run).toEqualTypeOf<{ at: string }>()
-        resources.log(run.at)
-        return run.at
-      })
-    expectTypeOf(flow.slug).toEqualTypeOf<'f'>()
-    expectTypeOf<InputOf<typeof flow>>().toEqualTypeOf<{ at: Date }>()
-    const schema = new Flow({ slug: 'f', input: z.object({ n: z.number() }) }).resources<{ db: string }>()
-    expectTypeOf<InputOf<typeof schema>>().toEqualTypeOf<{ n: number }>()
-    expectTypeOf<ResourcesOf<typeof schema>>().toEqualTypeOf<{ db: string }>()
-    // @ts-expect-error it has steps already
-    flow.input<string>()
-    // @ts-expect-error JSON keeps nothing of this object
-    new Flow({ slug: 'f' }).input<Map<string, string>>()
-  })
-
-  test('may be made by generic functions', () => {
-    function make<const Slug extends string, Input extends { id: string }>(slug: Slug) {
-      return new Flow({ slug }).input<Input>().step('id', ({ run }) => run.id)
-    }
-    const flow = make<'f', { id: string; n: number }>('f')
-    expectTypeOf(flow.alias).toEqualTypeOf<'f'>()
-    expectTypeOf<OutputOf<typeof flow>>().toEqualTypeOf<{ id: string }>()
   })
 })
 

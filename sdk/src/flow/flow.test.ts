@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { Flow, FlowDefinitionError, type FlowDefinitionErrorCode, versionedSlug } from './index.ts'
+import { Flow, FlowDefinitionError, type FlowDefinitionErrorCode, type, versionedSlug } from './index.ts'
 
 // as a JavaScript user sees it: the wrong programs below do not compile otherwise
 const Untyped = Flow as unknown as new (options: unknown) => any
@@ -73,6 +73,14 @@ describe('a flow', () => {
       code: 'invalid_option',
       message: expect.stringMatching(/has a schema of its input/),
     })
+  })
+
+  it('keeps nothing of the type of the progress', () => {
+    const flow = new Flow({ slug: 'flow' })
+      .step({ slug: 'a', progress: type<string>() }, () => [1])
+      .step('b', () => 1, { progress: type<string>(), timeout: 5 })
+      .map({ slug: 'c', items: 'a', progress: type<string>() }, () => 1)
+    expect([...flow.steps.values()].map(({ options }) => options)).toEqual([{}, { timeout: 5 }, {}])
   })
 
   it('has a slug of its own for each version, and one alias', () => {

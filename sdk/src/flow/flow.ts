@@ -3,8 +3,10 @@ import { FlowBuilder } from './builder.ts'
 import type { ValidCondition } from './condition-types.ts'
 import type { Context } from './context.ts'
 import type { AnyFlow, FlowOptions, StepFallback, StepTiming } from './definition.ts'
-import type { InputJson, JsonOf, ReturnedJson } from './json-types.ts'
+import type { Handler, HandlerFunction } from './handler-types.ts'
+import type { InputJson, JsonOf } from './json-types.ts'
 import type { ItemOf, ItemsOption, SourceStep } from './map-types.ts'
+import type { MapProgress, ProgressArguments, ProgressType, StepProgress } from './progress-types.ts'
 import type {
   HandlerInput,
   MakesJson,
@@ -59,31 +61,29 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     const Exhausted extends StepFallback = 'fail',
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
+    Progress = never,
   >(
     step:
-      | NewSlug<F, Slug>
-      | (Named<NewSlug<F, Slug>, Deps<keyof F['steps'], Dep>> &
+      | NewSlug<keyof F['steps'], Slug>
+      | (Named<NewSlug<keyof F['steps'], Slug>, Deps<keyof F['steps'], Dep>> &
           StepSettings<
             ValidCondition<If, StoredPayload<F, Dep>>,
             ValidCondition<Unless, StoredPayload<F, Dep>>,
             Unmet,
             Exhausted,
             TakesPayload<In, Dep>,
-            MakesJson<Out>
+            MakesJson<Out>,
+            ProgressType<Progress>
           >),
-    handler: Handler<
-      HandlerInput<Payload<F, Dep>, In>,
-      Context<F['resources'], HandlerInput<Payload<F, Dep>, In>>,
-      Returned,
-      Out
-    >,
+    handler: Handler<F, Dep, In, Returned, Out, Progress>,
     options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
       ValidCondition<Unless, StoredPayload<F, Dep>>,
       Unmet,
       Exhausted,
       TakesPayload<In, Dep>,
-      MakesJson<Out>
+      MakesJson<Out>,
+      ProgressType<Progress>
     >,
   ): Flow<
     WithStep<
@@ -92,7 +92,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       Dep,
       StoredOutput<Returned, Out>,
       SkipsOf<If, Unless, Unmet, Exhausted>,
-      SchemaOutput<In>
+      SchemaOutput<In>,
+      StepProgress<Progress>
     >
   >
   step<
@@ -105,22 +106,19 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     const Exhausted extends StepFallback = 'fail',
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
+    Progress = never,
   >(
-    slug: NewSlug<F, Slug>,
+    slug: NewSlug<keyof F['steps'], Slug>,
     dependsOn: Deps<keyof F['steps'], Dep>,
-    handler: Handler<
-      HandlerInput<Payload<F, Dep>, In>,
-      Context<F['resources'], HandlerInput<Payload<F, Dep>, In>>,
-      Returned,
-      Out
-    >,
+    handler: Handler<F, Dep, In, Returned, Out, Progress>,
     options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
       ValidCondition<Unless, StoredPayload<F, Dep>>,
       Unmet,
       Exhausted,
       TakesPayload<In, Dep>,
-      MakesJson<Out>
+      MakesJson<Out>,
+      ProgressType<Progress>
     >,
   ): Flow<
     WithStep<
@@ -129,7 +127,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       Dep,
       StoredOutput<Returned, Out>,
       SkipsOf<If, Unless, Unmet, Exhausted>,
-      SchemaOutput<In>
+      SchemaOutput<In>,
+      StepProgress<Progress>
     >
   >
 
@@ -154,8 +153,9 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     const Exhausted extends StepFallback = 'fail',
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
+    Progress = never,
   >(
-    step: Named<NewSlug<F, Slug>, Deps<keyof F['steps'], Dep>> &
+    step: Named<NewSlug<keyof F['steps'], Slug>, Deps<keyof F['steps'], Dep>> &
       ItemsOption<F, Dep, Items> &
       StepSettings<
         ValidCondition<If, StoredPayload<F, Dep | SourceStep<Items>>>,
@@ -163,11 +163,16 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
         Unmet,
         Exhausted,
         TakesJson<In>,
-        MakesJson<Out>
+        MakesJson<Out>,
+        ProgressType<Progress>
       >,
-    handler: Handler<
+    handler: HandlerFunction<
       HandlerInput<ItemOf<F, Dep, Items>, In>,
-      Context<F['resources'], Payload<F, Dep | SourceStep<Items>, JsonOf<F['input']>>>,
+      Context<
+        F['resources'],
+        Payload<F, Dep | SourceStep<Items>, JsonOf<F['input']>>,
+        ProgressArguments<Progress>
+      >,
       Returned,
       Out
     >,
@@ -178,7 +183,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       Dep | SourceStep<Items>,
       StoredOutput<Returned, Out>[],
       SkipsOf<If, Unless, Unmet, Exhausted>,
-      [HandlerInput<ItemOf<F, Dep, Items>, In>]
+      [HandlerInput<ItemOf<F, Dep, Items>, In>],
+      MapProgress<Progress>
     >
   >
 }
@@ -189,7 +195,7 @@ interface Named<Slug, Deps> {
   readonly dependsOn?: Deps
 }
 
-interface StepSettings<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming {
+interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress> extends StepTiming {
   /** A part of the step's input: it runs only if its input contains this. */
   readonly runIf?: If
   /** A part of the step's input: it does not run if its input contains this. */
@@ -206,15 +212,9 @@ interface StepSettings<If, Unless, Unmet, Exhausted, In, Out> extends StepTiming
   readonly input?: In
   /** A Standard Schema of what the handler returns; of a map, for each item. */
   readonly output?: Out
+  /** The type of the data that the handler reports with `context.progress`: `type<{ page: string }>()`. */
+  readonly progress?: Progress
 }
-
-/** It is a condition as a whole, so that the compiler knows the schema when it looks at what the handler returns. */
-type Handler<HandlerInput, Context, Returned, Out extends StandardSchemaV1> = [Out] extends [never]
-  ? (payload: HandlerInput, context: Context) => Returned & ReturnedJson<Returned>
-  : (
-      payload: HandlerInput,
-      context: Context,
-    ) => StandardSchemaV1.InferInput<Out> | PromiseLike<StandardSchemaV1.InferInput<Out>>
 
 /** A flow before its first step, whose input can still be named. */
 interface FlowWithoutInput<F extends FlowTypes> extends FlowWithoutResources<F> {

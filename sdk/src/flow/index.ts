@@ -21,11 +21,20 @@ export type { ErrorDescription } from './error-description.ts'
 export { describeError } from './error-description.ts'
 export type { FlowDefinitionErrorCode, RetryAfterOptions } from './errors.ts'
 export { FlowDefinitionError, NonRetryableError, NotJsonError, RetryAfterError } from './errors.ts'
-export type { InputOf, OutputOf, ResourcesOf, StepInputOf, StepOutputOf, StepsOf } from './extract.ts'
+export type {
+  InputOf,
+  OutputOf,
+  ResourcesOf,
+  StepInputOf,
+  StepOutputOf,
+  StepProgressOf,
+  StepsOf,
+} from './extract.ts'
 export { Flow } from './flow.ts'
 export { toJson } from './json.ts'
 export type { Json, JsonOf } from './json-types.ts'
 export { type PicturedRun, toMermaid } from './mermaid.ts'
 export type { ResponseHeaders, RetryTime } from './retry-after.ts'
+export { type TypeOf, type } from './type.ts'
 export type { FlowTypes, StepTypes } from './types.ts'
 export { versionedSlug } from './version.ts'

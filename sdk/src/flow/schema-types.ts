@@ -61,9 +61,9 @@ export type HandlerInput<Payload, Schema extends StandardSchemaV1> = [Schema] ex
   ? Payload
   : StandardSchemaV1.InferOutput<Schema>
 
-/** What a schema makes of a payload, in a tuple; `null` without a schema. */
+/** What a schema makes of a payload, in a tuple; `false` without a schema. */
 export type SchemaOutput<Schema extends StandardSchemaV1> = [Schema] extends [never]
-  ? null
+  ? false
   : [StandardSchemaV1.InferOutput<Schema>]
 
 /** What is stored of what a handler returned: what the schema makes of it, as JSON. */

@@ -1,12 +1,11 @@
 import type { FlowTypeError } from './type-error.ts'
-import type { FlowTypes } from './types.ts'
 
-/** `Slug` if a step of the flow may have this name, a `FlowTypeError` if not. */
-export type NewSlug<F extends FlowTypes, Slug extends string> = string extends Slug
+/** `Slug` if a step beside those with the slugs `Taken` may have this name, a `FlowTypeError` if not. */
+export type NewSlug<Taken, Slug extends string> = string extends Slug
   ? Slug
-  : string extends keyof F['steps']
+  : string extends Taken
     ? ValidSlug<Slug>
-    : Slug extends keyof F['steps']
+    : Slug extends Taken
       ? FlowTypeError<`The flow already has a step '${Slug}': give this one another slug`>
       : ValidSlug<Slug>
 
@@ -16,9 +15,9 @@ type ValidSlug<Slug extends string> = Slug extends 'run'
     ? FlowTypeError<'A slug cannot be empty'>
     : Slug extends `${Digit}${string}`
       ? FlowTypeError<`The slug '${Slug}' starts with a digit: start it with a letter or an underscore`>
-      : SlugProblem<Slug> extends infer Problem extends string
-        ? FlowTypeError<Problem>
-        : Slug
+      : [SlugProblem<Slug>] extends [never]
+        ? Slug
+        : FlowTypeError<SlugProblem<Slug>>
 
 type Digit = '0' | '1' | '2' | '3' | '4' | '5' | '6' | '7' | '8' | '9'
 
@@ -38,4 +37,4 @@ type SlugProblem<
       ? 'A slug has at most 128 characters'
       : SlugProblem<Slug, Others, [...Length, First]>
     : `The slug '${Slug}' has a '${First}': use only letters, digits and underscores`
-  : null
+  : never

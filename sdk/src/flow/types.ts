@@ -20,8 +20,10 @@ export interface StepTypes {
   deps: string
   output: unknown
   skips: Skip
-  /** What its handler gets, in a tuple; `null` where that is the payload of its deps. */
-  handlerInput: readonly [unknown] | null
+  /** What its handler gets, in a tuple; `false` where that is the payload of its deps. */
+  handlerInput: readonly [unknown] | false
+  /** What clients see of its progress. */
+  progress: unknown
 }
 
 /** How a step may be skipped: alone, or with all that depends on it. */
@@ -80,6 +82,7 @@ export type WithStep<
   Output,
   Skips extends Skip,
   HandlerInput extends StepTypes['handlerInput'],
+  Progress,
 > = F extends {
   slug: infer FlowSlug extends string
   version: infer Version extends number
@@ -94,16 +97,29 @@ export type WithStep<
       input: Input
       run: Run
       resources: Resources
-      steps: Steps & {
-        [K in Slug]: {
-          deps: Dep
-          output: Output
-          skips: Skips | Extract<Steps[Dep]['skips'], 'skip-cascade'>
-          handlerInput: HandlerInput
-        }
-      }
+      steps: Steps &
+        StepEntry<
+          Slug,
+          Dep,
+          Output,
+          Skips | Extract<Steps[Dep]['skips'], 'skip-cascade'>,
+          HandlerInput,
+          Progress
+        >
     }
   : never
+
+/** One step, by its slug. It names no other steps: with each use of it, the compiler would go through them all again. */
+type StepEntry<
+  Slug extends string,
+  Dep extends string,
+  Output,
+  Skips extends Skip,
+  HandlerInput extends StepTypes['handlerInput'],
+  Progress,
+> = {
+  [K in Slug]: { deps: Dep; output: Output; skips: Skips; handlerInput: HandlerInput; progress: Progress }
+}
 
 /** What the handler of a step with these deps gets: `run`, and each dep's output under its slug, if it was not skipped. */
 export type Payload<F extends FlowTypes, Dep extends string, Run = F['run']> = Plain<

@@ -3,9 +3,13 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { tsc59 } from './typescript-5.9.ts'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
-const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc')
+const tsc7 = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc')
+
+/** The compilers of the versions of TypeScript that are supported, as programs of Node. */
+export const compilers = { '7': tsc7, '5.9': tsc59 } as const
 
 /** What the compiler says of a program: where, and the line of its explanation that says most. */
 export interface Complaint {
@@ -21,8 +25,11 @@ export interface Complaint {
  * await complaintsAbout({ 'a.ts': 'const a: number = ""' })
  * // [{ file: 'a.ts', line: 1, text: "Type 'string' is not assignable to type 'number'." }]
  */
-export async function complaintsAbout(programs: Readonly<Record<string, string>>): Promise<Complaint[]> {
-  const output = await inFolder(programs, (folder) => runCompiler(folder))
+export async function complaintsAbout(
+  programs: Readonly<Record<string, string>>,
+  version: keyof typeof compilers = '7',
+): Promise<Complaint[]> {
+  const output = await inFolder(programs, (folder) => runCompiler(version, folder))
   if (/^error/m.test(output)) throw new Error(output)
   return [...output.matchAll(/^(?:.*[\\/])?([^\\/\n]+)\((\d+),\d+\): error TS\d+: (.*(?:\n +.*)*)/gm)]
     .map(([, file = '', line, text = '']) => ({ file, line: Number(line), text: mostSaying(text) }))
@@ -42,16 +49,26 @@ function mostSaying(explanation: string): string {
 /** What an editor shows of the exports of a program: its declarations. */
 export function declarationsOf(program: string): Promise<string> {
   return inFolder({ 'program.ts': program }, async (folder) => {
-    const output = await runCompiler(folder, '--noEmit', 'false', '--declaration', '--emitDeclarationOnly')
+    const output = await runCompiler(
+      '7',
+      folder,
+      '--noEmit',
+      'false',
+      '--declaration',
+      '--emitDeclarationOnly',
+    )
     if (output !== '') throw new Error(output)
     return readFile(join(folder, 'program.d.ts'), 'utf8')
   })
 }
 
 /** What the compiler's `--extendedDiagnostics` say of a program: seconds and counts by their names. */
-export function diagnosticsOf(program: string): Promise<Map<string, number>> {
+export function diagnosticsOf(
+  program: string,
+  version: keyof typeof compilers = '7',
+): Promise<Map<string, number>> {
   return inFolder({ 'program.ts': program }, async (folder) => {
-    const output = await runCompiler(folder, '--extendedDiagnostics')
+    const output = await runCompiler(version, folder, '--extendedDiagnostics')
     const figures = output.matchAll(/^([A-Z][A-Za-z ]+):\s+([\d.]+)/gm)
     return new Map([...figures].map(([, name = '', figure]) => [name, Number(figure)]))
   })
@@ -80,8 +97,8 @@ async function inFolder<Result>(
 }
 
 /** Its output; that it found errors is no failure. */
-function runCompiler(folder: string, ...options: string[]): Promise<string> {
-  const args = [tsc, '-p', folder, '--pretty', 'false', ...options]
+function runCompiler(version: keyof typeof compilers, folder: string, ...options: string[]): Promise<string> {
+  const args = [compilers[version], '-p', folder, '--pretty', 'false', ...options]
   return new Promise((resolve) => {
     execFile(process.execPath, args, { maxBuffer: 2 ** 24 }, (_, stdout) => resolve(stdout))
   })
