@@ -79,12 +79,12 @@ export class Live {
 
   async cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
     const snapshot = await cancelRun(this.#connection, this.snapshot.run_id, reason, options)
-    await orAbort(this.adopt(snapshot), options.signal)
+    await this.adopt(snapshot, options.signal)
   }
 
   async retry(options: RequestOptions = {}): Promise<void> {
     const snapshot = await retryRun(this.#connection, this.snapshot.run_id, options)
-    await orAbort(this.adopt(snapshot), options.signal)
+    await this.adopt(snapshot, options.signal)
   }
 
   /** Whether the run has ended, so that nothing more is to come. */
@@ -99,9 +99,9 @@ export class Live {
   }
 
   /** Takes a snapshot that somebody has fetched; settled when this run is as new, or cannot be for now. */
-  async adopt(snapshot: RunSnapshot): Promise<void> {
+  async adopt(snapshot: RunSnapshot, signal?: AbortSignal): Promise<void> {
     this.take(snapshot)
-    if (this.snapshot.seq < snapshot.seq) await this.#read()
+    if (this.snapshot.seq < snapshot.seq) await orAbort(this.#read(), signal)
     // A run that was over may have been retried.
     if (this.#holders > 0) this.#start()
   }

@@ -2,8 +2,9 @@ import type { AnyFlow, OutputOf, StepsOf } from '../flow/index.ts'
 import { PgflowError } from '../shared/errors.ts'
 import type { RequestOptions } from './connection.ts'
 import { InvalidInputError } from './errors.ts'
-import { listen } from './listen.ts'
+import { checkEventType, eventTypes, listen, stepEventTypes } from './listen.ts'
 import type { Live } from './live.ts'
+import { cancelOptions, checkOptions, requestOptions } from './options.ts'
 import type {
   EventOfType,
   RunEvent,
@@ -20,8 +21,8 @@ import type {
 import { type EventsOptions, eventsOf, runOutcome, stepOutcome, type WaitOptions, waitFor } from './wait.ts'
 
 /**
- * One run of a flow, as it stands. It becomes live with the first listener or waiter: from then on its properties are
- * kept current, until the run is over or the run object is closed.
+ * One run of a flow. With the first listener, wait or iterator it becomes live: its properties are kept up to date until the
+ * run ends or the run object is closed. When the user changes, it is emptied (`seq` is 0 then) and read again as the new user.
  *
  * @example
  * await using run = await client.getRun<typeof AnalyzeDocument>(runId)
@@ -30,13 +31,15 @@ import { type EventsOptions, eventsOf, runOutcome, stepOutcome, type WaitOptions
  */
 export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
   readonly #live: Live
+  readonly #onError: (error: unknown) => void
   readonly #closed = new AbortController()
   readonly #undo = new Set<() => void>()
   #steps: { of: RunSnapshot; states: StepStates } | undefined
 
   /** @internal */
-  constructor(live: Live) {
+  constructor(live: Live, onError: (error: unknown) => void) {
     this.#live = live
+    this.#onError = onError
   }
 
   /** The whole run at this moment; it is never changed, but replaced. */
@@ -82,11 +85,12 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
 
   /**
    * Calls back with each event of a type, or with all (`'*'`), once and in order, whatever happens to the network.
-   * A listener that comes late gets first the events that made the run and its steps what they are now: for a completed
-   * step its `step:completed`, for a started one its `step:started` with the latest progress and retry.
+   * A listener that is added later first gets the events that led to the current state: for a completed step its
+   * `step:completed`, for a started one its `step:started` with the latest progress and retry. What a listener throws is
+   * given to `onError` of the client.
    *
    * @returns its undo
-   * @throws PgflowError (`closed`) after `close()`
+   * @throws InvalidInputError if there is no such event; PgflowError (`closed`) after `close()`
    *
    * @example
    * const stop = run.on('step:failed', ({ step_slug, error }) => show(step_slug, error))
@@ -95,6 +99,7 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
     type: Type,
     callback: (event: EventOfType<RunEvent<F>, Type>) => void,
   ): () => void {
+    checkEventType(type, eventTypes)
     return this.#listen((event) => type === '*' || event.type === type, callback as (event: RunEvent) => void)
   }
 
@@ -122,7 +127,7 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
    * The run's output, when it has completed.
    *
    * @throws RunFailedError, RunCancelledError, TimeoutError, the signal's reason, `PgflowError` (`closed`) when the run
-   *   object is closed, or the error with which the server refuses to tell (`NotFoundError` …)
+   *   object is closed, or the error with which the server refuses the request (`NotFoundError` …)
    */
   waitForCompletion(options: WaitOptions = {}): Promise<OutputOf<F>> {
     return this.#wait(runOutcome, options) as Promise<OutputOf<F>>
@@ -133,7 +138,7 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
    * ends when the run is over.
    *
    * @throws the signal's reason, `PgflowError` (`closed`) when the run object is closed, or the error with which the
-   *   server refuses to tell
+   *   server refuses the request
    *
    * @example
    * for await (const event of run.events({ after: Number(request.headers.get('Last-Event-ID')) })) send(event)
@@ -151,8 +156,9 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
    * @example
    * await run.cancel('no longer needed', { signal: AbortSignal.timeout(5000) })
    */
-  cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
-    return this.#live.cancel(reason, options)
+  async cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
+    await checkOptions({ reason, ...options }, cancelOptions)
+    await this.#live.cancel(reason, options)
   }
 
   /**
@@ -160,11 +166,12 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
    *
    * @throws ConflictError if the run has not failed and was not cancelled
    */
-  retry(options: RequestOptions = {}): Promise<void> {
-    return this.#live.retry(options)
+  async retry(options: RequestOptions = {}): Promise<void> {
+    await checkOptions(options, requestOptions)
+    await this.#live.retry(options)
   }
 
-  /** Ends all listeners and waiters of this object; the run itself goes on. Settled when its channel is left. */
+  /** Ends all listeners and waits of this object; the run itself continues. Settled when its channel is left. */
   async close(): Promise<void> {
     if (!this.#closed.signal.aborted)
       this.#closed.abort(new PgflowError('closed', 'The run object was closed'))
@@ -178,7 +185,7 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
 
   #listen(wants: (event: RunEvent) => boolean, callback: (event: RunEvent) => void): () => void {
     this.#closed.signal.throwIfAborted()
-    const undo = listen(this.#live, wants, callback)
+    const undo = listen(this.#live, wants, callback, this.#onError)
     const stop = () => {
       this.#undo.delete(stop)
       undo()
@@ -192,7 +199,7 @@ export class Run<F extends AnyFlow = AnyFlow> implements AsyncDisposable {
   }
 }
 
-/** One step of a run, as it stands. */
+/** One step of a run. */
 export class RunStep<Slug extends string = string, Output = unknown> {
   readonly #state: () => StepState<Slug, Output>
   readonly #listen: (wants: (event: RunEvent) => boolean, callback: (event: RunEvent) => void) => () => void
@@ -239,6 +246,7 @@ export class RunStep<Slug extends string = string, Output = unknown> {
    * As the run's `on`, with the events of this step alone.
    *
    * @returns its undo
+   * @throws InvalidInputError if there is no such event; PgflowError (`closed`) after `close()`
    *
    * @example
    * run.step('report').on('progress', ({ progress }) => show(progress))
@@ -247,6 +255,7 @@ export class RunStep<Slug extends string = string, Output = unknown> {
     type: Type,
     callback: (event: EventOfType<StepEvent<Slug, Output>, Type extends '*' ? '*' : `step:${Type}`>) => void,
   ): () => void {
+    checkEventType(type, stepEventTypes)
     const wanted = `step:${type}`
     return this.#listen(
       (event) => type === '*' || event.type === wanted,
