@@ -25,6 +25,7 @@ beforeAll(async () => {
   packages = await PackedPackages.pack()
   bare = await packages.project('bare')
   full = await packages.project('full', [
+    '@supabase/supabase-js',
     'react',
     'tsx',
     'ts-json-schema-generator',

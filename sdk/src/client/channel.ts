@@ -1,4 +1,3 @@
-import { hangUpLater } from './socket.ts'
 import type { WireEvent } from './store.ts'
 import type { ChannelLike, ChannelOptions, SupabaseLike } from './supabase.ts'
 import { backOff } from './timing.ts'
@@ -135,9 +134,16 @@ export class RunChannel {
     if (channel !== undefined) {
       this.#channel = undefined
       // It came from this client, whose type of channels is not known here.
-      this.#left = this.#supabase.removeChannel(channel as never).then(() => hangUpLater(this.#supabase))
+      this.#left = this.#supabase.removeChannel(channel as never).then(() => this.#hangUp())
     }
     await this.#left
+  }
+
+  /** In a page the socket stays: the user may soon look at another run. Elsewhere it would keep the process alive. */
+  async #hangUp(): Promise<void> {
+    if ('document' in globalThis) return
+    const { hangUpLater } = await import('./socket.ts')
+    hangUpLater(this.#supabase)
   }
 }
 

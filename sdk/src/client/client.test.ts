@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { SupabaseClient } from '@supabase/supabase-js'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { PgflowError, TimeoutError } from '../shared/errors.ts'
 import { PgflowClient } from './client.ts'
 import {
@@ -20,6 +20,10 @@ let client: PgflowClient
 
 beforeAll(async () => {
   rig = await Rig.start()
+})
+afterEach(() => {
+  vi.restoreAllMocks()
+  vi.unstubAllGlobals()
 })
 afterAll(() => rig.stop())
 
@@ -199,15 +203,17 @@ describe('a listener', () => {
     expect(calls).toEqual(['returned', 'called'])
   })
 
-  it('that throws harms nobody, and is reported', async () => {
-    const reported: unknown[] = []
-    const listeners = process.listeners('uncaughtException')
-    process.removeAllListeners('uncaughtException')
-    process.on('uncaughtException', (error) => reported.push(error))
-    try {
-      const run = await start()
-      run.on('*', () => {
-        throw new Error('a listener of the user')
+  describe('that throws', () => {
+    const thrown = (index: number) => expect.objectContaining({ message: `thrown ${index}` })
+
+    /** Listeners that fail beside one that does not. */
+    async function failing(follower: PgflowClient): Promise<void> {
+      const run = await follower.startFlow<typeof Review>('review', { text: 'some text' })
+      run.on('run:started', () => {
+        throw new Error('thrown 1')
+      })
+      run.on('run:completed', async () => {
+        throw new Error('thrown 2')
       })
       const all = recorder()
       run.on('*', all.take)
@@ -215,11 +221,27 @@ describe('a listener', () => {
       await rig.complete(run.runId)
       expect(await done).toEqual({ report: true })
       expect(all.seqs).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
-      expect(reported).toHaveLength(10)
-    } finally {
-      process.removeAllListeners('uncaughtException')
-      for (const listener of listeners) process.on('uncaughtException', listener)
     }
+
+    it('stops nobody else, and is reported to onError', async () => {
+      const errors: unknown[] = []
+      await failing(new PgflowClient(supabase, { onError: (error) => errors.push(error) }))
+      expect(errors).toEqual([thrown(1), thrown(2)])
+    })
+
+    it('is written to the console by default, so that it ends no process', async () => {
+      const write = vi.spyOn(console, 'error').mockReturnValue()
+      await failing(client)
+      expect(write.mock.calls).toEqual([[thrown(1)], [thrown(2)]])
+    })
+
+    it('is an uncaught error of the page by default', async () => {
+      const report = vi.fn()
+      vi.stubGlobal('document', { addEventListener: () => undefined, removeEventListener: () => undefined })
+      vi.stubGlobal('reportError', report)
+      await failing(client)
+      expect(report.mock.calls).toEqual([[thrown(1)], [thrown(2)]])
+    })
   })
 })
 

@@ -3,11 +3,22 @@ import type { AnyFlow, InputOf } from '../flow/index.ts'
 import type { Duration } from '../shared/duration.ts'
 import { getRun, listRuns, pageSize, startFlow, startFlows } from './api.ts'
 import type { RequestOptions } from './connection.ts'
-import { InvalidInputError } from './errors.ts'
 import type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
 import { checkJson } from './json.ts'
+import { reportUncaught } from './listen.ts'
 import { type Lives, livesOf } from './lives.ts'
-import { secondsFrom, wholeSecondsFrom } from './options.ts'
+import {
+  checkArguments,
+  checkOptions,
+  listOptions,
+  requestOptions,
+  runArguments,
+  secondsFrom,
+  startArguments,
+  startManyArguments,
+  startManyOptions,
+  startOptions,
+} from './options.ts'
 import { LiveRun } from './run.ts'
 import { checkSchema } from './schema.ts'
 import type { SupabaseLike } from './supabase.ts'
@@ -19,6 +30,12 @@ export interface ClientOptions {
    * of one supabase-js client share it; the last one that is given counts. @default '15s'
    */
   readonly requestTimeout?: Duration
+  /**
+   * Is given what a listener throws, or what its promise rejects with; other listeners are called all the same.
+   *
+   * @default pages report it as an uncaught error (`reportError`); elsewhere it is written to the console
+   */
+  readonly onError?: (error: unknown) => void
 }
 
 interface CommonStartOptions extends RequestOptions {
@@ -82,9 +99,11 @@ export interface RunPage<Row = RunRow> {
 export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlow } = AnyFlows> {
   /** @internal */
   readonly lives: Lives
+  readonly #onError: (error: unknown) => void
 
   /** @throws InvalidInputError if `requestTimeout` is no duration */
-  constructor(supabase: SupabaseLike, { requestTimeout }: ClientOptions = {}) {
+  constructor(supabase: SupabaseLike, { requestTimeout, onError = reportUncaught }: ClientOptions = {}) {
+    this.#onError = onError
     this.lives = livesOf(supabase)
     if (requestTimeout !== undefined) {
       this.lives.connection.requestTimeout = secondsFrom('requestTimeout', requestTimeout)
@@ -94,7 +113,8 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   /**
    * Starts a flow: one request, which does not wait for Realtime.
    *
-   * @throws InvalidInputError if the input is not JSON or not what `schema` says (nothing is sent then), or not what the flow takes
+   * @throws InvalidInputError if an argument or option cannot be used, or the input is not JSON or not what `schema` says
+   *   (nothing is sent then), or not what the flow takes
    * @throws NotFoundError if there is no such flow
    * @throws ForbiddenError if the caller may not start it, or not in this group
    * @throws ConflictError if the key was used with another input
@@ -103,18 +123,18 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   async startFlow<Name extends FlowName<Flows>>(
     flowSlug: SlugOf<Name>,
     input: InputOf<FlowOf<Flows, Name>>,
-    { idempotencyKey, metadata, delay, groupId, schema, signal }: StartOptions = {},
+    options: StartOptions = {},
   ): Promise<RunOf<Flows, Name>> {
-    await checkSchema(schema, [given(input, 'input')])
+    await checkArguments({ flowSlug, input }, startArguments)
+    await checkOptions(options, startOptions)
+    await checkSchema(options.schema, [input])
     const args = {
       flow_slug: flowSlug,
       input: await checkJson(input, 'input'),
-      idempotency_key: idempotencyKey,
-      metadata: await checkJson(metadata, 'metadata'),
-      delay: delay === undefined ? undefined : wholeSecondsFrom('delay', delay),
-      group_id: groupId,
+      idempotency_key: options.idempotencyKey,
+      ...(await commonArguments(options)),
     }
-    return this.#runAt(await startFlow(this.lives.connection, args, { signal }), signal)
+    return this.#runAt(await startFlow(this.lives.connection, args, options), options.signal)
   }
 
   /**
@@ -129,52 +149,51 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   async startFlows<Name extends FlowName<Flows>>(
     flowSlug: SlugOf<Name>,
     inputs: readonly InputOf<FlowOf<Flows, Name>>[],
-    { idempotencyKeys, metadata, delay, groupId, schema, signal }: StartManyOptions = {},
+    options: StartManyOptions = {},
   ): Promise<RunOf<Flows, Name>[]> {
-    await checkSchema(schema, given(inputs, 'inputs'))
+    await checkArguments({ flowSlug, inputs }, startManyArguments)
+    await checkOptions(options, startManyOptions)
+    await checkSchema(options.schema, inputs)
     const args = {
       flow_slug: flowSlug,
       inputs: await checkJson(inputs, 'inputs'),
-      idempotency_keys: idempotencyKeys,
-      metadata: await checkJson(metadata, 'metadata'),
-      delay: delay === undefined ? undefined : wholeSecondsFrom('delay', delay),
-      group_id: groupId,
+      idempotency_keys: options.idempotencyKeys,
+      ...(await commonArguments(options)),
     }
-    const snapshots = await startFlows(this.lives.connection, args, { signal })
-    return Promise.all(snapshots.map((snapshot) => this.#runAt<Name>(snapshot, signal)))
+    const snapshots = await startFlows(this.lives.connection, args, options)
+    return Promise.all(snapshots.map((snapshot) => this.#runAt<Name>(snapshot, options.signal)))
   }
 
   /**
    * Finds a run, whether it is over or not.
    *
+   * @throws InvalidInputError if the id is no UUID; nothing is sent then
    * @throws NotFoundError if there is no such run, or it is not the caller's
    */
   async getRun<Name extends FlowName<Flows> = keyof Flows & string>(
     runId: string,
-    { signal }: RequestOptions = {},
+    options: RequestOptions = {},
   ): Promise<RunOf<Flows, Name>> {
-    return this.#runAt(await getRun(this.lives.connection, runId, { signal }), signal)
+    await checkArguments({ runId }, runArguments)
+    await checkOptions(options, requestOptions)
+    return this.#runAt(await getRun(this.lives.connection, runId, options), options.signal)
   }
 
   /**
    * Lists runs, the newest first, without their steps.
    *
+   * @throws InvalidInputError if an option cannot be used; nothing is sent then
    * @throws NotFoundError if the run at which the page before ended has been deleted
    *
    * @example
    * const failed = await client.listRuns({ flowSlug: 'analyze_document', status: 'failed' })
    * const more = failed.cursor && (await client.listRuns({ status: 'failed', cursor: failed.cursor }))
    */
-  async listRuns<Name extends FlowName<Flows> = keyof Flows & string>({
-    flowSlug,
-    status,
-    metadata,
-    ownerId,
-    groupId,
-    cursor,
-    limit = 50,
-    signal,
-  }: ListOptions<Name> = {}): Promise<RunPage<RunRowOf<Flows, Name>>> {
+  async listRuns<Name extends FlowName<Flows> = keyof Flows & string>(
+    options: ListOptions<Name> = {},
+  ): Promise<RunPage<RunRowOf<Flows, Name>>> {
+    await checkOptions(options, listOptions)
+    const { flowSlug, status, metadata, ownerId, groupId, cursor, limit = 50 } = options
     const quantity = Math.min(limit, pageSize)
     const args = {
       flow_slug: flowSlug,
@@ -185,7 +204,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
       before: cursor ?? undefined,
       quantity,
     }
-    const runs = await listRuns(this.lives.connection, args, { signal })
+    const runs = await listRuns(this.lives.connection, args, options)
     const last = runs.length < quantity ? undefined : runs.at(-1)
     // The caller has said of which flow the runs are.
     return { runs: runs as unknown as RunRowOf<Flows, Name>[], cursor: last?.run_id ?? null }
@@ -201,13 +220,17 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
 
   async #runAt<Name>(snapshot: RunSnapshot, signal: AbortSignal | undefined): Promise<RunOf<Flows, Name>> {
     // The caller has said of which flow the run is.
-    return new LiveRun(await this.lives.adopt(snapshot, signal)) as unknown as RunOf<Flows, Name>
+    return new LiveRun(await this.lives.adopt(snapshot, signal), this.#onError) as unknown as RunOf<
+      Flows,
+      Name
+    >
   }
 }
 
-function given<Value>(value: Value, name: string): Value {
-  if (value !== undefined) return value
-  throw new InvalidInputError('PT400', `The ${name} is missing`, {
-    hint: `Give the ${name} of the flow; null where it takes none.`,
-  })
+async function commonArguments({ metadata, delay, groupId }: CommonStartOptions) {
+  return {
+    metadata: await checkJson(metadata, 'metadata'),
+    delay: delay === undefined ? undefined : secondsFrom('delay', delay),
+    group_id: groupId,
+  }
 }

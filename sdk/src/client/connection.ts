@@ -73,12 +73,12 @@ export class Connection {
 function lateAfter(seconds: number, name: string): TimeoutError {
   const hint = name.startsWith('start_')
     ? 'It may have been started all the same. With an idempotencyKey, starting it again gives the run that exists.'
-    : 'Try again; the option requestTimeout of the client sets the limit.'
+    : 'The client has an option requestTimeout.'
   return new TimeoutError(`The server did not answer within ${seconds} s`, { hint })
 }
 
 function userChanged(): PgflowError {
   return new PgflowError('user_changed', 'The user changed before the server answered', {
-    hint: 'Ask again as the new user. What the former user asked for may have happened.',
+    hint: 'It may have happened all the same.',
   })
 }

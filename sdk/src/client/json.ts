@@ -1,6 +1,6 @@
 import { InvalidInputError } from './errors.ts'
 
-/** Deeper values are left to `toJson` to refuse. */
+/** Deeper values are left to `jsonText` to refuse. */
 const deepest = 1000
 
 const plain = new Set<unknown>([Object.prototype, Array.prototype, null])
@@ -11,20 +11,20 @@ const plain = new Set<unknown>([Object.prototype, Array.prototype, null])
  */
 export async function checkJson<Value>(value: Value, name: string): Promise<Value> {
   if (isPlainJson(value)) return value
-  const { toJson } = await import('../flow/json.ts')
-  try {
-    toJson(value)
-    return value
-  } catch (cause) {
-    throw new InvalidInputError('PT400', `The ${name} is not JSON: ${(cause as Error).message}`, { cause })
-  }
+  const { jsonText } = await import('../flow/json-text.ts')
+  jsonText(value, (path, reason, options) => {
+    return new InvalidInputError('PT400', `The ${name} is not JSON: ${path} ${reason}`, options)
+  })
+  return value
 }
 
 /** Whether a value is surely JSON. Instances of classes and texts with escapes are not sure, however harmless. */
 export function isPlainJson(value: unknown): boolean {
   const depths = new Map<unknown, number>()
   try {
-    const text = JSON.stringify(value, function (this: unknown, _key, item: unknown) {
+    const text = JSON.stringify(value, function (this: Record<string, unknown>, key, item: unknown) {
+      // `toJSON` has made null of something, as of an invalid date.
+      if (item === null && this[key] !== null) throw item
       const depth = (depths.get(this) ?? 0) + 1
       if (typeof item === 'object') depths.set(item, depth)
       if (depth > deepest || !isPlain(item, this)) throw item

@@ -1,5 +1,7 @@
+import { InvalidInputError } from './errors.ts'
 import type { Live } from './live.ts'
-import type { RunEvent } from './types.ts'
+import { runStatuses, stepStatuses } from './store.ts'
+import type { RunEvent, RunEventType, StepEventType } from './types.ts'
 
 /**
  * Calls back with each event that is wanted, once and in order: first those that made the run what it is now, then all
@@ -8,7 +10,8 @@ import type { RunEvent } from './types.ts'
 export function listen(
   live: Live,
   wants: (event: RunEvent) => boolean,
-  callback: (event: RunEvent) => void,
+  callback: (event: RunEvent) => unknown,
+  onError: (error: unknown) => void,
 ): () => void {
   let listening = true
   /** The last event that the listener was told of; after a change of users, the log is loaded again. */
@@ -17,7 +20,7 @@ export function listen(
   const tell = (event: RunEvent) => {
     if (!listening || event.seq <= lastSeq) return
     lastSeq = event.seq
-    if (wants(event)) callSafely(callback, event)
+    if (wants(event)) new Promise((resolve) => resolve(callback(event))).catch(onError)
   }
   const tellPending = () => {
     const events = pending
@@ -44,13 +47,26 @@ export function listen(
   }
 }
 
-/** A listener that throws is its owner's affair: it is reported as any uncaught error, and stops nobody else. */
-function callSafely(callback: (event: RunEvent) => void, event: RunEvent): void {
-  try {
-    callback(event)
-  } catch (error) {
-    queueMicrotask(() => {
-      throw error
-    })
-  }
+/** The types of a step's events, as `run.step(slug).on` takes them. */
+export const stepEventTypes: readonly StepEventType[] = [...stepStatuses, 'progress', 'retrying']
+
+/** The types of all events of a run, as `run.on` takes them. */
+export const eventTypes: readonly RunEventType[] = [
+  ...([...runStatuses, 'retried'] as const).map((type) => `run:${type}` as const),
+  ...stepEventTypes.map((type) => `step:${type}` as const),
+]
+
+/** @throws InvalidInputError if nothing is ever called so */
+export function checkEventType(type: string, types: readonly string[]): void {
+  if (type === '*' || types.includes(type)) return
+  throw new InvalidInputError('PT400', `There is no event '${type}'`, {
+    hint: `The events are: ${types.join(', ')}, and '*' for all.`,
+  })
+}
+
+/** What pages do with an uncaught error. Node and Deno would end the process, so there it is only written down. */
+export function reportUncaught(error: unknown): void {
+  if ('document' in globalThis) reportError(error)
+  // biome-ignore lint/suspicious/noConsole: an error that nobody handles has to be seen somewhere
+  else console.error(error)
 }

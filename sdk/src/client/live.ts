@@ -20,7 +20,7 @@ interface LiveEvents {
   refused: (error: PgflowError) => void
 }
 
-/** So many polls in a row may find what the channel should have brought, before it is joined anew. */
+/** So many polls in a row may find what the channel should have delivered, before it is left and joined again. */
 const lossesAllowed = 2
 
 /**
@@ -42,7 +42,7 @@ export class Live {
   #failures = 0
   #idle = 0
   #losses = 0
-  /** Whether the last reading found events that nobody had told of. */
+  /** Whether the last reading found events that the channel had not delivered. */
   #news = false
 
   constructor(connection: Connection, snapshot: RunSnapshot) {
@@ -79,12 +79,12 @@ export class Live {
 
   async cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
     const snapshot = await cancelRun(this.#connection, this.snapshot.run_id, reason, options)
-    await orAbort(this.adopt(snapshot), options.signal)
+    await this.adopt(snapshot, options.signal)
   }
 
   async retry(options: RequestOptions = {}): Promise<void> {
     const snapshot = await retryRun(this.#connection, this.snapshot.run_id, options)
-    await orAbort(this.adopt(snapshot), options.signal)
+    await this.adopt(snapshot, options.signal)
   }
 
   /** Whether the run has ended, so that nothing more is to come. */
@@ -94,14 +94,18 @@ export class Live {
 
   /** Takes a snapshot that somebody has fetched, unless the run is being kept current. */
   take(snapshot: RunSnapshot): this {
-    if ((!this.#running || this.isEmpty) && this.#store.restart(snapshot)) this.events.emit('changed')
+    const { isEmpty } = this
+    if ((this.#running && !isEmpty) || !this.#store.restart(snapshot)) return this
+    // The user may read the run, and so may join its channel.
+    if (this.#running && !isOver(snapshot)) this.#channel.open()
+    this.events.emit('changed')
     return this
   }
 
   /** Takes a snapshot that somebody has fetched; settled when this run is as new, or cannot be for now. */
-  async adopt(snapshot: RunSnapshot): Promise<void> {
+  async adopt(snapshot: RunSnapshot, signal?: AbortSignal): Promise<void> {
     this.take(snapshot)
-    if (this.snapshot.seq < snapshot.seq) await this.#read()
+    if (this.snapshot.seq < snapshot.seq) await orAbort(this.#read(), signal)
     // A run that was over may have been retried.
     if (this.#holders > 0) this.#start()
   }
@@ -163,7 +167,7 @@ export class Live {
     if (events.length === 0 || this.#store.missing || isOver(this.snapshot)) this.#hurry()
   }
 
-  /** Applies, then tells: what a listener sees of the run is never older than its event. */
+  /** Applies, then emits: what a listener sees of the run is never older than its event. */
   #deliver(): void {
     const before = this.snapshot
     for (let event = this.#store.next(); event !== undefined; event = this.#store.next()) {
@@ -178,7 +182,7 @@ export class Live {
     if (this.#reading === undefined) this.#schedule()
   }
 
-  /** Something has happened: what there is to know is read at once, and looked for more often. */
+  /** Something has happened: the log is read at once, and polled more often. */
   #hurry(): void {
     if (!this.#running) return
     this.#idle = 0
@@ -248,9 +252,7 @@ export class Live {
 
   async #readRun(store: RunStore): Promise<void> {
     const snapshot = await getRun(this.#connection, this.snapshot.run_id)
-    if (store !== this.#store) return
-    this.take(snapshot)
-    if (this.#running && !isOver(this.snapshot)) this.#channel.open()
+    if (store === this.#store) this.take(snapshot)
   }
 
   async #readLog(store: RunStore): Promise<WireEvent[]> {
@@ -265,7 +267,7 @@ export class Live {
     }
   }
 
-  /** Whoever waits is told of a refusal. Only a session that has ended may come back by itself. */
+  /** A refusal rejects the waits. Only a session that has ended may come back by itself. */
   #fail(error: unknown): void {
     this.#failures++
     if (!isRefusal(error)) return

@@ -1,8 +1,8 @@
 import { createNanoEvents } from 'nanoevents'
-import { orAbort } from '../shared/abort.ts'
 import { getRun } from './api.ts'
 import { Connection } from './connection.ts'
 import { Live } from './live.ts'
+import { checkArguments, runArguments } from './options.ts'
 import type { SupabaseLike } from './supabase.ts'
 import type { RunSnapshot } from './types.ts'
 
@@ -51,7 +51,7 @@ export class Lives {
   /** The run of a snapshot, not older than it if that can be. */
   async adopt(snapshot: RunSnapshot, signal?: AbortSignal): Promise<Live> {
     const live = this.at(snapshot)
-    await orAbort(live.adopt(snapshot), signal)
+    await live.adopt(snapshot, signal)
     return live
   }
 
@@ -84,6 +84,7 @@ export class Lives {
   }
 
   async #fetch(runId: string): Promise<Live> {
+    await checkArguments({ runId }, runArguments)
     return this.adopt(await getRun(this.connection, runId))
   }
 }

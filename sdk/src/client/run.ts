@@ -2,8 +2,9 @@ import type { AnyFlow } from '../flow/index.ts'
 import { PgflowError } from '../shared/errors.ts'
 import type { RequestOptions } from './connection.ts'
 import { InvalidInputError } from './errors.ts'
-import { listen } from './listen.ts'
+import { checkEventType, eventTypes, listen, stepEventTypes } from './listen.ts'
 import type { Live } from './live.ts'
+import { cancelOptions, checkOptions, requestOptions } from './options.ts'
 import type {
   EventOfType,
   RunEvent,
@@ -19,8 +20,8 @@ import type {
 import { type EventsOptions, eventsOf, runOutcome, stepOutcome, type WaitOptions, waitFor } from './wait.ts'
 
 /**
- * One run of a flow, as it stands. It becomes live with the first listener or waiter: from then on its properties are
- * kept current, until the run is over or the run object is closed.
+ * One run of a flow. With the first listener, wait or iterator it becomes live: its properties are kept up to date until the
+ * run ends or the run object is closed. When the user changes, it is emptied (`seq` is 0 then) and read again as the new user.
  *
  * @example
  * await using run = await client.getRun<typeof AnalyzeDocument>(runId)
@@ -34,13 +35,15 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
   implements AsyncDisposable
 {
   readonly #live: Live
+  readonly #onError: (error: unknown) => void
   readonly #closed = new AbortController()
   readonly #undo = new Set<() => void>()
   #steps: { of: RunSnapshot; states: StepStates } | undefined
 
   /** @internal */
-  constructor(live: Live) {
+  constructor(live: Live, onError: (error: unknown) => void) {
     this.#live = live
+    this.#onError = onError
   }
 
   /** The whole run at this moment; it is never changed, but replaced. */
@@ -87,11 +90,12 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
 
   /**
    * Calls back with each event of a type, or with all (`'*'`), once and in order, whatever happens to the network.
-   * A listener that comes late gets first the events that made the run and its steps what they are now: for a completed
-   * step its `step:completed`, for a started one its `step:started` with the latest progress and retry.
+   * A listener that is added later first gets the events that led to the current state: for a completed step its
+   * `step:completed`, for a started one its `step:started` with the latest progress and retry. What a listener throws is
+   * given to `onError` of the client.
    *
    * @returns its undo
-   * @throws PgflowError (`closed`) after `close()`
+   * @throws InvalidInputError if there is no such event; PgflowError (`closed`) after `close()`
    *
    * @example
    * const stop = run.on('step:failed', ({ step_slug, error }) => show(step_slug, error))
@@ -100,6 +104,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
     type: Type,
     callback: (event: EventOfType<Event, Type>) => void,
   ): () => void {
+    checkEventType(type, eventTypes)
     return this.#listen((event) => type === '*' || event.type === type, callback as (event: RunEvent) => void)
   }
 
@@ -129,7 +134,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    * The run's output, when it has completed.
    *
    * @throws RunFailedError, RunCancelledError, TimeoutError, the signal's reason, `PgflowError` (`closed`) when the run
-   *   object is closed, or the error with which the server refuses to tell (`NotFoundError` …)
+   *   object is closed, or the error with which the server refuses the request (`NotFoundError` …)
    */
   waitForCompletion(options: WaitOptions = {}): Promise<Exclude<Snapshot['output'], null>> {
     // The flow's type says what a run gives.
@@ -141,7 +146,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    * ends when the run is over.
    *
    * @throws the signal's reason, `PgflowError` (`closed`) when the run object is closed, or the error with which the
-   *   server refuses to tell
+   *   server refuses the request
    *
    * @example
    * for await (const event of run.events({ after: Number(request.headers.get('Last-Event-ID')) })) send(event)
@@ -159,8 +164,9 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    * @example
    * await run.cancel('no longer needed', { signal: AbortSignal.timeout(5000) })
    */
-  cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
-    return this.#live.cancel(reason, options)
+  async cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
+    await checkOptions({ reason, ...options }, cancelOptions)
+    await this.#live.cancel(reason, options)
   }
 
   /**
@@ -168,11 +174,12 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    *
    * @throws ConflictError if the run has not failed and was not cancelled
    */
-  retry(options: RequestOptions = {}): Promise<void> {
-    return this.#live.retry(options)
+  async retry(options: RequestOptions = {}): Promise<void> {
+    await checkOptions(options, requestOptions)
+    await this.#live.retry(options)
   }
 
-  /** Ends all listeners and waiters of this object; the run itself goes on. Settled when its channel is left. */
+  /** Ends all listeners and waits of this object; the run itself continues. Settled when its channel is left. */
   async close(): Promise<void> {
     if (!this.#closed.signal.aborted)
       this.#closed.abort(new PgflowError('closed', 'The run object was closed'))
@@ -186,7 +193,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
 
   #listen(wants: (event: RunEvent) => boolean, callback: (event: RunEvent) => void): () => void {
     this.#closed.signal.throwIfAborted()
-    const undo = listen(this.#live, wants, callback)
+    const undo = listen(this.#live, wants, callback, this.#onError)
     const stop = () => {
       this.#undo.delete(stop)
       undo()
@@ -206,7 +213,7 @@ type OutputIn<State> = State extends StepState<string, infer Output> ? Output : 
 /** What clients see of the progress of a step, of which this is the state. */
 type ProgressIn<State> = State extends StepState<string, unknown, infer Progress> ? Progress : never
 
-/** One step of a run, as it stands. */
+/** One step of a run. */
 export class RunStep<Slug extends string = string, Output = unknown, Progress = unknown> {
   readonly #state: () => StepState<Slug, Output, Progress>
   readonly #listen: (wants: (event: RunEvent) => boolean, callback: (event: RunEvent) => void) => () => void
@@ -253,6 +260,7 @@ export class RunStep<Slug extends string = string, Output = unknown, Progress = 
    * As the run's `on`, with the events of this step alone.
    *
    * @returns its undo
+   * @throws InvalidInputError if there is no such event; PgflowError (`closed`) after `close()`
    *
    * @example
    * run.step('report').on('progress', ({ progress }) => show(progress))
@@ -266,6 +274,7 @@ export class RunStep<Slug extends string = string, Output = unknown, Progress = 
       >,
     ) => void,
   ): () => void {
+    checkEventType(type, stepEventTypes)
     const wanted = `step:${type}`
     return this.#listen(
       (event) => type === '*' || event.type === wanted,

@@ -116,7 +116,7 @@ describe('a delay', () => {
       await expect(client.startFlow('review', { text: 'a' }, { delay })).rejects.toMatchObject({
         ...{
           name: 'InvalidInputError',
-          message: `delay is ${delay}`,
+          message: `delay is ${typeof delay === 'string' ? `'${delay}'` : delay}`,
           hint: expect.stringContaining('seconds'),
         },
       })

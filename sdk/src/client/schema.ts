@@ -9,7 +9,7 @@ export async function checkSchema(
   for (const input of inputs) {
     const issues = (await schema?.['~standard'].validate(input))?.issues
     if (!issues) continue
-    const { describeIssues } = await import('../flow/schema.ts')
+    const { describeIssues } = await import('../flow/issues.ts')
     throw new InvalidInputError('PT400', `The input is not what its schema says: ${describeIssues(issues)}`)
   }
 }

@@ -6,7 +6,6 @@ beforeEach(() => {
 })
 afterEach(() => {
   vi.useRealTimers()
-  vi.unstubAllGlobals()
 })
 
 /** The socket of a client, as far as hanging up goes. */
@@ -49,12 +48,4 @@ it('connects again for a channel that was opened while the socket was closing', 
   hangUpLater(supabase)
   await vi.advanceTimersByTimeAsync(1000)
   expect(realtime.connect).toHaveBeenCalledOnce()
-})
-
-it('does nothing in a page', async () => {
-  vi.stubGlobal('document', {})
-  const { realtime, supabase } = socketWith([])
-  hangUpLater(supabase)
-  expect(vi.getTimerCount()).toBe(0)
-  expect(realtime.disconnect).not.toHaveBeenCalled()
 })

@@ -10,10 +10,9 @@ const timers = new WeakMap<SocketOwner, ReturnType<typeof setTimeout>>()
 
 /**
  * Closes the socket when no channel has been left for a second. supabase-js would keep it for most of a minute, and the
- * process alive with it. In a page there is no need: the user may soon look at another run.
+ * process alive with it. Pages do not need this, and do not load it.
  */
 export function hangUpLater(supabase: SocketOwner): void {
-  if ('document' in globalThis) return
   clearTimeout(timers.get(supabase))
   const timer = setTimeout(() => void hangUp(supabase.realtime), keepMs)
   timers.set(supabase, timer)

@@ -33,8 +33,12 @@ function nullsOf(row: object): object {
   return Object.fromEntries(Object.keys(row).map((column) => [column, null]))
 }
 
-/** What a run or step becomes by the event that is called so. */
-const statuses = new Set(['started', 'completed', 'failed', 'skipped', 'cancelled'])
+/** What a run becomes by the event that is called so. */
+export const runStatuses = ['started', 'completed', 'failed', 'cancelled'] as const
+/** What a step becomes by the event that is called so. */
+export const stepStatuses = [...runStatuses, 'skipped'] as const
+
+const statuses = new Set<string>(stepStatuses)
 
 /** The snapshot after the event; the one before stays as it was. An unknown type of event sets its columns only. */
 export function applyEvent(snapshot: RunSnapshot, event: RunEvent): RunSnapshot {

@@ -69,6 +69,24 @@ function keepAnswer(line: Line, name: string): { answered: Promise<void>; releas
   return { answered, release }
 }
 
+/** Lets all users see all runs, as a team's own rule may. */
+async function whileAllMaySee(run: () => Promise<void>): Promise<void> {
+  const [before] = await rig.sql`
+    select pg_get_functiondef('pgflow.can_access_run'::regproc) as definition
+  `
+  await rig.sql.unsafe(
+    before!.definition.replace(
+      /\$function\$[\s\S]*\$function\$/,
+      '$function$ begin return true; end $function$',
+    ),
+  )
+  try {
+    await run()
+  } finally {
+    await rig.sql.unsafe(before!.definition)
+  }
+}
+
 /** A user that supabase-js signs in. */
 async function signedIn(create?: typeof createClient): Promise<Page> {
   const line = new Line()
@@ -254,22 +272,14 @@ describe.each(cases)('when another user comes, whom %s (supabase-js %s)', (_kind
     const done = run.waitForCompletion()
     await rig.settle(run.runId, 'read', { output: 'some text' })
     await all.first('step:started', 'right')
-    const [before] = await rig.sql`
-      select pg_get_functiondef('pgflow.can_access_run'::regproc) as definition
-    `
-    await rig.sql.unsafe(
-      before!.definition.replace(/\$function\$[\s\S]*\$function\$/, '$function$ select true $function$'),
-    )
-    try {
+    await whileAllMaySee(async () => {
       await signIn()
       await rig.complete(run.runId, 1)
       expect(await done).toEqual({ report: true })
       expect(all.events).toEqual(await rig.log(run.runId))
       expect(run.snapshot.owner_id).not.toBeNull()
       expect(client.lives.get(run.runId)).toBeDefined()
-    } finally {
-      await rig.sql.unsafe(before!.definition)
-    }
+    })
   })
 
   it('a run that was started without a user is read again when one signs in', async () => {
@@ -331,6 +341,32 @@ describe.each(versions)('while the user is the same (supabase-js %s)', (_, creat
     expect(run.snapshot.owner_id).toBe(data.session!.user.id)
     expect(client.lives.get(run.runId)).toBeDefined()
     expect(counted.changes).toBe(0)
+  })
+})
+
+describe('a run that the new user may see', () => {
+  it('is followed by its channel again, also if somebody else has read it first', async () => {
+    const { client, supabase, line, signIn } = await signedIn()
+    const run = await start(client)
+    const firstReady = ready(supabase)
+    run.on('*', () => undefined)
+    await firstReady
+    await whileAllMaySee(async () => {
+      const channelReady = ready(supabase)
+      const failed = new Promise<void>((resolve) => {
+        line.broken = async (input, init) => {
+          if (!String(input).endsWith('/get_run')) return fetch(input, init)
+          line.broken = undefined
+          resolve()
+          throw new TypeError('fetch failed')
+        }
+      })
+      await signIn()
+      await failed
+      await client.getRun(run.runId)
+      await channelReady
+      await run.close()
+    })
   })
 })
 

@@ -3,7 +3,7 @@ import type { Duration } from '../shared/duration.ts'
 import { PgflowError, TimeoutError } from '../shared/errors.ts'
 import { RunCancelledError, RunFailedError } from './errors.ts'
 import type { Live } from './live.ts'
-import { secondsFrom } from './options.ts'
+import { checkOptions, eventsOptions, secondsFrom, waitOptions } from './options.ts'
 import { callAfter } from './timing.ts'
 import type { RunEvent, RunSnapshot } from './types.ts'
 
@@ -21,10 +21,13 @@ export type Outcome = { readonly output: unknown } | { readonly error: PgflowErr
 export async function waitFor(
   live: Live,
   outcomeOf: (snapshot: RunSnapshot) => Outcome | undefined,
-  { timeout, signal }: WaitOptions,
+  options: WaitOptions,
   closed: AbortSignal,
 ): Promise<unknown> {
-  const limit = timeout === undefined ? Number.POSITIVE_INFINITY : secondsFrom('timeout', timeout) * 1000
+  const refused = checkOptions(options, waitOptions)
+  // Without a pause: the run is held from the call on.
+  if (refused !== undefined) return refused
+  const { timeout = Number.POSITIVE_INFINITY, signal } = options
   signal?.throwIfAborted()
   closed.throwIfAborted()
   const outcome = outcomeOf(live.snapshot) ?? (await nextOutcome())
@@ -46,7 +49,7 @@ export async function waitFor(
           onAbort(closed, () => reject(closed.reason)),
         )
         if (signal !== undefined) undo.push(onAbort(signal, () => reject(signal.reason)))
-        undo.push(callAfter(limit, () => reject(lateAfter(timeout))))
+        undo.push(callAfter(secondsFrom('timeout', timeout) * 1000, () => reject(lateAfter(timeout))))
         undo.push(live.hold())
       })
     } finally {
@@ -55,7 +58,7 @@ export async function waitFor(
   }
 }
 
-function lateAfter(timeout: Duration | undefined): TimeoutError {
+function lateAfter(timeout: Duration): TimeoutError {
   const time = typeof timeout === 'number' ? `${timeout} s` : timeout
   return new TimeoutError(`Not completed within ${time}`, { hint: 'The run goes on: wait again, or longer.' })
 }
@@ -70,9 +73,11 @@ export interface EventsOptions {
 /** All events after one, those that were before and those that come, until the run is over. */
 export async function* eventsOf(
   live: Live,
-  { after = 0, ...options }: EventsOptions,
+  options: EventsOptions,
   closed: AbortSignal,
 ): AsyncGenerator<RunEvent, void, undefined> {
+  await checkOptions(options, eventsOptions)
+  const { after = 0, ...wait } = options
   const release = live.hold()
   try {
     for (let seq = after + 1; ; seq++) {
@@ -81,7 +86,7 @@ export async function* eventsOf(
         return output === undefined ? undefined : { output }
       }
       // That is what `eventAt` gives.
-      const event = (await waitFor(live, outcome, options, closed)) as RunEvent | null
+      const event = (await waitFor(live, outcome, wait, closed)) as RunEvent | null
       if (event === null) return
       yield event
     }

@@ -1,4 +1,5 @@
-import { storable, toJson } from './json.ts'
+import { toJson } from './json.ts'
+import { storable } from './json-text.ts'
 
 /** What was thrown, in a form that can be stored. */
 export interface ErrorDescription {

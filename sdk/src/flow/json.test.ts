@@ -88,6 +88,7 @@ describe('toJson refuses, with the path,', () => {
     ['a bigint', { n: 1n }, '$.n', /is a bigint/],
     ['a boxed bigint', { n: Object(1n) }, '$.n', /is a bigint/],
     ['NaN', [Number.NaN], '$[0]', /is NaN/],
+    ['an invalid date', { at: new Date(Number.NaN) }, '$.at', /is an invalid Date/],
     ['an infinite number', { a: { b: Number.NEGATIVE_INFINITY } }, '$.a.b', /is -Infinity/],
     ['a boxed NaN', Object(Number.NaN), '$', /is NaN/],
     ['NUL in a string', ['a', 'b\0'], '$[1]', /NUL/],

@@ -1,5 +1,6 @@
 import type { StandardJSONSchemaV1, StandardSchemaV1 } from '@standard-schema/spec'
-import { pathSegment, toJson } from './json.ts'
+import { describeIssues } from './issues.ts'
+import { toJson } from './json.ts'
 import type { Json } from './json-types.ts'
 
 /** A dialect that every library writes, and that `pg_jsonschema` reads. */
@@ -35,14 +36,4 @@ export async function parse(
   const result = await schema['~standard'].validate(value)
   if (result.issues === undefined) return result.value
   throw refuse(describeIssues(result.issues))
-}
-
-/** In one line: `$.a[3].b: Expected a string; …`. */
-export function describeIssues(issues: readonly StandardSchemaV1.Issue[]): string {
-  return issues.map(describeIssue).join('; ')
-}
-
-function describeIssue({ path = [], message }: StandardSchemaV1.Issue): string {
-  const keys = path.map((segment) => (typeof segment === 'object' ? segment.key : segment))
-  return `$${keys.map((key) => pathSegment(typeof key === 'number' ? key : String(key))).join('')}: ${message}`
 }
