@@ -13,7 +13,9 @@ import {
   TimeoutError,
   type Worker,
 } from './index.ts'
+import type { WorkerConnection } from './options.ts'
 import { startTestDatabase, type TestDatabase, until } from './testing/database.ts'
+import { gate } from './testing/memory-transport.ts'
 
 let db: TestDatabase
 
@@ -488,6 +490,30 @@ describe('The connection of a worker', () => {
     expect(await db.runEnded(run_id)).toMatchObject({ status: 'completed', output: { work: 'done' } })
     expect(handler).toHaveBeenCalledTimes(1)
     expect(await db.tasksOf(run_id)).toMatchObject([{ attempts_count: 1 }])
+  })
+
+  it.each<[string, () => WorkerConnection]>([
+    ['a URL', () => ({ connection: db.url })],
+    ['a secret key', () => ({ url: db.stack.url, secretKey: db.stack.secretKey })],
+  ])('may lose its schema, which is said at once; no result is lost, over %s', async (_, connection) => {
+    const slug = newSlug()
+    const handler = vi.fn(async () => {
+      await db.sql`alter schema pgflow rename to away`
+      return 'done'
+    })
+    const said = gate()
+    const error = (message: string, data?: { error?: Error }) => {
+      if (message.includes('refuses') && data?.error?.message.includes('supabase db push')) said.open(message)
+    }
+    const log = { debug() {}, info() {}, warn() {}, error }
+    const flows = [new Flow({ slug, maxAttempts: 1 }).step('work', handler)]
+    const worker = await startWorker({ ...connection(), flows, log })
+    onTestFinished(() => worker.stop())
+    const run_id = await db.startRun(slug, null)
+    await said.promise
+    await db.sql`alter schema away rename to pgflow`
+    expect(await db.runEnded(run_id)).toMatchObject({ status: 'completed', output: { work: 'done' } })
+    expect(handler).toHaveBeenCalledTimes(1)
   })
 
   it('may be the user’s, set up in any way; it stays open', async () => {
