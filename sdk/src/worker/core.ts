@@ -179,7 +179,7 @@ export class Core {
   async #tryToExchange(): Promise<boolean> {
     try {
       await this.#exchange()
-      this.#failures.end()
+      this.#failures.reset()
     } catch (error) {
       if (this.#deadline.signal.aborted) return false
       await this.#failures.pauseAfter(error)
@@ -189,6 +189,7 @@ export class Core {
 
   #fail(failure: unknown): void {
     this.#failure = { reason: failure }
+    this.#deadline.abort()
     for (const attempt of this.#held.values()) {
       attempt.abort(new WorkerStoppedError('The worker failed', { cause: failure }))
     }

@@ -89,7 +89,7 @@ function connect(
  * The answer to a first query. The driver waits for a port that is not Postgres: where there is no answer for some seconds,
  * the port is looked at.
  */
-async function knownToBePostgres<Answer>(sql: Sql, answer: Promise<Answer>): Promise<Answer> {
+export async function knownToBePostgres<Answer>(sql: Sql, answer: Promise<Answer>): Promise<Answer> {
   const { host, port, path } = sql.options
   const looking = new AbortController()
   const problem = sleep(soon, looking.signal).then(async () => {
