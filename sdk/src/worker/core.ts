@@ -4,8 +4,7 @@ import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
 import { Failures } from './failures.ts'
 import { isSchemaFault, isTransient } from './faults.ts'
 import { isLarge, LargeResults } from './large-results.ts'
-import type { LeaseThread } from './lease-thread.ts'
-import { Leases } from './leases.ts'
+import { Leases, type LeasesOptions } from './leases.ts'
 import { LoopMonitor } from './loop-monitor.ts'
 import { Progress } from './progress.ts'
 import { Settler } from './settler.ts'
@@ -35,7 +34,7 @@ export interface CoreOptions extends WorkerContext {
   /** Bytes. */
   readonly outputLimit: number
   /** Extends the leases while the event loop is blocked. */
-  readonly thread: LeaseThread | undefined
+  readonly thread: LeasesOptions['thread']
 }
 
 /**

@@ -5,8 +5,10 @@ import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { startWorker } from './index.ts'
+import { leaseThreadFor, threadTime } from './lease-thread.ts'
+import { logFrom } from './log.ts'
 import { blockingFlow } from './testing/blocking-flows.ts'
-import { startTestDatabase, type TestDatabase } from './testing/database.ts'
+import { startTestDatabase, type TestDatabase, until } from './testing/database.ts'
 import { fromSources, startProcess, type WorkerProcess } from './testing/process.ts'
 
 const script = fileURLToPath(new URL('./testing/blocking-worker.ts', import.meta.url))
@@ -87,6 +89,22 @@ describe('A handler that blocks the event loop for three leases', () => {
     await db.startRun('blocking', { block: 1_500 })
     await child.said(/blocked for 1\.\d s: .* and leases were not extended /)
   })
+})
+
+it('The thread of a worker that is not blocked opens no connection', async () => {
+  const thread = await leaseThreadFor(
+    { connection: db.url },
+    { workerId: crypto.randomUUID(), lease: 1, log: logFrom(false) },
+  )
+  onTestFinished(() => thread?.close())
+  const task = { run_id: crypto.randomUUID(), step_slug: 'a', task_index: 0, attempt: 1 }
+  const connections = () => db.sql`select pid from pg_stat_activity where application_name = 'pgflow worker'`
+  thread!.add([task], [task], threadTime())
+  thread!.clear()
+  await new Promise((resolve) => setTimeout(resolve, 1_500))
+  expect([...(await connections())]).toEqual([])
+  thread!.add([task], [task], 0)
+  await until(connections)
 })
 
 /** The worker as one file, outside the repository. */

@@ -28,6 +28,7 @@ export class LeaseThread {
   #worker: Worker | undefined
   #hasFailed = false
   #added = 0
+  #isEmpty = true
 
   constructor(start: () => Worker, log: Log) {
     this.#start = start
@@ -57,6 +58,13 @@ export class LeaseThread {
     this.#post({ held: JSON.stringify([...tasks].map(keyOf)), at })
   }
 
+  /** Nothing is held. */
+  clear(): void {
+    if (this.#isEmpty) return
+    this.replace([], 0)
+    this.#isEmpty = true
+  }
+
   async close(): Promise<void> {
     this.#hasFailed = true
     await this.#worker?.terminate()
@@ -64,6 +72,7 @@ export class LeaseThread {
 
   #post(message: { held?: string; added?: string; at: number }): void {
     if (this.#hasFailed) return
+    this.#isEmpty = false
     try {
       this.#worker ??= this.#started()
       this.#worker.postMessage(message)

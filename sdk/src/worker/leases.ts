@@ -14,7 +14,7 @@ export interface LeasesOptions {
   readonly lease: number
   readonly log: Log
   /** Extends the leases while the event loop is blocked. */
-  readonly thread: LeaseThread | undefined
+  readonly thread: Pick<LeaseThread, 'works' | 'add' | 'replace' | 'clear'> | undefined
   /** What the worker holds at the moment. */
   readonly held: () => TaskKey[]
   /** The task is no longer this attempt's. */
@@ -60,7 +60,7 @@ export class Leases {
   async #extend(): Promise<void> {
     const { transport, workerId, lease, thread, held, onLost } = this.#options
     const tasks = held().map(keyOf)
-    if (tasks.length === 0) return
+    if (tasks.length === 0) return thread?.clear()
     const leases = await transport.heartbeat(workerId, tasks, lease)
     if (thread !== undefined) {
       this.#extendedAt = threadTime()
