@@ -57,7 +57,7 @@ export class Core {
   readonly #notifier = new Notifier()
   /** Aborted when the grace period is over. */
   readonly #deadline = new AbortController()
-  /** Aborted when nothing is under way any more. */
+  /** Aborted when nothing runs any more. */
   readonly #end = new AbortController()
   #failure: { readonly reason: unknown } | undefined
   #isStopping = false

@@ -9,7 +9,7 @@ import * as queries from './queries.ts'
 import { sleep } from './time.ts'
 import type { Transport } from './transport.ts'
 
-/** Seconds for what is under way when a connection is closed. */
+/** Seconds for queries that run when a connection is closed. */
 const closing = 1
 
 /** Seconds in which a database answers, if nothing is wrong. */
