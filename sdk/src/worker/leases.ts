@@ -2,7 +2,7 @@ import type { Log } from '../flow/context.ts'
 import { type LeaseThread, threadTime } from './lease-thread.ts'
 import { keyOf } from './tasks.ts'
 import { retryPause, sleep } from './time.ts'
-import type { ClaimedTask, Lease, TaskKey, Transport } from './transport.ts'
+import type { ClaimedTask, Lease, Transport } from './transport.ts'
 
 /** Seconds between two heartbeats, and so until a handler is told that its run was cancelled. */
 const longestPause = 5
@@ -16,7 +16,7 @@ export interface LeasesOptions {
   /** Extends the leases while the event loop is blocked. */
   readonly thread: Pick<LeaseThread, 'works' | 'add' | 'replace' | 'clear'> | undefined
   /** What the worker holds at the moment. */
-  readonly held: () => TaskKey[]
+  readonly held: () => ClaimedTask[]
   /** The task is no longer this attempt's. */
   readonly onLost: (task: Lease) => void
 }
