@@ -27,7 +27,9 @@ async function main(): Promise<void> {
     ],
   })
   const sql = postgres(stack.dbUrl, { max: 1 })
-  const worker = await startWorker({ connection: stack.dbUrl, flows: [AnalyzeDocument], resources: { sql } })
+  // The display says what fails.
+  const settings = { connection: stack.dbUrl, log: false } as const
+  const worker = await startWorker({ ...settings, flows: [AnalyzeDocument], resources: { sql } })
   say(`worker ${worker.workerId} waits for tasks`)
   const supabase = await signIn(stack)
   try {

@@ -237,7 +237,7 @@ create table pgflow.step_tasks (
   constraint attempts_before_are_counted check (attempts_before between 0 and attempts_count)
 ) with (fillfactor = 80);
 comment on table pgflow.step_tasks is
-  'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, another run or a free slot (waits_for) settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried or a worker gave them back. last_error has name, message and stack of what a handler threw last.';
+  'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, another run or a free slot (waits_for) settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried, a worker gave them back, or a failure said so. last_error has name, message, code, stack and causes of what a handler threw last.';
 
 create table pgflow.run_events (
   run_id uuid not null references pgflow.runs on delete cascade,

@@ -1,6 +1,7 @@
 import postgres, { type Sql } from 'postgres'
 import { schemaProblem } from '../shared/schema-version.ts'
 import { explain, sqlState } from '../worker/faults.ts'
+import { knownToBePostgres } from '../worker/postgres.ts'
 import { schemaVersion } from '../worker/queries.ts'
 import { CommandError, type Io } from './command.ts'
 
@@ -32,6 +33,7 @@ export async function withAnyDatabase<Result>(
 ): Promise<Result> {
   const sql = open(url ?? io.databaseUrl ?? local)
   try {
+    await knownToBePostgres(sql, sql`select 1`)
     return await work(sql)
   } catch (error) {
     if (error instanceof CommandError) throw error

@@ -1,5 +1,8 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import postgres from 'postgres'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { compile, Flow } from '../flow/index.ts'
 import { schemaVersion } from '../shared/schema-version.ts'
 import { startTestDatabase, type TestDatabase } from '../worker/testing/database.ts'
@@ -69,6 +72,17 @@ describe('pgflow runs', () => {
     expect(errors).toMatch(/^pgflow runs: the database cannot be reached: .*ECONNREFUSED.*--db/)
     expect(errors).not.toContain('secret')
   })
+})
+
+it('A port that is not Postgres is named within seconds', async () => {
+  const server = createServer((_, response) => response.end()).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  onTestFinished(() => void server.close())
+  const { port } = server.address() as AddressInfo
+  const { errors } = await pgflow('doctor', '--db', `postgresql://me:secret@127.0.0.1:${port}/postgres`)
+  expect(errors).toContain(
+    `the database cannot be reached: 127.0.0.1:${port} is not Postgres: it answered "HTTP/1.1 400`,
+  )
 })
 
 describe('pgflow doctor', () => {

@@ -22,7 +22,10 @@ export interface Context<
    * cancelled or failed), a `LeaseLostError` (another worker has the task) or a `WorkerStoppedError`.
    */
   readonly signal: AbortSignal
-  /** 1 at the first try; one that a worker gave back when it stopped is counted here, but not against `maxAttempts`. */
+  /**
+   * 1 at the first try. Attempts that do not count against `maxAttempts` are counted here too: one that a worker handed back
+   * when it stopped, or one that failed with a `RetryAfterError` that says so.
+   */
   readonly attempt: number
   readonly runId: string
   readonly flowSlug: string

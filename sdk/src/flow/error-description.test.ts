@@ -147,4 +147,9 @@ describe('summaryOf', () => {
     )
     expect(summaryOf(describeError(new Error('alone')))).toBe('alone')
   })
+
+  it('has at most 8,000 characters', () => {
+    const described = describeError(new Error('x'.repeat(8_000), { cause: new Error('y') }))
+    expect(summaryOf(described)).toHaveLength(8_000)
+  })
 })

@@ -33,7 +33,7 @@ export function describeError(thrown: unknown): ErrorDescription {
 }
 
 /**
- * An error in one line, with what caused it, of at most 1,000 characters more than its own message.
+ * An error in one line, with what caused it in at most 1,000 characters, and 8,000 characters at most in all.
  *
  * @example
  * summaryOf(describeError(error)) // 'fetch failed: connect ECONNREFUSED 127.0.0.1:1'
@@ -41,7 +41,7 @@ export function describeError(thrown: unknown): ErrorDescription {
 export function summaryOf({ message, cause, errors = [] }: ErrorDescription): string {
   const inner = [...new Set([...errors.map(summaryOf), ...(cause ? [summaryOf(cause)] : [])])]
   const news = inner.filter((summary) => !message.includes(summary)).join('; ')
-  return news === '' ? message : `${message}: ${storable(news, longestSummary)}`
+  return news === '' ? message : storable(`${message}: ${storable(news, longestSummary)}`, longestText)
 }
 
 class Describer {

@@ -32,6 +32,12 @@ describe('The time of the next attempt', () => {
     expect(secondsUntil(new Response(null, { status: 429, headers }), now)).toBe(seconds)
   })
 
+  it('is read from the headers of Node and of axios too', () => {
+    expect(secondsUntil({ headers: { 'retry-after': '7' } }, now)).toBe(7)
+    expect(secondsUntil({ headers: { get: (name) => (name === 'retry-after' ? 7 : null) } }, now)).toBe(7)
+    expect(secondsUntil({ headers: undefined } as never, now)).toBeUndefined()
+  })
+
   it.each([
     [new Date(inTwoMinutes), 120],
     [new Date(now - 1), 0],

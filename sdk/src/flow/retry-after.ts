@@ -5,8 +5,13 @@ export interface ResponseHeaders {
   get(name: string): unknown
 }
 
+/** A response of `fetch`, of axios, of Node's `http`, or of another library: headers have lower-case names or a `get`. */
+export interface ResponseLike {
+  readonly headers: ResponseHeaders | Readonly<Record<string, unknown>>
+}
+
 /** When another attempt makes sense: a duration, a time, or what a server answered. */
-export type RetryTime = Duration | Date | ResponseHeaders | { readonly headers: ResponseHeaders }
+export type RetryTime = Duration | Date | ResponseHeaders | ResponseLike
 
 /** In the order in which they count: the standard header first, then those that tell when a rate limit is reset. */
 const headerNames = [
@@ -40,7 +45,7 @@ export function secondsUntil(when: RetryTime, now: number): number | undefined {
   return secondsOf(when)
 }
 
-function secondsIn(headers: ResponseHeaders, now: number): number | undefined {
+function secondsIn(headers: ResponseLike['headers'], now: number): number | undefined {
   const milliseconds = positiveNumber(textOf(headers, 'retry-after-ms'))
   if (milliseconds !== undefined) return milliseconds / 1000
   for (const name of headerNames) {
@@ -50,9 +55,13 @@ function secondsIn(headers: ResponseHeaders, now: number): number | undefined {
   return undefined
 }
 
-function textOf(headers: ResponseHeaders, name: string): string | undefined {
-  const value = headers.get(name)
+function textOf(headers: ResponseLike['headers'], name: string): string | undefined {
+  const value = hasGet(headers) ? headers.get(name) : headers?.[name]
   return typeof value === 'string' || typeof value === 'number' ? String(value).trim() : undefined
+}
+
+function hasGet(headers: ResponseLike['headers']): headers is ResponseHeaders {
+  return typeof headers?.get === 'function'
 }
 
 /** A header is a number, a duration such as `1.5s`, or a date. */

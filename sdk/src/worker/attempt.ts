@@ -166,7 +166,7 @@ export class Attempt {
     return {
       ...this.#failure('failed', thrown),
       ...(thrown instanceof RetryAfterError && { retry_delay: thrown.seconds }),
-      ...(thrown instanceof RetryAfterError && !thrown.countsAsAttempt && { uncounted: true }),
+      ...(thrown instanceof RetryAfterError && thrown.countsAsAttempt === false && { uncounted: true }),
       ...(thrown instanceof NonRetryableError && { permanent: true }),
     }
   }

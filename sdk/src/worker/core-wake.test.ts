@@ -200,6 +200,20 @@ describe('Progress', () => {
     two.open(1)
   })
 
+  it('of many tasks is sent in calls of a bounded size', async () => {
+    const running = gate()
+    const flow = new Flow({ slug: flow_slug }).step('a', (_, { progress }) => {
+      progress(1, 'x'.repeat(16_000))
+      return running.promise
+    })
+    start(flow, { concurrency: 100 })
+    transport.addTasks(...Array.from({ length: 100 }, () => 'a'))
+    await vi.advanceTimersByTimeAsync(3_000)
+    for (const reports of transport.reports) expect(JSON.stringify(reports).length).toBeLessThan(1_100_000)
+    expect(transport.reports.flat()).toHaveLength(100)
+    running.open(1)
+  })
+
   it('that could not be sent is sent again, unless there is newer', async () => {
     const running = gate()
     let report: (value: number) => void = () => {}

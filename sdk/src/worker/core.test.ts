@@ -248,6 +248,25 @@ describe('Core', () => {
   })
 })
 
+it('The thread that extends leases is told what is held, and when nothing is', async () => {
+  const thread = { works: true, add: vi.fn(), replace: vi.fn(), clear: vi.fn() }
+  const running = gate()
+  start(
+    new Flow({ slug: flow_slug }).step('a', () => running.promise),
+    { thread },
+  )
+  transport.addTasks('a')
+  await vi.advanceTimersByTimeAsync(5)
+  const task = expect.objectContaining({ step_slug: 'a', attempt: 1 })
+  expect(thread.add).toHaveBeenCalledExactlyOnceWith([task], [task], expect.any(Number))
+  await vi.advanceTimersByTimeAsync(5_000)
+  expect(thread.replace).toHaveBeenCalledExactlyOnceWith([task], expect.any(Number))
+  expect(thread.clear).not.toHaveBeenCalled()
+  running.open('end')
+  await vi.advanceTimersByTimeAsync(5_000)
+  expect(thread.clear).toHaveBeenCalledTimes(1)
+})
+
 describe('A database whose schema does not fit', () => {
   const refusal = databaseError('3F000', 'schema "pgflow" does not exist')
 

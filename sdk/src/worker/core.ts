@@ -4,8 +4,7 @@ import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
 import { Failures } from './failures.ts'
 import { isSchemaFault, isTransient } from './faults.ts'
 import { isLarge, LargeResults } from './large-results.ts'
-import type { LeaseThread } from './lease-thread.ts'
-import { Leases } from './leases.ts'
+import { Leases, type LeasesOptions } from './leases.ts'
 import { LoopMonitor } from './loop-monitor.ts'
 import { Progress } from './progress.ts'
 import { type Settlement, Settler } from './settler.ts'
@@ -38,7 +37,7 @@ export interface CoreOptions extends WorkerContext {
   /** Bytes. */
   readonly outputLimit: number
   /** Extends the leases while the event loop is blocked. */
-  readonly thread: LeaseThread | undefined
+  readonly thread: LeasesOptions['thread']
 }
 
 /**
@@ -62,7 +61,7 @@ export class Core {
   readonly #notifier = new Notifier()
   /** Aborted when the grace period is over. */
   readonly #deadline = new AbortController()
-  /** Aborted when nothing is under way any more. */
+  /** Aborted when nothing runs any more. */
   readonly #end = new AbortController()
   #failure: { readonly reason: unknown } | undefined
   #isStopping = false
@@ -184,7 +183,7 @@ export class Core {
   async #tryToExchange(): Promise<boolean> {
     try {
       await this.#exchange()
-      this.#failures.end()
+      this.#failures.reset()
     } catch (error) {
       if (this.#deadline.signal.aborted) return false
       await this.#failures.pauseAfter(error)
@@ -194,6 +193,7 @@ export class Core {
 
   #fail(failure: unknown): void {
     this.#failure = { reason: failure }
+    this.#deadline.abort()
     for (const attempt of this.#held.values()) {
       attempt.abort(new WorkerStoppedError('The worker failed', { cause: failure }))
     }

@@ -91,6 +91,12 @@ describe('A worker that gets SIGTERM', () => {
     expect(await db.tasksOf(run_id)).toMatchObject([{ status: 'queued' }])
   })
 
+  it.each(['hang', 'fail'] as const)('ends though closing what is its own would %s', async (close) => {
+    const child = await readyProcess({ close })
+    child.kill('SIGTERM')
+    expect(await child.ended).toBe('SIGTERM')
+  })
+
   it('ends at once at the second signal', async () => {
     const child = await readyProcess()
     const run_id = await db.startRun('crash', null)

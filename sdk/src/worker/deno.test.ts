@@ -88,4 +88,14 @@ describe.each(connections)('A worker in Deno, over %s,', (_, connection) => {
     await call(second)
     expect(await db.runEnded(run_id)).toMatchObject({ output: { work: 'attempt 2' } })
   })
+
+  it('that is blocked says for how long', async () => {
+    await using worker = await startHeld()
+    await call(worker)
+    const run_id = await db.startRun('busy', null)
+    await worker.said(
+      'The event loop was blocked for n s: other steps had to wait, and leases were not extended',
+    )
+    expect(await db.runEnded(run_id)).toMatchObject({ output: { compute: 'computed' } })
+  })
 })

@@ -11,7 +11,7 @@ export class CancelledError extends PgflowError {
   }
 }
 
-/** The reason of `context.signal` when another attempt has the task: the database had not heard of this one for too long. */
+/** The reason of `context.signal` when another attempt has the task, because this one's lease was not extended in time. */
 export class LeaseLostError extends PgflowError {
   static {
     nameErrors(LeaseLostError, 'LeaseLostError')

@@ -26,7 +26,8 @@ export class Failures {
     this.#options = options
   }
 
-  end(): void {
+  /** A call succeeded. */
+  reset(): void {
     this.#count = 0
     this.#refusedSince = undefined
   }

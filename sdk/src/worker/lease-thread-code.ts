@@ -2,7 +2,7 @@
  * What the thread of `LeaseThread` runs, as CommonJS. It is a text, and needs no file of its own, so that it works from
  * the package, from TypeScript sources and from a bundle alike.
  *
- * It extends the leases only when the main thread has not done so for half a lease.
+ * It extends the leases only when the main thread has not done so for half a lease, and for a limited time.
  */
 export const leaseThreadCode = `
 'use strict'
@@ -11,16 +11,22 @@ const { lease, workerId, database, project } = workerData
 
 let tasks = []
 let extendedAt = 0
+let seenAt = 0
+let longest = 0
 let isExtending = false
 let hasFailed = false
 
-parentPort.on('message', ({ held, added, at }) => {
-  tasks = held === undefined ? tasks.concat(JSON.parse(added)) : JSON.parse(held)
-  extendedAt = at
+parentPort.on('message', (message) => {
+  const isAddition = message.held === undefined
+  tasks = isAddition ? tasks.concat(JSON.parse(message.added)) : JSON.parse(message.held)
+  longest = isAddition ? Math.max(longest, message.longest) : message.longest
+  extendedAt = message.extendedAt
+  seenAt = message.seenAt
 })
 
 setInterval(async () => {
   if (isExtending || tasks.length === 0 || now() - extendedAt < lease * 500) return
+  if (now() - seenAt > (longest + lease) * 1000) return
   isExtending = true
   const before = tasks
   try {

@@ -5,9 +5,12 @@ import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { startWorker } from './index.ts'
+import { leaseThreadFor, threadTime } from './lease-thread.ts'
+import { logFrom } from './log.ts'
 import { blockingFlow } from './testing/blocking-flows.ts'
-import { startTestDatabase, type TestDatabase } from './testing/database.ts'
+import { startTestDatabase, type TestDatabase, until } from './testing/database.ts'
 import { fromSources, startProcess, type WorkerProcess } from './testing/process.ts'
+import type { ClaimedTask } from './transport.ts'
 
 const script = fileURLToPath(new URL('./testing/blocking-worker.ts', import.meta.url))
 
@@ -87,6 +90,38 @@ describe('A handler that blocks the event loop for three leases', () => {
     await db.startRun('blocking', { block: 1_500 })
     await child.said(/blocked for 1\.\d s: .* and leases were not extended /)
   })
+})
+
+it('The thread of a worker that is not blocked opens no connection', async () => {
+  const thread = await leaseThreadFor(
+    { connection: db.url },
+    { workerId: crypto.randomUUID(), lease: 1, log: logFrom(false) },
+  )
+  onTestFinished(() => thread?.close())
+  const task = { run_id: crypto.randomUUID(), step_slug: 'a', task_index: 0, attempt: 1, timeout: 60 }
+  const connections = () => db.sql`select pid from pg_stat_activity where application_name = 'pgflow worker'`
+  thread!.add([task], [task], threadTime())
+  thread!.clear()
+  await new Promise((resolve) => setTimeout(resolve, 1_500))
+  expect([...(await connections())]).toEqual([])
+  thread!.add([task], [task], 0)
+  await until(connections)
+})
+
+it('A handler that never ends loses its tasks some time after their longest timeout', async () => {
+  await db.sql`select pgflow.create_flow('endless'), pgflow.add_step('endless', 'a', timeout => 1)`
+  await db.startRun('endless', null)
+  const workerId = crypto.randomUUID()
+  const [task] = await db.sql<[ClaimedTask]>`
+    select run_id, step_slug, task_index, attempt, timeout from pgflow.claim_tasks(array['endless'], 1, ${workerId}, lease => 1)`
+  const lease = () => db.sql<{ vt: Date; is_over: boolean }[]>`
+    select vt, vt < clock_timestamp() as is_over from pgmq.q_endless`
+  const [claimed] = await lease()
+  const thread = await leaseThreadFor({ connection: db.url }, { workerId, lease: 1, log: logFrom(false) })
+  onTestFinished(() => thread?.close())
+  thread!.add([task], [task], threadTime())
+  const over = await until(async () => (await lease()).filter(({ is_over }) => is_over))
+  expect(over.vt.getTime() - claimed!.vt.getTime()).toBeGreaterThan(1_000)
 })
 
 /** The worker as one file, outside the repository. */

@@ -6,7 +6,7 @@ import { connectionSettings } from './postgres.ts'
 import { heartbeatQuery } from './queries.ts'
 import { requestOf } from './rpc.ts'
 import { keyOf } from './tasks.ts'
-import type { TaskKey } from './transport.ts'
+import type { ClaimedTask, TaskKey } from './transport.ts'
 
 export interface LeaseThreadOptions {
   readonly workerId: string
@@ -15,12 +15,15 @@ export interface LeaseThreadOptions {
   readonly log: Log
 }
 
+type HeldTask = TaskKey & Pick<ClaimedTask, 'timeout'>
+
 /** So many additions at most until the thread gets all tasks anew. */
 const mostAdded = 1_000
 
 /**
  * A thread that extends the leases while a handler blocks the main one. It starts with the first task, and connects to the
- * database only when it is needed.
+ * database only when it is needed. A block that is longer than the longest timeout of the held tasks ends its work: a
+ * handler that never ends must not keep its tasks.
  */
 export class LeaseThread {
   readonly #start: () => Worker
@@ -28,6 +31,7 @@ export class LeaseThread {
   #worker: Worker | undefined
   #hasFailed = false
   #added = 0
+  #isEmpty = true
 
   constructor(start: () => Worker, log: Log) {
     this.#start = start
@@ -45,16 +49,23 @@ export class LeaseThread {
    * @param all what is held, these included
    * @param at when the leases of what is held were extended for the last time, by `threadTime`
    */
-  add(tasks: readonly TaskKey[], all: Iterable<TaskKey>, at: number): void {
+  add(tasks: readonly HeldTask[], all: readonly HeldTask[], at: number): void {
     this.#added += tasks.length
     if (this.#added > mostAdded) this.replace(all, at)
-    else this.#post({ added: JSON.stringify(tasks.map(keyOf)), at })
+    else this.#post({ added: JSON.stringify(tasks.map(keyOf)), ...limits(tasks, at) })
   }
 
   /** These tasks are held, and no others. */
-  replace(tasks: Iterable<TaskKey>, at: number): void {
+  replace(tasks: readonly HeldTask[], at: number): void {
     this.#added = 0
-    this.#post({ held: JSON.stringify([...tasks].map(keyOf)), at })
+    this.#post({ held: JSON.stringify(tasks.map(keyOf)), ...limits(tasks, at) })
+  }
+
+  /** Nothing is held. */
+  clear(): void {
+    if (this.#isEmpty) return
+    this.replace([], 0)
+    this.#isEmpty = true
   }
 
   async close(): Promise<void> {
@@ -62,8 +73,9 @@ export class LeaseThread {
     await this.#worker?.terminate()
   }
 
-  #post(message: { held?: string; added?: string; at: number }): void {
+  #post(message: object): void {
     if (this.#hasFailed) return
+    this.#isEmpty = false
     try {
       this.#worker ??= this.#started()
       this.#worker.postMessage(message)
@@ -88,6 +100,15 @@ export class LeaseThread {
       error,
     })
   }
+}
+
+/**
+ * When the leases were extended, when the main thread was last seen, and for how many seconds from then it may be blocked:
+ * one that never comes back must lose its tasks.
+ */
+function limits(tasks: readonly HeldTask[], extendedAt: number) {
+  const longest = tasks.reduce((most, { timeout }) => Math.max(most, timeout), 0)
+  return { extendedAt, seenAt: threadTime(), longest }
 }
 
 /** Milliseconds on the clock that all threads of a process have in common. */

@@ -2,7 +2,7 @@ import type { Log } from '../flow/context.ts'
 import { type LeaseThread, threadTime } from './lease-thread.ts'
 import { keyOf } from './tasks.ts'
 import { retryPause, sleep } from './time.ts'
-import type { ClaimedTask, Lease, TaskKey, Transport } from './transport.ts'
+import type { ClaimedTask, Lease, Transport } from './transport.ts'
 
 /** Seconds between two heartbeats, and so until a handler is told that its run was cancelled. */
 const longestPause = 5
@@ -14,9 +14,9 @@ export interface LeasesOptions {
   readonly lease: number
   readonly log: Log
   /** Extends the leases while the event loop is blocked. */
-  readonly thread: LeaseThread | undefined
+  readonly thread: Pick<LeaseThread, 'works' | 'add' | 'replace' | 'clear'> | undefined
   /** What the worker holds at the moment. */
-  readonly held: () => TaskKey[]
+  readonly held: () => ClaimedTask[]
   /** The task is no longer this attempt's. */
   readonly onLost: (task: Lease) => void
 }
@@ -60,7 +60,7 @@ export class Leases {
   async #extend(): Promise<void> {
     const { transport, workerId, lease, thread, held, onLost } = this.#options
     const tasks = held().map(keyOf)
-    if (tasks.length === 0) return
+    if (tasks.length === 0) return thread?.clear()
     const leases = await transport.heartbeat(workerId, tasks, lease)
     if (thread !== undefined) {
       this.#extendedAt = threadTime()

@@ -11,7 +11,7 @@ export interface ListenerHooks {
   onnotify(channel: string, payload: string): void
 }
 
-/** A connection that hears of new tasks, and comes back when it was lost. */
+/** A connection that is notified of new tasks, and is made again when it was lost. */
 export class Listener {
   /** The connection; it is free for statements that wait for nobody. */
   readonly pool: RenewedPool
@@ -25,7 +25,7 @@ export class Listener {
     this.pool = connect({
       max_lifetime: null,
       onclose: () => this.#lost.notify(),
-      onnotify: (_, payload) => this.#hear(payload),
+      onnotify: (_, payload) => this.#receive(payload),
     })
   }
 
@@ -33,7 +33,7 @@ export class Listener {
    * Listens from now on.
    *
    * @param other another connection to the same database
-   * @returns whether what the other one notifies is heard: a transaction pooler takes LISTEN and forgets it
+   * @returns whether notifications of the other one arrive: a transaction pooler accepts LISTEN without any effect
    */
   async listen(other: Pool, onTasks: (flow_slug: string | undefined) => void): Promise<boolean> {
     this.#onTasks = onTasks
@@ -51,7 +51,7 @@ export class Listener {
     this.#answered.notify()
   }
 
-  #hear(payload: string): void {
+  #receive(payload: string): void {
     if (payload === this.#probe) this.#answered.notify()
     else this.#onTasks(payload)
   }

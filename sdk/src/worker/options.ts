@@ -37,11 +37,12 @@ export type WorkerConnection =
 export interface WorkerSettings {
   /** How many tasks run at the same time. @default 10 */
   readonly concurrency?: number
-  /** After which the tasks of a worker that died are run by others; it is extended while they run. Whole seconds. @default '30s' */
+  /** How long after a worker died others run its tasks; while it lives, it extends its leases. Whole seconds. @default '30s' */
   readonly lease?: Duration
   /**
-   * How many connections the worker opens at most; without effect on `sql`. From two on, one of them keeps the leases and
-   * hears of new tasks at once, where no transaction pooler is between; with one, and over `sql`, the worker polls.
+   * How many connections the worker keeps open at most; without effect on `sql`. With two or more, one of them extends the
+   * leases and is notified of new tasks, where no transaction pooler is in between; with one, and over `sql`, the worker
+   * polls. One more is open while a large output is settled, and one while a handler blocks the event loop.
    * @default 2
    */
   readonly maxConnections?: number

@@ -42,7 +42,7 @@ export class RenewedPool implements Pool {
     })
   }
 
-  /** @param timeout seconds for what is under way */
+  /** @param timeout seconds for queries that run */
   close(timeout: number): Promise<void> {
     return this.#sql.end({ timeout })
   }

@@ -9,7 +9,7 @@ import * as queries from './queries.ts'
 import { sleep } from './time.ts'
 import type { Transport } from './transport.ts'
 
-/** Seconds for what is under way when a connection is closed. */
+/** Seconds for queries that run when a connection is closed. */
 const closing = 1
 
 /** Seconds in which a database answers, if nothing is wrong. */
@@ -89,7 +89,7 @@ function connect(
  * The answer to a first query. The driver waits for a port that is not Postgres: where there is no answer for some seconds,
  * the port is looked at.
  */
-async function knownToBePostgres<Answer>(sql: Sql, answer: Promise<Answer>): Promise<Answer> {
+export async function knownToBePostgres<Answer>(sql: Sql, answer: Promise<Answer>): Promise<Answer> {
   const { host, port, path } = sql.options
   const looking = new AbortController()
   const problem = sleep(soon, looking.signal).then(async () => {

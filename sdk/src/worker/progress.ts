@@ -8,8 +8,11 @@ import type { ProgressReport, TaskKey, Transport } from './transport.ts'
 /** Seconds between two calls. */
 const interval = 1
 
-/** Characters. */
+/** Characters of one report's data. */
 const largestData = 16_384
+
+/** Characters of all reports in one call, about. */
+const largestCall = 1_000_000
 
 export interface ProgressOptions {
   readonly transport: Pick<Transport, 'reportProgress'>
@@ -43,10 +46,22 @@ export class Progress {
   }
 
   #send(): void {
-    const reports = [...this.#reports.values()]
-    this.#reports.clear()
+    const reports = this.#nextReports()
     this.#cancel = reports.length === 0 ? undefined : after(interval, () => this.#send())
     if (reports.length > 0) void this.#report(reports)
+  }
+
+  /** Takes the oldest; the others go with the next calls. */
+  #nextReports(): ProgressReport[] {
+    const reports: ProgressReport[] = []
+    let characters = 0
+    for (const [id, report] of this.#reports) {
+      characters += JSON.stringify(report).length
+      if (reports.length > 0 && characters > largestCall) break
+      reports.push(report)
+      this.#reports.delete(id)
+    }
+    return reports
   }
 
   async #report(reports: readonly ProgressReport[]): Promise<void> {

@@ -16,11 +16,11 @@ export function sleep(seconds: number, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return resolve()
     const end = () => {
       cancel()
-      unhear()
+      forget()
       resolve()
     }
     const cancel = after(seconds, end)
-    const unhear = onAbort(signal, end)
+    const forget = onAbort(signal, end)
   })
 }
 

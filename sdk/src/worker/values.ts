@@ -1,4 +1,4 @@
-import { isTransient } from './faults.ts'
+import { isSchemaFault, isTransient } from './faults.ts'
 import { retryPause, sleep } from './time.ts'
 import type { Transport, ValueRef } from './transport.ts'
 
@@ -63,7 +63,9 @@ export class Values {
       try {
         return await transport.fetchValue(ref)
       } catch (error) {
-        if (!isTransient(error) || signal.aborted) throw error
+        // A schema that does not fit ends the worker, not the attempt.
+        const mayPass = isTransient(error) || isSchemaFault(error)
+        if (!mayPass || signal.aborted) throw error
         await sleep(retryPause(failures), signal)
       }
     }

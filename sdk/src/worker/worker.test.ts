@@ -1,10 +1,8 @@
 import { once } from 'node:events'
-import { type AddressInfo, createServer, type Socket } from 'node:net'
 import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { type AnyFlow, type Context, Flow } from '../flow/index.ts'
 import type { Json } from '../flow/json-types.ts'
-import { schemaVersion } from '../shared/schema-version.ts'
 import {
   CancelledError,
   NonRetryableError,
@@ -13,7 +11,10 @@ import {
   TimeoutError,
   type Worker,
 } from './index.ts'
+import type { WorkerConnection } from './options.ts'
 import { startTestDatabase, type TestDatabase, until } from './testing/database.ts'
+import { gate } from './testing/memory-transport.ts'
+import { closedPort } from './testing/port.ts'
 
 let db: TestDatabase
 
@@ -26,21 +27,6 @@ async function runningWorker(flow: AnyFlow, settings: { concurrency?: number } =
   const worker = await startWorker({ connection: db.url, flows: [flow], ...settings })
   onTestFinished(() => worker.stop({ gracePeriod: 0 }))
   return worker
-}
-
-async function setVersion(version: number): Promise<void> {
-  await db.sql.unsafe(`create or replace function pgflow.schema_version() returns int language sql immutable
-    set search_path = pg_catalog, pg_temp as 'select ${version}'`)
-}
-
-/** A port at which nothing listens. */
-async function closedPort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 /** Slugs that no other test has. */
@@ -490,6 +476,30 @@ describe('The connection of a worker', () => {
     expect(await db.tasksOf(run_id)).toMatchObject([{ attempts_count: 1 }])
   })
 
+  it.each<[string, () => WorkerConnection]>([
+    ['a URL', () => ({ connection: db.url })],
+    ['a secret key', () => ({ url: db.stack.url, secretKey: db.stack.secretKey })],
+  ])('may lose its schema, which is said at once; no result is lost, over %s', async (_, connection) => {
+    const slug = newSlug()
+    const handler = vi.fn(async () => {
+      await db.sql`alter schema pgflow rename to away`
+      return 'done'
+    })
+    const said = gate()
+    const error = (message: string, data?: { error?: Error }) => {
+      if (message.includes('refuses') && data?.error?.message.includes('supabase db push')) said.open(message)
+    }
+    const log = { debug() {}, info() {}, warn() {}, error }
+    const flows = [new Flow({ slug, maxAttempts: 1 }).step('work', handler)]
+    const worker = await startWorker({ ...connection(), flows, log })
+    onTestFinished(() => worker.stop())
+    const run_id = await db.startRun(slug, null)
+    await said.promise
+    await db.sql`alter schema away rename to pgflow`
+    expect(await db.runEnded(run_id)).toMatchObject({ status: 'completed', output: { work: 'done' } })
+    expect(handler).toHaveBeenCalledTimes(1)
+  })
+
   it('may be the user’s, set up in any way; it stays open', async () => {
     const slug = newSlug()
     const sql = postgres(db.url, { max: 1, transform: postgres.camel, onnotice: () => {} })
@@ -542,117 +552,5 @@ describe('Worker.stop', () => {
     await db.runEnded(await db.startRun(slug, null))
     await worker.stop()
     await expect(startWorker({ connection: db.url, flows: [flow], signal })).rejects.toBe(signal.reason)
-  })
-})
-
-describe('startWorker rejects', () => {
-  const flow = new Flow({ slug: 'never_started' }).step('work', () => 1)
-
-  it('a database without pgflow', async () => {
-    const admin = postgres(db.adminUrl)
-    await admin`create database without_pgflow template template0`
-    await admin.end()
-    const url = new URL(db.url)
-    url.pathname = '/without_pgflow'
-    await expect(startWorker({ connection: url.href, flows: [flow] })).rejects.toMatchObject({
-      name: 'WorkerStartError',
-      message: expect.stringMatching(/^This database has no migrations of pgflow.*supabase db push/),
-    })
-  })
-
-  it('a database whose migrations are older; newer ones are fine', async () => {
-    onTestFinished(() => setVersion(schemaVersion))
-    await setVersion(0)
-    await expect(startWorker({ connection: db.url, flows: [flow] })).rejects.toMatchObject({
-      name: 'WorkerStartError',
-      message: expect.stringMatching(/^This database has version 0 .*supabase db push/),
-    })
-    await setVersion(1_000)
-    const info = vi.fn()
-    const log = { debug() {}, info, warn() {}, error() {} }
-    const worker = await startWorker({ connection: db.url, flows: [flow], log })
-    await worker.stop()
-    expect(info).toHaveBeenCalledWith(expect.stringContaining('newer migrations'), {
-      found: 1_000,
-      needed: schemaVersion,
-    })
-  })
-
-  it('a database that is not there', async () => {
-    const url = new URL(db.url)
-    url.port = '1'
-    await expect(startWorker({ connection: url.href, flows: [flow] })).rejects.toMatchObject({
-      name: 'WorkerStartError',
-      message: expect.stringMatching(/ECONNREFUSED.*Check the URL/),
-    })
-  })
-
-  it('a project that is not there', async () => {
-    const port = await closedPort()
-    const url = `http://127.0.0.1:${port}`
-    await expect(startWorker({ url, secretKey: 'sb_secret_x', flows: [flow] })).rejects.toMatchObject({
-      message: `The worker cannot reach the database: fetch failed: connect ECONNREFUSED 127.0.0.1:${port}. Check the URL, and whether the database runs.`,
-      cause: { cause: { code: 'ECONNREFUSED' } },
-    })
-  })
-
-  it.each<[string, (socket: Socket) => unknown, RegExp]>([
-    [
-      'an HTTP server',
-      (socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'),
-      /it answered "HTTP\/1\.1 400 Bad Request"/,
-    ],
-    ['one that hangs up', (socket) => socket.end(), /it closed the connection|CONNECTION_CLOSED|ECONNRESET/],
-    ['one that says nothing', () => {}, /does not answer as Postgres does/],
-  ])('a port that is not Postgres, within seconds: %s', async (_, answer, words) => {
-    const server = createServer((socket) => {
-      socket.on('error', () => {})
-      socket.once('data', () => answer(socket))
-    }).listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    onTestFinished(() => void server.close())
-    const { port } = server.address() as AddressInfo
-    const began = performance.now()
-    const starting = startWorker({
-      connection: `postgresql://postgres:x@127.0.0.1:${port}/postgres`,
-      flows: [flow],
-    })
-    await expect(starting).rejects.toThrow(words)
-    expect(performance.now() - began).toBeLessThan(8_000)
-  })
-
-  it('a flow whose shape differs from that in the database', async () => {
-    const slug = newSlug()
-    const worker = await startWorker({ connection: db.url, flows: [new Flow({ slug }).step('a', () => 1)] })
-    await worker.stop()
-    const changed = new Flow({ slug }).step('b', () => 1).step('a', ['b'], () => 1)
-    await db.startRun(slug, null)
-    await expect(startWorker({ connection: db.url, flows: [changed] })).rejects.toMatchObject({
-      message: expect.stringMatching(new RegExp(`"${slug}".*\\. Runs of it .*[^.]\\.$`)),
-      cause: { code: 'PT409' },
-    })
-  })
-
-  it.each([
-    [{ connection: 'nonsense' }, 'URL of a database'],
-    [{ connection: undefined as never }, 'connection is missing'],
-    [{ connection: undefined as never, url: 'http://localhost', secretKey: '' }, 'secretKey is missing'],
-    [{ flows: [] }, 'no flows'],
-    [{ flows: [flow, flow] }, 'two flows'],
-    [{ concurrency: 0 }, 'concurrency is 0'],
-    [{ lease: 1.5 }, 'lease is 1.5'],
-    [{ maxConnections: Number.NaN }, 'maxConnections is NaN'],
-    [{ lease: '500ms' as const }, 'lease is 500ms'],
-    [{ gracePeriod: -1 }, 'gracePeriod is -1'],
-    [{ settleDelay: 'soon' as never }, 'settleDelay is soon'],
-    [{ concurency: 5 } as object, 'There is no option concurency: is it concurrency?'],
-    [{ gracePeriodMs: 5 } as object, 'There is no option gracePeriodMs: is it gracePeriod?'],
-    [{ pool: 5 } as object, 'There is no option pool: leave it out'],
-    [{ log: { info() {} } as never }, 'log has no debug, warn, error: give it console'],
-  ])('%j', async (option, message) => {
-    await expect(startWorker({ connection: db.url, flows: [flow], ...option })).rejects.toMatchObject({
-      name: 'WorkerStartError',
-      message: expect.stringContaining(message),
-    })
   })
 })

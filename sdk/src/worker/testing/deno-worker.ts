@@ -7,7 +7,7 @@ declare const Deno: { serve(handle: (request: Request) => Promise<Response>): un
 
 /**
  * A served worker in Deno: `deno-worker.ts <its options, as JSON>`. The step `work` of the flow `held` says on stdout that
- * it runs; its first attempt never ends.
+ * it runs; its first attempt never ends. The flow `busy` computes for 1.5 seconds. Warnings are said on stdout.
  */
 const options = JSON.parse(process.argv[2]!)
 
@@ -16,4 +16,13 @@ const held = new Flow<null>({ slug: 'held' }).step('work', (_, { attempt }) => {
   return attempt === 1 ? new Promise<string>(() => {}) : `attempt ${attempt}`
 })
 
-Deno.serve(serveWorker({ ...options, flows: [held] }))
+const busy = new Flow<null>({ slug: 'busy' }).step('compute', () => {
+  const end = performance.now() + 1_500
+  while (performance.now() < end);
+  return 'computed'
+})
+
+const say = (message: string) => process.stdout.write(`${message.replace(/[\d.]+ s/, 'n s')}\n`)
+const log = { debug() {}, info() {}, warn: say, error: say }
+
+Deno.serve(serveWorker({ log, ...options, flows: [held, busy] }))

@@ -19,13 +19,15 @@ export interface ProcessOptions {
   readonly lease?: number
   /** Seconds. @default 25 */
   readonly gracePeriod?: number
+  /** What closing the resources of the process does. @default 'end' */
+  readonly close?: 'end' | 'hang' | 'fail'
 }
 
 export function startWorkerProcess(
   url: string,
-  { lease = 30, gracePeriod = 25 }: ProcessOptions = {},
+  { lease = 30, gracePeriod = 25, close = 'end' }: ProcessOptions = {},
 ): WorkerProcess {
-  return startProcess([...fromSources, script, url, `${lease}`, `${gracePeriod}`])
+  return startProcess([...fromSources, script, url, `${lease}`, `${gracePeriod}`, close])
 }
 
 /** What Node needs to run a TypeScript source of this repository. */

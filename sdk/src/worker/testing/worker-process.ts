@@ -4,11 +4,12 @@ import { Flow } from '../../flow/index.ts'
 import { startWorker, stopOnSignals } from '../index.ts'
 
 /**
- * A worker in a process of its own: `worker-process.ts <database url> <lease> <grace period>`. The step `work` of the flow `crash` says
+ * A worker in a process of its own: `worker-process.ts <database url> <lease> <grace period> <close>`. The step `work` of the flow `crash` says
  * on stdout that it runs and goes on at SIGUSR2; the step `leak` of `leaky` ignores its signal. The process has what would
- * keep it alive: a pool with an open connection, and a timer.
+ * keep it alive: a pool with an open connection, and a timer. With `hang` as the last argument, closing the pool never ends,
+ * with `fail` it throws.
  */
-const [url, lease, gracePeriod] = process.argv.slice(2)
+const [url, lease, gracePeriod, close] = process.argv.slice(2)
 
 const say = (line: string) => process.stdout.write(`${line}\n`)
 
@@ -40,10 +41,13 @@ const worker = await startWorker({
 process.on('SIGTERM', () => say('stopping'))
 stopOnSignals(worker, {
   onStopped: async () => {
+    if (close === 'hang') await new Promise(() => {})
+    if (close === 'fail') throw new Error('cannot close')
     const [row] = await pool`select 'closing' as text`
     say(row!.text)
     await pool.end()
     say('closed')
   },
+  closeTimeout: '200ms',
 })
 say('ready')
