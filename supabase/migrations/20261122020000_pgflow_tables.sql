@@ -2,6 +2,9 @@
 --
 -- Statuses are text; what belongs to a status is an equality, so that no row can contradict itself. Postgres prepares each
 -- check constraint of a table anew for each statement, at some microseconds, so what is rarely there shares one.
+--
+-- Half of each page of the tables that change is left free: rows of one batch lie side by side, since ids follow time, and all of
+-- them have to find room for a new version on their page; else each update writes every index.
 
 create table pgflow.flows (
   flow_slug text primary key,
@@ -142,7 +145,7 @@ create table pgflow.runs (
     length(idempotency_key) between 1 and 255 and octet_length(metadata::text) <= 65536 and length(error) <= 10000
     and trace_parent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
   )
-) with (fillfactor = 80);
+) with (fillfactor = 50);
 create index runs_by_flow on pgflow.runs (flow_slug, started_at);
 create index runs_by_owner on pgflow.runs (owner_id, started_at) where owner_id is not null;
 create index runs_by_group on pgflow.runs (group_id, started_at) where group_id is not null;
@@ -194,7 +197,7 @@ create table pgflow.step_states (
   constraint remaining_deps_is_not_negative check (remaining_deps >= 0),
   constraint remaining_tasks_is_not_negative check (remaining_tasks between 0 and initial_tasks),
   constraint retries_is_not_negative check (retries >= 0)
-) with (fillfactor = 80);
+) with (fillfactor = 50);
 -- For the foreign key alone: it costs next to nothing, and no plan takes it for the primary key.
 create index step_states_by_step on pgflow.step_states using brin (flow_slug, step_slug);
 comment on table pgflow.step_states is 'A step within a run. retries counts failed attempts that were followed by another.';
@@ -235,7 +238,7 @@ create table pgflow.step_tasks (
   constraint failed_has_its_time check ((status = 'failed') = (failed_at is not null)),
   constraint failed_has_an_error check (status <> 'failed' or error_message is not null),
   constraint attempts_before_are_counted check (attempts_before between 0 and attempts_count)
-) with (fillfactor = 80);
+) with (fillfactor = 50);
 comment on table pgflow.step_tasks is
   'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, another run or a free slot (waits_for) settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried, a worker gave them back, or a failure said so. last_error has name, message, code, stack and causes of what a handler threw last.';
 

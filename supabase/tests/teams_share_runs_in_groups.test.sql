@@ -1,5 +1,5 @@
 begin;
-select plan(37);
+select plan(38);
 
 create function pg_temp.run(n int) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 create function pg_temp.user(n int) returns uuid return format('20000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
@@ -129,6 +129,9 @@ select 'f', '0', 1, now(), pg_temp.user(5), pg_temp.team(5) from generate_series
 set local role authenticated;
 select pg_temp.as_user(5);
 select is(jsonb_array_length(pgflow_public.list_runs(quantity => 1000)), 1000, 'an owner lists theirs');
+select is(
+  (select count(*) from pgflow.runs where owner_id = pg_temp.user(5)), 3000::bigint, 'or reads the rows, where the table is granted'
+);
 reset role;
 select is((select is_called from pg_temp.asked), false, 'for which the rule is not asked once');
 set local role authenticated;
