@@ -1,7 +1,7 @@
 import type { AnyFlow } from '../flow/definition.ts'
 import { Attempt, type Helpers, type Surroundings } from './attempt.ts'
 import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
-import { isTransient } from './faults.ts'
+import { isLost, isTransient } from './faults.ts'
 import { Progress } from './progress.ts'
 import { Settler } from './settler.ts'
 import { idOf, keyOf } from './tasks.ts'
@@ -155,7 +155,7 @@ export class Core {
       this.#take(work.tasks)
       this.#planPoll(results.length - work.held.length, work.tasks.length, quantity)
     } catch (error) {
-      if (results.length === 0 || isTransient(error)) throw error
+      if (results.length === 0 || (isTransient(error) && !isLost(error))) throw error
       // Whatever was refused, the results or the claim: the others are settled.
       await this.#settler.settle(results)
     }

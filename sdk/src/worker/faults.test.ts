@@ -16,6 +16,7 @@ describe('isTransient', () => {
     '25006',
     '28P01',
     'XX000',
+    '42P01',
   ])('SQLSTATE %s: the same call may succeed later', (code) => expect(isTransient(withCode(code))).toBe(true))
 
   it.each(['22P02', '22P05', '22008', '54000', '23514', '42883', 'P0001', 'PT400', '21000'])(

@@ -1,6 +1,3 @@
-/** A queue that is dropped at this moment is created again by the next call. */
-const transientStates = new Set(['42P01'])
-
 /**
  * Classes of SQLSTATE that say nothing about the data that was sent: connections, cached plans, transaction states,
  * logins, rollbacks (deadlocks, serialization), resources, locks, operators, system and internal errors.
@@ -10,7 +7,12 @@ const transientClasses = new Set(['08', '0A', '25', '28', '40', '53', '55', '57'
 /** Whether the same call may succeed later. An error without a SQLSTATE never came from the database. */
 export function isTransient(error: unknown): boolean {
   const state = sqlState(error)
-  return state === undefined || transientStates.has(state) || transientClasses.has(state.slice(0, 2))
+  return state === undefined || isLost(error) || transientClasses.has(state.slice(0, 2))
+}
+
+/** Whether a table is missing: a queue that was dropped at this moment is created again by the next call. */
+export function isLost(error: unknown): boolean {
+  return sqlState(error) === '42P01'
 }
 
 export function sqlState(error: unknown): string | undefined {
