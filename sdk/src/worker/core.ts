@@ -2,7 +2,7 @@ import type { AnyFlow } from '../flow/definition.ts'
 import { Attempt, type AttemptOptions, type WorkerContext } from './attempt.ts'
 import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
 import { Failures } from './failures.ts'
-import { isSchemaFault, isTransient } from './faults.ts'
+import { isMissingQueue, isSchemaFault, isTransient } from './faults.ts'
 import { isLarge, LargeResults } from './large-results.ts'
 import { Leases, type LeasesOptions } from './leases.ts'
 import { LoopMonitor } from './loop-monitor.ts'
@@ -217,7 +217,7 @@ export class Core {
       this.#planPoll(results.length - work.held.length, work.tasks.length, quantity)
     } catch (error) {
       if (isSchemaFault(error)) await this.#failures.assertSchemaFits(error)
-      if (results.length === 0 || isTransient(error)) throw error
+      if (results.length === 0 || (isTransient(error) && !isMissingQueue(error))) throw error
       // Whatever was refused, the results or the claim: the others are settled.
       await this.#settler.settle(results)
     }

@@ -195,9 +195,9 @@ describe('A worker does not have a defect that another engine had:', () => {
       { log },
       proxy.url,
     )
-    await db.sql.unsafe(`alter table pgmq.q_${slug} rename to hidden`)
+    await db.sql.unsafe('alter table pgflow.workers rename to hidden')
     await until(async () => (errors.length >= 4 ? [errors] : []))
-    await db.sql.unsafe(`alter table pgmq.hidden rename to q_${slug}`)
+    await db.sql.unsafe('alter table pgflow.hidden rename to workers')
     for (const [n, { seconds }] of errors.entries()) {
       expect(seconds).toBeGreaterThanOrEqual(0.05 * 2 ** n)
       expect(seconds).toBeLessThanOrEqual(0.1 * 2 ** n)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { codeOf, explain, isSchemaFault, isTransient } from './faults.ts'
+import { codeOf, explain, isMissingQueue, isSchemaFault, isTransient } from './faults.ts'
 
 const withCode = (code: string, message = 'message') => Object.assign(new Error(message), { code })
 
@@ -52,6 +52,14 @@ it.each([
 ])('SQLSTATE %s is a plan that another connection does not have: %s', (code, message) => {
   expect(isTransient(withCode(code, message))).toBe(true)
   expect(isSchemaFault(withCode(code, message))).toBe(false)
+})
+
+it('a queue that is missing is created again by the next call', () => {
+  const error = withCode('42P01', 'relation "pgmq.q_greet" does not exist')
+  expect(isTransient(error)).toBe(true)
+  expect(isSchemaFault(error)).toBe(false)
+  expect(isMissingQueue(error)).toBe(true)
+  expect(isMissingQueue(withCode('42P01', 'relation "pgflow.runs" does not exist'))).toBe(false)
 })
 
 describe('isSchemaFault', () => {

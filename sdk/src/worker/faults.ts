@@ -52,7 +52,7 @@ function isStalePlan(error: unknown): boolean {
 }
 
 /** A queue that was dropped while it was used is created again by the next call. */
-function isMissingQueue(error: unknown): boolean {
+export function isMissingQueue(error: unknown): boolean {
   return sqlState(error) === '42P01' && /"pgmq\./.test((error as Error).message)
 }
 
