@@ -1,3 +1,5 @@
+'use client'
+
 export { PgflowProvider, type PgflowProviderProps, usePgflow } from './provider.ts'
 export type { RunFilter } from './run-list.ts'
 export { type FlowState, type UseFlowOptions, useFlow } from './use-flow.ts'
