@@ -22,7 +22,7 @@ const pages = readdirSync(docs)
   .filter((name) => name.endsWith('.md'))
   .map((name) => `${docs}${name}`)
   .concat(`${docs}../README.md`)
-  .filter((path) => readFileSync(path, 'utf8').includes('\n```ts\n'))
+  .filter((path) => /^```tsx?$/m.test(readFileSync(path, 'utf8')))
 
 interface Block {
   readonly page: string

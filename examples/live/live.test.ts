@@ -98,6 +98,17 @@ describe.skipIf(executablePath === undefined)('the page in Chromium', () => {
 
   const list = (what: string) => page.getByRole('navigation').getByRole('link', { name: what }).waitFor()
 
+  /** Collects what the page and its title say, with each change of it. */
+  const collect = () =>
+    page.evaluateHandle(() => {
+      const texts: string[] = []
+      const observer = new MutationObserver(() =>
+        texts.push(`${document.title} ${document.body.textContent}`),
+      )
+      observer.observe(document, { childList: true, subtree: true, characterData: true, attributes: true })
+      return { texts }
+    })
+
   async function keep(name: string): Promise<void> {
     const kept = fileURLToPath(new URL('../../.vitest/', import.meta.url))
     await mkdir(kept, { recursive: true })
@@ -171,6 +182,44 @@ describe.skipIf(executablePath === undefined)('the page in Chromium', () => {
     await page.goto(url)
     await page.reload()
     await page.getByText('None yet.').waitFor()
+  })
+
+  it('shows nothing of a visitor who has signed out, and what is of the next one', async () => {
+    gate.let(Number.POSITIVE_INFINITY)
+    await start('ARCHITECTURE')
+    await status('completed')
+    await page.getByRole('button', { name: 'Start over' }).click()
+    await page.getByRole('navigation').getByRole('link').nth(1).waitFor()
+    await status('completed')
+    await page
+      .getByRole('form')
+      .getByText(/ARCHITECTURE\.md .* completed/)
+      .waitFor()
+    await page.getByRole('heading', { name: 'Architecture', exact: true }).waitFor()
+    expect(await page.title()).toContain('ARCHITECTURE.md, completed')
+
+    const collector = await collect()
+    await page.getByRole('button', { name: 'Sign out' }).click()
+    await page.getByText('Signed out').waitFor()
+    await page.getByRole('button', { name: 'Sign in as somebody else' }).click()
+    await page.getByText('None yet.').waitFor()
+    await page.getByRole('article').getByRole('alert').waitFor()
+    await start()
+    await status('completed')
+    await page
+      .getByRole('form')
+      .getByText(/README\.md .* completed/)
+      .waitFor()
+    await page.getByRole('button', { name: 'Start over' }).click()
+    await page.getByRole('navigation').getByRole('link').nth(1).waitFor()
+    await status('completed')
+    expect(await page.title()).toContain('README.md, completed')
+
+    const shown = await collector.evaluate(({ texts }) => texts)
+    const sinceSignedOut = shown.slice(shown.findIndex((text) => text.includes('Signed out')))
+    expect(sinceSignedOut.length).toBeGreaterThan(10)
+    expect(sinceSignedOut.filter((text) => /ARCHITECTURE\.md|Architecture/.test(text))).toEqual([])
+    expect(complaints.filter((text) => !/ 40[0-9] /.test(text))).toEqual([])
   })
 
   it('says why a run failed', async () => {

@@ -129,6 +129,27 @@ it('A worker of the package extends its leases while a handler blocks the event 
   expect(await bare.node(program)).toBe('true')
 })
 
+describe('Where server components run', () => {
+  it('@pgflow/sdk/react is a client module', async () => {
+    const { exports } = await full.manifestOf('@pgflow/sdk')
+    const code = await readFile(join(full.pathOf('@pgflow/sdk'), exports['./react']!.default!), 'utf8')
+    expect(code).toMatch(/^'use client';?\n/)
+  })
+
+  it('@pgflow/sdk/react can be imported, and says why its hooks do not work there', async () => {
+    const program = `
+      const { useRun, ...others } = await import('@pgflow/sdk/react')
+      try { useRun(null) } catch (error) { console.log([...Object.keys(others), error.message].join()) }
+    `
+    const output = await full.node(program, '--conditions=react-server')
+    const { useRun, ...others } = react
+    expect(output).toBe(
+      `${Object.keys(others).sort()},The hooks of @pgflow/sdk/react do not work in server components: ` +
+        "put 'use client' at the top of the file.",
+    )
+  })
+})
+
 describe('An application', () => {
   it('has types with moduleResolution bundler', async () => {
     expect(await complaints({ module: 'preserve', moduleResolution: 'bundler', noEmit: true })).toEqual([])

@@ -1,5 +1,8 @@
+import type { SupabaseClient } from '@supabase/supabase-js'
 import { useSyncExternalStore } from 'react'
+import { Account } from './account.tsx'
 import { RunPage } from './run-page.tsx'
+import { RunTitle } from './run-title.tsx'
 import { Runs } from './runs.tsx'
 import { Start } from './start.tsx'
 
@@ -17,13 +20,15 @@ function listenToHash(changed: () => void): () => void {
   return () => removeEventListener('hashchange', changed)
 }
 
-export function App() {
+export function App({ supabase }: { supabase: SupabaseClient }) {
   const [runId, show] = useRunId()
   return (
     <>
+      <RunTitle runId={runId} />
       <header>
         <h1>Live runs</h1>
         <p>Start a flow, and watch its steps as the database moves them on.</p>
+        <Account supabase={supabase} />
       </header>
       <div className="columns">
         <nav aria-label="Runs">
@@ -31,7 +36,11 @@ export function App() {
           <Runs shown={runId} />
         </nav>
         <main>
-          {runId ? <RunPage key={runId} runId={runId} /> : <p>Start a run, or choose one of yours.</p>}
+          {runId ? (
+            <RunPage key={runId} runId={runId} onStart={show} />
+          ) : (
+            <p>Start a run, or choose one of yours.</p>
+          )}
         </main>
       </div>
     </>

@@ -14,7 +14,7 @@ createRoot(document.querySelector('#root')!).render(
   <StrictMode>
     <PgflowProvider client={client}>
       <SignedIn supabase={supabase}>
-        <App />
+        <App supabase={supabase} />
       </SignedIn>
     </PgflowProvider>
   </StrictMode>,

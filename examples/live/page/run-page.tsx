@@ -7,6 +7,7 @@ import { useOnline } from './online.ts'
 import { Problem } from './problem.tsx'
 import { RunProgress } from './progress.tsx'
 import { Report } from './report.tsx'
+import { StartOver } from './start-over.tsx'
 import { Status } from './status.tsx'
 import { Steps } from './steps.tsx'
 
@@ -15,7 +16,7 @@ type ReadRun = RunSnapshot<typeof ReadDocument>
 const shapes = new Map(import.meta.env.FLOW_SHAPES.map((shape) => [shape.flow_slug, shape]))
 
 /** One run, live. */
-export function RunPage({ runId }: { runId: string }) {
+export function RunPage({ runId, onStart }: { runId: string; onStart: (runId: string) => void }) {
   const { run, error, cancel, retry } = useRun<typeof ReadDocument>(runId)
   const online = useOnline()
   const shape = run && shapes.get(run.flow_slug)
@@ -41,6 +42,7 @@ export function RunPage({ runId }: { runId: string }) {
             >
               Retry
             </button>
+            <StartOver input={run.input} onStart={onStart} />
           </div>
           {run.error && <p className="problem">{run.error}</p>}
           {shape && <Graph shape={shape} steps={run.steps} />}

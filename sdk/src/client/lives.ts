@@ -20,6 +20,8 @@ interface LivesEvents {
 export class Lives {
   readonly events = createNanoEvents<LivesEvents>()
   readonly connection: Connection
+  /** How often the user has changed. */
+  userChanges = 0
   readonly #lives = new Map<string, WeakRef<Live>>()
   readonly #fetching = new Map<string, { live: Promise<Live>; since: number }>()
   readonly #forgotten = new FinalizationRegistry<string>((runId) => {
@@ -67,6 +69,7 @@ export class Lives {
 
   /** Nothing that the former user has read is kept. */
   #forget(): void {
+    this.userChanges++
     this.#fetching.clear()
     for (const live of this.#lives.values()) live.deref()?.reset()
     this.events.emit('userChanged')

@@ -1,5 +1,15 @@
+'use client'
+
 export { PgflowProvider, type PgflowProviderProps, usePgflow } from './provider.ts'
 export type { RunFilter } from './run-list.ts'
-export { type RunState, type UseRunOptions, useRun } from './use-run.ts'
-export { type RunsState, useRuns } from './use-runs.ts'
+export { type FlowState, type UseFlowOptions, useFlow } from './use-flow.ts'
+export {
+  type AnnotateTheParameterOfSelect,
+  type RunState,
+  type SelectedRun,
+  type UseRunOptions,
+  type UseSelectedRunOptions,
+  useRun,
+} from './use-run.ts'
+export { type RunsState, type UseRunsOptions, useRuns } from './use-runs.ts'
 export { type StartFlow, useStartFlow } from './use-start-flow.ts'

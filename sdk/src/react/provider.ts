@@ -1,11 +1,25 @@
-import { createContext, createElement, type ReactElement, type ReactNode, useContext } from 'react'
+import * as React from 'react'
 import type { PgflowClient } from '../client/index.ts'
-
-const Context = createContext<PgflowClient | null>(null)
 
 export interface PgflowProviderProps {
   readonly client: PgflowClient
-  readonly children?: ReactNode
+  readonly children?: React.ReactNode
+}
+
+let context: React.Context<PgflowClient | null> | undefined
+
+/**
+ * Created when it is first needed: where server components run (the condition `react-server`), React has no contexts, and
+ * this module can be imported there all the same. For the same reason no module here imports hooks by name.
+ */
+function clientContext(): React.Context<PgflowClient | null> {
+  if (!('createContext' in React)) {
+    throw new Error(
+      "The hooks of @pgflow/sdk/react do not work in server components: put 'use client' at the top of the file.",
+    )
+  }
+  context ??= React.createContext<PgflowClient | null>(null)
+  return context
 }
 
 /**
@@ -15,8 +29,8 @@ export interface PgflowProviderProps {
  * const client = new PgflowClient(supabase)
  * root.render(<PgflowProvider client={client}><App /></PgflowProvider>)
  */
-export function PgflowProvider({ client, children }: PgflowProviderProps): ReactElement {
-  return createElement(Context.Provider, { value: client }, children)
+export function PgflowProvider({ client, children }: PgflowProviderProps): React.ReactElement {
+  return React.createElement(clientContext().Provider, { value: client }, children)
 }
 
 /**
@@ -25,7 +39,7 @@ export function PgflowProvider({ client, children }: PgflowProviderProps): React
  * @throws Error without one
  */
 export function usePgflow(): PgflowClient {
-  const client = useContext(Context)
+  const client = React.useContext(clientContext())
   if (client === null)
     throw new Error('There is no client here: put <PgflowProvider client={…}> around this.')
   return client

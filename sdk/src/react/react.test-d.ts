@@ -1,7 +1,7 @@
 import { describe, expectTypeOf, it } from 'vitest'
-import type { PgflowClient, PgflowError, Run, RunRow, RunSnapshot } from '../client/index.ts'
+import type { PgflowClient, PgflowError, Run, RunRow, RunSnapshot, RunStatus } from '../client/index.ts'
 import { Flow } from '../flow/index.ts'
-import { PgflowProvider, useRun, useRuns, useStartFlow } from './index.ts'
+import { PgflowProvider, useFlow, useRun, useRuns, useStartFlow } from './index.ts'
 
 const Review = new Flow<{ path: string; since?: Date }>({ slug: 'review' })
   .step('read', async ({ run }) => ({ text: run.path, at: new Date() }))
@@ -25,7 +25,8 @@ describe('useRun', () => {
 
   it('takes a run of the flow to begin with', () => {
     useRun<typeof Review>(null, { initialRun: {} as RunSnapshot<typeof Review> })
-    useRun<typeof Review>('id', { initialRun: undefined })
+    useRun<typeof Review>('id', { initialRun: undefined, enabled: undefined })
+    useRun<typeof Review>(undefined)
     // @ts-expect-error: a run of some other flow
     useRun<typeof Review>('id', { initialRun: { output: { other: 1 } } })
   })
@@ -34,6 +35,52 @@ describe('useRun', () => {
     const { run, step } = useRun('id')
     expectTypeOf(run!.input).toEqualTypeOf<unknown>()
     step('any')
+  })
+})
+
+describe('useRun with select', () => {
+  it('gives what select returns', () => {
+    const { selected, error } = useRun('id', { select: (run) => run.status })
+    expectTypeOf(selected).toEqualTypeOf<RunStatus | null>()
+    expectTypeOf(error).toEqualTypeOf<PgflowError | null>()
+  })
+
+  it('knows the flow from the parameter of select', () => {
+    const { selected } = useRun('id', {
+      select: (run: RunSnapshot<typeof Review>) => run.output?.report,
+      onCompleted: (run) => expectTypeOf(run).toEqualTypeOf<RunSnapshot<typeof Review>>(),
+      enabled: true,
+    })
+    expectTypeOf(selected).toEqualTypeOf<boolean | undefined | null>()
+    const named = useRun<RunSnapshot<typeof Review>, RunStatus>('id', { select: (run) => run.status })
+    expectTypeOf(named.selected).toEqualTypeOf<RunStatus | null>()
+  })
+
+  it('says where the flow has to be named', () => {
+    // @ts-expect-error: TypeScript infers all type arguments or none
+    useRun<typeof Review>('id', { select: (run) => run.status })
+  })
+
+  it('does not give the rest of the run, which may be out of date', () => {
+    const state = useRun('id', { select: (run) => run.status })
+    expectTypeOf(state).not.toHaveProperty('run')
+    expectTypeOf(state).not.toHaveProperty('step')
+  })
+})
+
+describe('useFlow', () => {
+  it('takes the input of the flow, and follows a run of it', () => {
+    const { start, run, status, step } = useFlow<typeof Review>('review', {
+      onCompleted: (run) => expectTypeOf(run.output!.report).toEqualTypeOf<boolean>(),
+      onFailed: ({ error }) => expectTypeOf(error).toEqualTypeOf<string | null>(),
+    })
+    expectTypeOf(start({ path: 'a' })).resolves.toEqualTypeOf<Run<typeof Review> | null>()
+    expectTypeOf(run).toEqualTypeOf<RunSnapshot<typeof Review> | null>()
+    expectTypeOf(status).toEqualTypeOf<RunStatus | 'idle' | 'starting'>()
+    // @ts-expect-error: there is no such step
+    step('reed')
+    // @ts-expect-error: the flow takes a path
+    void start({ paths: 'a' })
   })
 })
 

@@ -354,20 +354,6 @@ describe('useStartFlow', () => {
     await latest.start({ text: 'some text' })
     await waitFor(() => expect(output()).toBe('started'))
   })
-
-  it('tells of the latest start only', async () => {
-    render(inProvider(<Start />))
-    let answer = () => {}
-    line.broken = () => new Promise((_, reject) => (answer = () => reject(new TypeError('fetch failed'))))
-    const slow = latest.start({ text: 'slow' })
-    await waitFor(() => expect(line.requests).toHaveLength(1))
-    line.broken = undefined
-    const run = await latest.start({ text: 'fast' })
-    answer()
-    expect(await slow).toBeNull()
-    await waitFor(() => expect(output()).toBe('started'))
-    expect(latest).toMatchObject({ run, error: null })
-  })
 })
 
 describe('useRuns', () => {

@@ -15,8 +15,8 @@ export interface ListView {
 const unknown: ListView = { runs: null, error: null, hasMore: false }
 
 /**
- * The runs of one component's list, as `useSyncExternalStore` wants them. They are read again when a run of this client
- * begins or ends, when the page is shown again, and now and then while some are open.
+ * The runs of one component's list, as `useSyncExternalStore` expects them. They are read again when a run of this client
+ * begins or ends, when the page is shown again, and every 2 to 30 seconds while some are open.
  */
 export class RunList {
   readonly #client: PgflowClient
@@ -25,6 +25,8 @@ export class RunList {
   #limit: number
   #view = unknown
   #notify: (() => void) | undefined
+  #follows = false
+  #userChanges: number
   #timer: ReturnType<typeof setTimeout> | undefined
   #reading = false
   #readAgain = false
@@ -33,6 +35,7 @@ export class RunList {
 
   constructor(client: PgflowClient, { limit = 50, ...filter }: RunFilter) {
     this.#client = client
+    this.#userChanges = client.lives.userChanges
     this.#filter = filter
     this.#step = limit
     this.#limit = limit
@@ -42,16 +45,11 @@ export class RunList {
 
   readonly view = (): ListView => this.#view
 
-  readonly subscribe = (notify: () => void): (() => void) => {
-    this.#notify = notify
-    const undo = [this.#client.lives.events.on('runsChanged', this.refresh), onWake(this.refresh)]
-    this.refresh()
-    return () => {
-      this.#notify = undefined
-      clearTimeout(this.#timer)
-      for (const stop of undo) stop()
-    }
-  }
+  /** Reads the list now, and whenever it may have changed. */
+  readonly subscribe = (notify: () => void): (() => void) => this.#subscribe(notify, true)
+
+  /** Reads the list only when `refresh` or `more` is called. */
+  readonly subscribeIdle = (notify: () => void): (() => void) => this.#subscribe(notify, false)
 
   readonly refresh = (): void => {
     this.#idle = 0
@@ -63,7 +61,35 @@ export class RunList {
     this.refresh()
   }
 
-  /** Reads the list; whoever asks meanwhile has it read once more. */
+  #subscribe(notify: () => void, follows: boolean): () => void {
+    const { events } = this.#client.lives
+    this.#notify = notify
+    this.#follows = follows
+    const userChanged = () => {
+      this.#forgetFormerUser()
+      if (follows) this.refresh()
+    }
+    const undo = [events.on('userChanged', userChanged)]
+    if (follows) undo.push(events.on('runsChanged', this.refresh), onWake(this.refresh))
+    userChanged()
+    return () => {
+      this.#notify = undefined
+      this.#follows = false
+      clearTimeout(this.#timer)
+      for (const stop of undo) stop()
+    }
+  }
+
+  #forgetFormerUser(): void {
+    const { userChanges } = this.#client.lives
+    if (this.#userChanges === userChanges) return
+    this.#userChanges = userChanges
+    this.#limit = this.#step
+    this.#failures = 0
+    this.#show(unknown)
+  }
+
+  /** Reads the list. If this is called while it is being read, it is read once more. */
   async #read(): Promise<void> {
     this.#readAgain = this.#reading
     if (this.#reading) return
@@ -77,22 +103,27 @@ export class RunList {
   }
 
   async #readOnce(): Promise<void> {
+    const { userChanges } = this.#client.lives
+    const isForFormerUser = () => this.#client.lives.userChanges !== userChanges
     try {
       const { runs, cursor } = await this.#client.listRuns({ ...this.#filter, limit: this.#limit })
+      if (isForFormerUser()) return
       this.#failures = 0
       this.#show({ runs, error: null, hasMore: cursor !== null })
       const open = runs.some(({ status }) => status === 'started')
       if (open) this.#readLater(Math.min(30_000, 2000 * 2 ** this.#idle++))
     } catch (error) {
+      if (isForFormerUser()) return
       // All that a request is rejected with is of this class.
-      this.#show({ ...this.#view, error: error as PgflowError })
+      const known = isRefusal(error) && error.status !== 401 ? unknown : this.#view
+      this.#show({ ...known, error: error as PgflowError })
       // Only a session that has ended may come back by itself.
       if (!isRefusal(error) || error.status === 401) this.#readLater(backOff(++this.#failures))
     }
   }
 
   #readLater(ms: number): void {
-    if (this.#notify) this.#timer = setTimeout(() => void this.#read(), ms)
+    if (this.#follows) this.#timer = setTimeout(() => void this.#read(), ms)
   }
 
   #show(view: ListView): void {

@@ -1,7 +1,8 @@
-import { isRefusal } from '../client/errors.ts'
+import { isRefusal, NotFoundError } from '../client/errors.ts'
 import type { PgflowError, RunSnapshot } from '../client/index.ts'
 import type { Live } from '../client/live.ts'
 import type { Lives } from '../client/lives.ts'
+import { isOver } from '../client/store.ts'
 import { backOff, onWake } from '../client/timing.ts'
 import { onAbort } from '../shared/abort.ts'
 
@@ -11,28 +12,52 @@ export interface RunView {
   readonly error: PgflowError | null
 }
 
+/** What a component that shows no run sees. */
+export const noRun: RunView = { run: null, error: null }
+
+export interface RunSourceOptions {
+  /** The run as a server has read it. */
+  readonly initialRun?: RunSnapshot | undefined
+  /** Called each time the run ends; not for a run that had ended before anything was known of it. */
+  readonly onEnd?: (run: RunSnapshot) => void
+  /** Whether `onEnd` is called for a run that had ended before, too. */
+  readonly reportsPastEnd?: boolean
+}
+
 /**
- * One run for one component, as `useSyncExternalStore` wants it. What has to be asked of the server is asked while the
- * component is subscribed; everything behind it is shared with whoever else shows the run.
+ * One run for one component, as `useSyncExternalStore` expects it. Requests are made only while the component is
+ * subscribed; all components that show the run share them.
  */
 export class RunSource {
   readonly #lives: Lives
   readonly #runId: string
-  readonly #initialRun: RunSnapshot | undefined
+  readonly #onEnd: (run: RunSnapshot) => void
   readonly #initial: RunView
+  #initialRun: RunSnapshot | undefined
   #view: RunView
   #live: Live | undefined
+  /** Whether the run had ended when it was last seen; `undefined` until it is known. */
+  #hadEnded: boolean | undefined
   #notify = () => {}
-  #acting = false
+  #acting: Promise<void> | undefined
+  /** Of the client, when this was made or has last forgotten a former user's run. */
+  #userChanges: number
 
-  constructor(lives: Lives, runId: string, initialRun?: RunSnapshot) {
+  constructor(
+    lives: Lives,
+    runId: string,
+    { initialRun, onEnd = () => {}, reportsPastEnd = false }: RunSourceOptions = {},
+  ) {
     this.#lives = lives
     this.#runId = runId
-    this.#initialRun = initialRun?.run_id === runId ? initialRun : undefined
-    this.#initial = { run: this.#initialRun ?? null, error: null }
+    this.#onEnd = onEnd
+    this.#userChanges = lives.userChanges
+    if (initialRun?.run_id === runId && isOfCurrentUser(initialRun, lives)) this.#initialRun = initialRun
+    this.#initial = this.#initialRun ? { run: this.#initialRun, error: null } : noRun
     const known = lives.get(runId)?.snapshot
     const isNewer = known !== undefined && known.seq > (this.#initialRun?.seq ?? 0)
     this.#view = isNewer ? { run: known, error: null } : this.#initial
+    this.#hadEnded = reportsPastEnd ? false : this.#view.run ? hasEnded(this.#view.run) : undefined
   }
 
   /** What a server renders, and what a page begins with. */
@@ -40,32 +65,70 @@ export class RunSource {
 
   readonly view = (): RunView => this.#view
 
-  readonly subscribe = (notify: () => void): (() => void) => {
-    const subscription = new AbortController()
-    const { signal } = subscription
-    this.#notify = notify
-    const live = this.#find()
-    if (live !== undefined) this.#follow(live, signal)
-    else void this.#fetch(signal).then((fetched) => fetched && this.#follow(fetched, signal))
-    return () => subscription.abort()
-  }
+  /** Follows the run. */
+  readonly subscribe = (notify: () => void): (() => void) => this.#subscribe(notify, true)
+
+  /** Shows what is known of the run, and what `cancel` and `retry` change, but does not follow it. */
+  readonly subscribeIdle = (notify: () => void): (() => void) => this.#subscribe(notify, false)
 
   readonly cancel = (reason?: string): Promise<void> => this.#act((live) => live.cancel(reason))
 
   readonly retry = (): Promise<void> => this.#act((live) => live.retry())
 
-  /** One thing at a time; what fails is shown. */
-  async #act(action: (live: Live) => Promise<void>): Promise<void> {
-    if (this.#acting) return
-    this.#acting = true
-    try {
-      this.#show(this.#view.run)
-      await action(this.#live ?? (await this.#lives.fetch(this.#runId)))
-    } catch (error) {
-      this.#show(this.#view.run, error)
-    } finally {
-      this.#acting = false
+  #subscribe(notify: () => void, follows: boolean): () => void {
+    this.#notify = notify
+    let following = new AbortController()
+    const connect = () => {
+      const former = following
+      following = new AbortController()
+      this.#forgetFormerUser()
+      if (follows) this.#connect(following.signal)
+      former.abort()
     }
+    const stop = this.#lives.events.on('userChanged', connect)
+    connect()
+    this.#reportEnd()
+    return () => {
+      stop()
+      following.abort()
+    }
+  }
+
+  #connect(signal: AbortSignal): void {
+    const live = this.#find()
+    if (live !== undefined) this.#follow(live, signal)
+    else void this.#fetch(signal).then((fetched) => fetched && this.#follow(fetched, signal))
+  }
+
+  #forgetFormerUser(): void {
+    if (this.#userChanges === this.#lives.userChanges) return
+    this.#userChanges = this.#lives.userChanges
+    this.#initialRun = undefined
+    this.#hadEnded = undefined
+    this.#acting = undefined
+    this.#show(null)
+  }
+
+  /** One action at a time; why it failed is shown. */
+  async #act(action: (live: Live) => Promise<void>): Promise<void> {
+    if (this.#acting !== undefined) return
+    this.#show(this.#view.run)
+    const acting = this.#perform(action)
+    this.#acting = acting
+    const error: unknown = await acting.then(
+      () => null,
+      (reason) => reason,
+    )
+    // Nothing of this is for another user, who has signed in meanwhile.
+    if (this.#acting !== acting) return
+    this.#acting = undefined
+    if (error !== null) this.#show(error instanceof NotFoundError ? null : this.#view.run, error)
+  }
+
+  async #perform(action: (live: Live) => Promise<void>): Promise<void> {
+    const live = this.#live ?? (await this.#lives.fetch(this.#runId))
+    await action(live)
+    if (!live.isEmpty) this.#show(live.snapshot)
   }
 
   /** All that a request is rejected with is a `PgflowError`. */
@@ -73,9 +136,20 @@ export class RunSource {
     if (run === this.#view.run && error === this.#view.error) return
     this.#view = { run, error: error as PgflowError | null }
     this.#notify()
+    this.#reportEnd()
   }
 
-  /** The run, where nothing has to be asked to show it. One that was over may have been retried by somebody else. */
+  #reportEnd(): void {
+    const { run } = this.#view
+    if (run === null) return
+    const ended = hasEnded(run)
+    const isNew = ended && this.#hadEnded === false
+    this.#hadEnded = ended
+    // What the callback throws is reported like an error in an event handler, and stops nothing here.
+    if (isNew) queueMicrotask(() => this.#onEnd(run))
+  }
+
+  /** The run, if it can be shown without a request. One that had ended may have been retried by somebody else. */
   #find(): Live | undefined {
     if (this.#live === undefined && this.#initialRun !== undefined) {
       this.#live = this.#lives.at(this.#initialRun)
@@ -92,7 +166,7 @@ export class RunSource {
         return await this.#lives.fetch(this.#runId)
       } catch (error) {
         if (signal.aborted) return undefined
-        this.#show(this.#view.run, error)
+        this.#fail(error)
         // Only a session that has ended may come back by itself.
         if (isRefusal(error) && error.status !== 401) return undefined
         await nextTry(failures, signal)
@@ -101,21 +175,27 @@ export class RunSource {
     return undefined
   }
 
+  /** What the server refuses to show is not shown any longer. */
+  #fail(error: unknown): void {
+    const isGone = isRefusal(error) && (error.status === 403 || error.status === 404)
+    this.#show(isGone ? null : this.#view.run, error)
+  }
+
   #follow(live: Live, signal: AbortSignal): void {
     if (signal.aborted) return
     this.#live = live
     const undo: (() => void)[] = []
     let held = false
-    const look = (error?: PgflowError) => {
+    const look = () => {
       if (!held && !live.closed) {
         held = true
         undo.push(live.hold())
       }
-      this.#show(live.snapshot, error)
+      this.#show(live.isEmpty ? null : live.snapshot)
     }
     undo.push(
-      live.events.on('changed', () => look()),
-      live.events.on('refused', look),
+      live.events.on('changed', look),
+      live.events.on('refused', (error) => this.#fail(error)),
     )
     signal.addEventListener('abort', () => {
       for (const stop of undo) stop()
@@ -124,7 +204,22 @@ export class RunSource {
   }
 }
 
-/** Resolves when it is time to ask again, or when nobody wants to know any more. */
+/** For each run that a server has read, how often the user had changed when it was first given. */
+const givenAt = new WeakMap<RunSnapshot, number>()
+
+/** Whether the user is still the one to whom the run was given: components may be mounted with it again later. */
+function isOfCurrentUser(initialRun: RunSnapshot, { userChanges }: Lives): boolean {
+  const given = givenAt.get(initialRun) ?? userChanges
+  givenAt.set(initialRun, given)
+  return given === userChanges
+}
+
+/** Whether the run is over, and all its steps as well: their last events follow that of the run. */
+function hasEnded(run: RunSnapshot): boolean {
+  return isOver(run) && run.steps.every(({ status }) => status !== 'created' && status !== 'started')
+}
+
+/** Resolves when it is time to ask again, or when the subscription ends. */
 function nextTry(failures: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const now = () => {

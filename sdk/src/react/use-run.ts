@@ -1,74 +1,115 @@
-import { useMemo, useSyncExternalStore } from 'react'
+import * as React from 'react'
 import type { PgflowError, RunSnapshot, StepSlug, StepStates } from '../client/index.ts'
 import type { AnyFlow } from '../flow/index.ts'
-import { usePgflow } from './provider.ts'
-import { RunSource, type RunView } from './run-source.ts'
+import { type FollowOptions, type RunStore, useRunSource } from './use-run-source.ts'
+import { type Select, type Selection, useSelection } from './use-selection.ts'
 
-export interface UseRunOptions<F extends AnyFlow = AnyFlow> {
-  /** The run as a server has read it: it is shown at once, and followed from there; if it is over, nothing is fetched. */
-  readonly initialRun?: RunSnapshot<F> | undefined
+/** TypeScript infers all types of a call or none: `useRun<typeof MyFlow>` leaves none for what `select` returns. */
+export interface AnnotateTheParameterOfSelect {
+  readonly 'useRun(runId, { select: (run: RunSnapshot<typeof MyFlow>) => run.status })': never
 }
 
-/** A run as it stands; each change is another object. */
-export interface RunState<F extends AnyFlow = AnyFlow> {
-  /** `null` until it is known. */
-  readonly run: RunSnapshot<F> | null
-  /** Why the run cannot be shown or followed for now, or why it could not be cancelled or retried. */
-  readonly error: PgflowError | null
-  /** One step of the run; `undefined` until the run is known. */
-  step<Slug extends StepSlug<F>>(slug: Slug): StepStates<F>[Slug] | undefined
+export interface UseRunOptions<F extends AnyFlow = AnyFlow> extends FollowOptions<RunSnapshot<F>> {
+  readonly select?: AnnotateTheParameterOfSelect | undefined
+}
+
+export interface UseSelectedRunOptions<Snapshot extends RunSnapshot, Selected>
+  extends FollowOptions<Snapshot> {
+  /**
+   * What the component needs of the run: it renders again only when this changes. Objects and arrays are compared by
+   * their contents.
+   */
+  readonly select: (run: Snapshot) => Selected
+}
+
+/** What can be done to a run. */
+export interface RunActions {
   /** Ends the run; the reason becomes its error. It never rejects: `error` says what failed. */
   cancel(reason?: string): Promise<void>
-  /** Lets a failed or cancelled run go on from where it ended. It never rejects: `error` says what failed. */
+  /** Resumes a failed or cancelled run from where it ended. It never rejects: `error` says what failed. */
   retry(): Promise<void>
 }
 
+/** The current state of a run; each change is another object. */
+export interface RunState<F extends AnyFlow = AnyFlow> extends RunActions {
+  /** `null` until it is known. */
+  readonly run: RunSnapshot<F> | null
+  /** Why the run cannot be shown or followed at the moment, or why it could not be cancelled or retried. */
+  readonly error: PgflowError | null
+  /** One step of the run; `undefined` until the run is known. */
+  step<Slug extends StepSlug<F>>(slug: Slug): StepStates<F>[Slug] | undefined
+}
+
+/** What was selected of a run; each change is another object. */
+export interface SelectedRun<Selected> extends RunActions {
+  /** What `select` returned; `null` until the run is known. */
+  readonly selected: Selected | null
+  /** Why the run cannot be shown or followed at the moment, or why it could not be cancelled or retried. */
+  readonly error: PgflowError | null
+}
+
 /**
- * Follows a run while the component is there, and until the run is over. All components that show a run share one
- * channel. With another id, what is shown is never of the run before.
+ * Follows a run while the component is mounted, and until the run is over. All components that show a run share its
+ * channel and its requests. With another id, nothing of the run before is shown.
  *
- * @param runId `null` while there is none: nothing is fetched
+ * @param runId `null` or `undefined` while there is none: nothing is fetched
  *
  * @example
  * const { run, error, step } = useRun<typeof AnalyzeDocument>(runId)
  * return <p>{run?.status}, {step('report')?.output?.title}</p>
+ *
+ * @example
+ * const { selected: status } = useRun(runId, { select: (run) => run.status })
+ * const { selected: words } = useRun(runId, {
+ *   select: (run: RunSnapshot<typeof AnalyzeDocument>) => run.output?.report.words,
+ * })
  */
 export function useRun<F extends AnyFlow = AnyFlow>(
-  runId: string | null,
-  { initialRun }: UseRunOptions<F> = {},
-): RunState<F> {
-  const { lives } = usePgflow()
-  // The first run that is given for an id counts: it may be another object in each rendering.
-  // biome-ignore lint/correctness/useExhaustiveDependencies: see above
-  const source = useMemo(
-    () =>
-      runId === null ? none : new RunSource(lives, runId, initialRun as unknown as RunSnapshot | undefined),
-    [lives, runId],
+  runId: string | null | undefined,
+  options?: UseRunOptions<F>,
+): RunState<F>
+export function useRun<Snapshot extends RunSnapshot, Selected>(
+  runId: string | null | undefined,
+  options: UseSelectedRunOptions<Snapshot, Selected>,
+): SelectedRun<Selected>
+export function useRun<F extends AnyFlow>(
+  runId: string | null | undefined,
+  options: UseRunOptions<F> | UseSelectedRunOptions<RunSnapshot<F>, unknown> = {},
+): RunState<F> | SelectedRun<unknown> {
+  const store = useRunSource(runId, options)
+  return useRunOf(store, options)
+}
+
+/** What `useRun` returns of the run of a store. */
+export function useRunOf<F extends AnyFlow>(
+  store: RunStore,
+  options: UseRunOptions<F> | UseSelectedRunOptions<RunSnapshot<F>, unknown>,
+): RunState<F> | SelectedRun<unknown> {
+  const subscribe = (options.enabled ?? true) ? store.subscribe : store.subscribeIdle
+  const { select } = options
+  // The caller says of which flow the run is.
+  const selection = useSelection(store, subscribe, (select ?? whole) as Select)
+  const isWhole = select === undefined
+  return React.useMemo(
+    () => (isWhole ? stateOf<F>(store, selection) : { ...selection, ...actionsOf(store) }),
+    [store, selection, isWhole],
   )
-  const view = useSyncExternalStore(source.subscribe, source.view, source.initial)
-  return useMemo(() => stateOf<F>(source, view), [source, view])
 }
 
-type Source = Pick<RunSource, 'subscribe' | 'view' | 'initial' | 'cancel' | 'retry'>
+const whole: Select = (run) => run
 
-const nothing: RunView = { run: null, error: null }
-
-const none: Source = {
-  subscribe: () => () => {},
-  view: () => nothing,
-  initial: () => nothing,
-  cancel: async () => {},
-  retry: async () => {},
+function actionsOf({ cancel, retry }: RunStore): RunActions {
+  return { cancel, retry }
 }
 
-function stateOf<F extends AnyFlow>({ cancel, retry }: Source, { run, error }: RunView): RunState<F> {
+function stateOf<F extends AnyFlow>(store: RunStore, { selected, error }: Selection): RunState<F> {
+  // Without `select`, it is the whole run.
+  const run = selected as RunSnapshot<F> | null
   return {
-    // The caller has said of which flow the run is.
-    run: run as unknown as RunSnapshot<F> | null,
+    run,
     error,
     step: (slug) =>
       run?.steps.find(({ step_slug }) => step_slug === slug) as StepStates<F>[typeof slug] | undefined,
-    cancel,
-    retry,
+    ...actionsOf(store),
   }
 }

@@ -1,39 +1,48 @@
-import { useMemo, useSyncExternalStore } from 'react'
+import * as React from 'react'
 import type { PgflowError, RunRow } from '../client/index.ts'
 import type { AnyFlow } from '../flow/index.ts'
 import { usePgflow } from './provider.ts'
 import { type RunFilter, RunList } from './run-list.ts'
 
+export interface UseRunsOptions extends RunFilter {
+  /** With `false`, nothing is fetched; what was listed before is shown. @default true */
+  readonly enabled?: boolean | undefined
+}
+
 /** Runs as they are listed; each change is another object. */
 export interface RunsState<F extends AnyFlow = AnyFlow> {
   /** The newest first; `null` until they are known. */
   readonly runs: readonly RunRow<F>[] | null
-  /** Why they cannot be listed for now. */
+  /** Why they cannot be listed at the moment. */
   readonly error: PgflowError | null
   /** Whether there are older ones. */
   readonly hasMore: boolean
-  /** Lists as many older ones again. */
+  /** Lists one more page of older runs. */
   more(): void
-  /** Lists them again. */
+  /** Reads the list again. */
   refresh(): void
 }
 
 /**
  * Lists runs, without their steps. The list is read again when this client starts a run or sees one end, when the page
- * is shown again, and while some of its runs are open every 2 to 30 seconds.
+ * is shown again, and every 2 to 30 seconds while some of its runs are open.
  *
  * @example
  * const { runs } = useRuns<typeof AnalyzeDocument>({ flowSlug: 'analyze_document', status: 'failed' })
  * return <ul>{runs?.map((run) => <li key={run.run_id}>{run.input.path}</li>)}</ul>
  */
-export function useRuns<F extends AnyFlow = AnyFlow>(filter: RunFilter = {}): RunsState<F> {
+export function useRuns<F extends AnyFlow = AnyFlow>({
+  enabled = true,
+  ...filter
+}: UseRunsOptions = {}): RunsState<F> {
   const client = usePgflow()
   const key = JSON.stringify(filter)
   // The filter may be another object in each rendering.
-  const list = useMemo(() => new RunList(client, JSON.parse(key)), [client, key])
-  const view = useSyncExternalStore(list.subscribe, list.view, list.initial)
-  return useMemo(() => {
-    // The caller has said of which flow the runs are.
+  const list = React.useMemo(() => new RunList(client, JSON.parse(key)), [client, key])
+  const subscribe = enabled ? list.subscribe : list.subscribeIdle
+  const view = React.useSyncExternalStore(subscribe, list.view, list.initial)
+  return React.useMemo(() => {
+    // The caller says of which flow the runs are.
     const runs = view.runs as unknown as readonly RunRow<F>[] | null
     return { ...view, runs, more: list.more, refresh: list.refresh }
   }, [list, view])

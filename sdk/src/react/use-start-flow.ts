@@ -1,57 +1,49 @@
-import { useCallback, useMemo, useRef, useState } from 'react'
+import * as React from 'react'
 import type { PgflowError, Run, SlugOf, StartOptions } from '../client/index.ts'
 import type { AnyFlow, InputOf } from '../flow/index.ts'
+import { FlowStarter } from './flow-starter.ts'
 import { usePgflow } from './provider.ts'
 
 export interface StartFlow<F extends AnyFlow = AnyFlow> {
-  /** Starts a run; resolves with it, or with `null` when that failed, and `error` says why. It never rejects. */
+  /**
+   * Starts a run; resolves with it, or with `null` if that failed, and `error` says why. It never rejects. While a start
+   * is pending, nothing else is started, whatever the input: a second call returns the same promise.
+   */
   start(input: InputOf<F>, options?: StartOptions): Promise<Run<F> | null>
+  /** Forgets the run and the error. If a start is pending, its run starts, but is not shown. */
+  reset(): void
   /** Whether the latest start has not been answered yet. */
   readonly pending: boolean
-  /** What the latest start gave. */
+  /** The run of the latest start. */
   readonly run: Run<F> | null
   /** Why the latest start failed. */
   readonly error: PgflowError | null
 }
 
-type Answer<F extends AnyFlow> = Pick<StartFlow<F>, 'pending' | 'run' | 'error'>
-
-const idle = { pending: false, run: null, error: null } as const
-
 /**
- * Starts runs of a flow, and knows how the latest start went.
+ * Starts runs of a flow, and tells how the latest start went. `useFlow` follows the run, too.
  *
  * @example
  * const { start, run, pending, error } = useStartFlow<typeof AnalyzeDocument>('analyze_document')
- * const { step } = useRun<typeof AnalyzeDocument>(run?.runId ?? null)
+ * const { step } = useRun<typeof AnalyzeDocument>(run?.runId)
  * return <button disabled={pending} onClick={() => start({ path: 'README.md' })}>Analyze</button>
  */
 export function useStartFlow<F extends AnyFlow = AnyFlow>(flowSlug: SlugOf<F>): StartFlow<F> {
+  const starter = useStarter(flowSlug)
+  const view = React.useSyncExternalStore(starter.subscribe, starter.view, starter.initial)
+  return React.useMemo(() => {
+    const { start, reset } = starter
+    // The caller says of which flow the run is.
+    return { start, reset, ...view } as unknown as StartFlow<F>
+  }, [starter, view])
+}
+
+/** Kept in a state, since `useMemo` may forget: the run would be gone when a file is edited during development. */
+function useStarter(flowSlug: string): FlowStarter {
   const client = usePgflow()
-  const [answer, setAnswer] = useState<Answer<F>>(idle)
-  const latest = useRef<object>(idle)
-
-  const start = useCallback(
-    async (input: InputOf<F>, options?: StartOptions) => {
-      const mine = {}
-      latest.current = mine
-      const tell = (told: Answer<F>) => {
-        if (latest.current === mine) setAnswer(told)
-      }
-      tell({ ...idle, pending: true })
-      try {
-        // The caller has said of which flow the run is.
-        const run = (await client.startFlow<AnyFlow>(flowSlug, input, options)) as unknown as Run<F>
-        tell({ ...idle, run })
-        return run
-      } catch (error) {
-        // All that a request is rejected with is of this class.
-        tell({ ...idle, error: error as PgflowError })
-        return null
-      }
-    },
-    [client, flowSlug],
-  )
-
-  return useMemo(() => ({ start, ...answer }), [start, answer])
+  const [kept, keep] = React.useState(() => new FlowStarter(client, flowSlug))
+  if (kept.client === client && kept.flowSlug === flowSlug) return kept
+  const next = new FlowStarter(client, flowSlug)
+  keep(next)
+  return next
 }

@@ -91,8 +91,8 @@ export class Project {
   }
 
   /** What a program prints, without the last line's end, in plain Node. */
-  async node(program: string): Promise<string> {
-    return (await this.run(process.execPath, '--input-type=module', '--eval', program)).trimEnd()
+  async node(program: string, ...options: readonly string[]): Promise<string> {
+    return (await this.run(process.execPath, ...options, '--input-type=module', '--eval', program)).trimEnd()
   }
 }
 

@@ -60,9 +60,9 @@ export class Rig implements AsyncDisposable {
     if (!settled?.applied) throw new Error(`The task of ${stepSlug} is not there to be settled`)
   }
 
-  /** Completes a run from where it is, step by step. */
-  async complete(runId: string, from = 0): Promise<void> {
-    for (const [slug, output] of outputs.slice(from)) await this.settle(runId, slug, { output })
+  /** Completes a run step by step, from where it is; or only the steps before `end`. */
+  async complete(runId: string, from = 0, end: number = outputs.length): Promise<void> {
+    for (const [slug, output] of outputs.slice(from, end)) await this.settle(runId, slug, { output })
   }
 
   /** What the log says of a run: the truth. */
