@@ -31,7 +31,8 @@ test('every public function that changes something takes part', async () => {
   const functions = await sql<{ name: string }[]>`
     select distinct p.proname as name from pg_proc p
     where p.pronamespace = 'pgflow'::regnamespace and p.provolatile = 'v' and obj_description(p.oid) is not null
-      and p.proname <> 'now'`
+      -- What reads the clock, draws random numbers, or is a rule of the user's changes nothing.
+      and p.proname not in ('now', 'new_run_ids', 'may_start')`
   const taking = Object.keys(calls)
   expect(functions.map(({ name }) => name).filter((name) => !taking.includes(name))).toEqual([])
 })

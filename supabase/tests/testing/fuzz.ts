@@ -171,6 +171,7 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
   maintain: (sql) =>
     sql`select pgflow.maintain(keep_runs => '2 seconds', keep_archive => '1 second', budget => '0.1 s')`,
   prune_runs: (sql) => sql`select pgflow.prune_runs('1 second', ${random(20)})`,
+  forget_owner: (sql) => sql`select pgflow.forget_owner(${pick(owners)}, ${random(20)})`,
   repair: (sql) => sql`select pgflow.repair()`,
   create_flow: (sql) => sql`select pgflow.create_flow(${pick(['fuzz_new', ...flowSlugs])})`,
   add_step: (sql) => sql`select pgflow.add_step('fuzz_new', ${pick(['a', 'b'])})`,
