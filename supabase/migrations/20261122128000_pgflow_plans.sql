@@ -7,7 +7,9 @@
 --
 -- Triggers of others on these tables must not inherit it, nor keep plans that were made so. A statement is planned before
 -- its first trigger fires: so a first trigger of ours brings the session's settings back, and a last one ends that.
--- `pgflow.plans` names the statements, the innermost first, whose triggers fire at the moment.
+-- `pgflow.plans` names the statements, the innermost first, whose triggers fire at the moment. Where no one else has a
+-- trigger, the first statement of a transaction finds that out, and the others do nothing: `pgflow.only_ours` is then the
+-- number of triggers that the transaction had created by then.
 
 create function pgflow.tg_plans__before()
 returns trigger
@@ -17,6 +19,18 @@ as $$
 declare
   settings text;
 begin
+  if not exists (
+    select from pg_trigger t
+    where t.tgrelid = any (array['pgflow.runs', 'pgflow.step_states', 'pgflow.step_tasks', 'pgflow.run_events']::regclass[])
+      and not t.tgisinternal
+      and t.tgname not in ('_000_plans', '_900_broadcast', '_900_events_of_insert', '_900_events_of_update', '~plans')
+  ) then
+    perform set_config('pgflow.only_ours', pg_stat_get_xact_tuples_inserted('pg_trigger'::regclass)::text, true);
+    return null;
+  end if;
+  if current_setting('enable_seqscan') = 'on' or current_setting('plan_cache_mode') <> 'force_generic_plan' then
+    return null; -- no statement of the engine
+  end if;
   settings := concat(
     set_config('pgflow.plans', concat(pg_trigger_depth(), ' ', tg_op, ';', current_setting('pgflow.plans', true)), true),
     set_config('plan_cache_mode', null, true),
@@ -61,25 +75,29 @@ end
 $$;
 
 create trigger _000_plans before insert or update or delete on pgflow.runs
-  for each statement when (current_setting('plan_cache_mode') = 'force_generic_plan' and current_setting('enable_seqscan') = 'off')
+  for each statement
+  when (current_setting('pgflow.only_ours', true) is distinct from pg_stat_get_xact_tuples_inserted('pg_trigger'::regclass)::text)
   execute function pgflow.tg_plans__before();
 create trigger "~plans" after insert or update or delete on pgflow.runs
   for each statement when (current_setting('pgflow.plans', true) <> '') execute function pgflow.tg_plans__after();
 
 create trigger _000_plans before insert or update or delete on pgflow.step_states
-  for each statement when (current_setting('plan_cache_mode') = 'force_generic_plan' and current_setting('enable_seqscan') = 'off')
+  for each statement
+  when (current_setting('pgflow.only_ours', true) is distinct from pg_stat_get_xact_tuples_inserted('pg_trigger'::regclass)::text)
   execute function pgflow.tg_plans__before();
 create trigger "~plans" after insert or update or delete on pgflow.step_states
   for each statement when (current_setting('pgflow.plans', true) <> '') execute function pgflow.tg_plans__after();
 
 create trigger _000_plans before insert or update or delete on pgflow.step_tasks
-  for each statement when (current_setting('plan_cache_mode') = 'force_generic_plan' and current_setting('enable_seqscan') = 'off')
+  for each statement
+  when (current_setting('pgflow.only_ours', true) is distinct from pg_stat_get_xact_tuples_inserted('pg_trigger'::regclass)::text)
   execute function pgflow.tg_plans__before();
 create trigger "~plans" after insert or update or delete on pgflow.step_tasks
   for each statement when (current_setting('pgflow.plans', true) <> '') execute function pgflow.tg_plans__after();
 
 create trigger _000_plans before insert or update or delete on pgflow.run_events
-  for each statement when (current_setting('plan_cache_mode') = 'force_generic_plan' and current_setting('enable_seqscan') = 'off')
+  for each statement
+  when (current_setting('pgflow.only_ours', true) is distinct from pg_stat_get_xact_tuples_inserted('pg_trigger'::regclass)::text)
   execute function pgflow.tg_plans__before();
 create trigger "~plans" after insert or update or delete on pgflow.run_events
   for each statement when (current_setting('pgflow.plans', true) <> '') execute function pgflow.tg_plans__after();
