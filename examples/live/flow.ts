@@ -9,11 +9,9 @@ interface Resources {
 }
 
 /** Reads one of the documents chapter by chapter, and looks at it from other sides meanwhile. */
-export const ReadDocument = new Flow<{ document: string }, Resources>({
-  slug: 'read_document',
-  baseDelay: 1,
-  startRole: 'authenticated',
-})
+export const ReadDocument = new Flow({ slug: 'read_document', baseDelay: '1s', startRole: 'authenticated' })
+  .input<{ document: string }>()
+  .resources<Resources>()
   .step('text', ({ run: { document } }) => {
     // The input comes from a browser: it names no file but these.
     if (!(document in documents)) throw new NonRetryableError(`there is no document ${document}`)

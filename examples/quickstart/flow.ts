@@ -4,13 +4,15 @@ import type { Sql } from 'postgres'
 import { headingsOf, linksOf, wordsOf } from './document.ts'
 
 /** Reads a Markdown file, looks at it from three sides at once, and saves one report for the run's owner. */
-export const AnalyzeDocument = new Flow<{ path: string }, { sql: Sql }>({
+export const AnalyzeDocument = new Flow({
   slug: 'analyze_document',
   maxAttempts: 3,
-  baseDelay: 1,
+  baseDelay: '1s',
   startRole: 'authenticated',
 })
-  .step({ slug: 'read_file', timeout: 10 }, ({ run }, { signal }) =>
+  .input<{ path: string }>()
+  .resources<{ sql: Sql }>()
+  .step({ slug: 'read_file', timeout: '10s' }, ({ run }, { signal }) =>
     readFile(run.path, { encoding: 'utf8', signal }).catch((error: NodeJS.ErrnoException) => {
       // Another attempt would not find it either.
       throw error.code === 'ENOENT' ? new NonRetryableError(`there is no file ${run.path}`) : error
