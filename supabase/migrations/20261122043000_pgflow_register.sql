@@ -12,6 +12,7 @@
 create function pgflow.register_flow(definition jsonb)
 returns pgflow.flows
 language plpgsql
+security definer -- workers with a secret key have no rights on the tables
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '3s'
 as $$

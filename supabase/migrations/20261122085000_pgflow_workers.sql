@@ -21,6 +21,7 @@ create function pgflow.settle_and_claim(
   out tasks jsonb
 )
 language plpgsql
+security definer -- workers with a secret key have no rights on the tables
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -139,6 +140,7 @@ comment on function pgflow.extend_leases is 'Extends leases by some seconds from
 create function pgflow.hand_back(tasks jsonb)
 returns int
 language plpgsql
+security definer -- workers with a secret key have no rights on the tables
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -191,6 +193,7 @@ comment on function pgflow.hand_back is 'Gives claimed tasks back at once; the a
 create function pgflow.report_progress(reports jsonb)
 returns jsonb
 language plpgsql
+security definer -- workers with a secret key have no rights on the tables
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -242,6 +245,7 @@ create function pgflow.fetch_value(run_id uuid, name text, version text)
 returns jsonb
 language plpgsql
 stable
+security definer -- workers with a secret key have no rights on the tables
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -299,6 +303,7 @@ $$;
 create function pgflow.register_worker(worker_id uuid, name text, flow_slugs text[])
 returns void
 language sql
+security definer -- workers with a secret key have no rights on the tables
 set search_path = pg_catalog, pg_temp
 as $$
   insert into pgflow.workers (worker_id, name, flow_slugs, started_at, last_heartbeat_at)
@@ -332,6 +337,7 @@ $$;
 create function pgflow.heartbeat(worker_id uuid, tasks jsonb default '[]', lease int default 30)
 returns table (run_id uuid, step_slug text, task_index int, attempt int, active boolean, status text)
 language plpgsql
+security definer -- workers with a secret key have no rights on the tables
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -344,6 +350,7 @@ comment on function pgflow.heartbeat is 'Notes that a worker is alive and extend
 create function pgflow.stop_worker(worker_id uuid)
 returns void
 language sql
+security definer -- workers with a secret key have no rights on the tables
 set search_path = pg_catalog, pg_temp
 as $$
   update pgflow.workers w set stopped_at = pgflow.now(), waiting_until = null where w.worker_id = stop_worker.worker_id

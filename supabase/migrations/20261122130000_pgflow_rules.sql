@@ -1,0 +1,184 @@
+-- Chapter 20: rules. Who the caller is, what they may do with a run, and what they may start.
+--
+-- Three of them are made to be replaced: can_access_run and can_start_in_group for teams, may_start for quotas.
+
+-- The role that the caller acts as, also inside definer functions.
+create function pgflow.caller_role()
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return coalesce(nullif(current_setting('role', true), 'none'), session_user);
+end
+$$;
+
+-- Whether the caller is the service role or above it, and so not bound by ownership.
+create function pgflow.caller_is_service()
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return pg_has_role(pgflow.caller_role(), 'service_role', 'member');
+end
+$$;
+
+-- Whether the signed-in user may do something with a run: action is `view`, `cancel`, `retry` or `complete`. Owners see their
+-- own runs in any case; this is asked for all else. Replace it to share runs, for instance within teams:
+--   create or replace function pgflow.can_access_run(run_id uuid, owner_id uuid, group_id uuid, action text) returns boolean …
+create function pgflow.can_access_run(run_id uuid, owner_id uuid, group_id uuid, action text)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return coalesce(can_access_run.owner_id = pgflow.current_user_id(), false);
+end
+$$;
+comment on function pgflow.can_access_run is
+  'Decides what a signed-in user may do with a run (view, cancel, retry, complete); replaceable. Default: all with their own.';
+
+-- Whether the signed-in user may start runs in a group. Replace it where teams share runs:
+--   create or replace function pgflow.can_start_in_group(group_id uuid) returns boolean …
+create function pgflow.can_start_in_group(group_id uuid)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return false;
+end
+$$;
+comment on function pgflow.can_start_in_group is 'Decides in which groups a signed-in user may start runs; replaceable. Default: in none.';
+
+-- Raises PT404 where a run does not exist or the caller may not see it, PT403 where they may see it and no more.
+create function pgflow.assert_can_access_run(run_id uuid, action text)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  run pgflow.runs;
+  can_view boolean;
+begin
+  select r.* into run from pgflow.runs r where r.run_id = assert_can_access_run.run_id;
+  if found and pgflow.caller_is_service() then
+    return;
+  end if;
+  can_view := found and (
+    coalesce(run.owner_id = pgflow.current_user_id(), false)
+    or pgflow.can_access_run(run.run_id, run.owner_id, run.group_id, 'view')
+  );
+  if can_view is not true then
+    raise exception using
+      errcode = 'PT404',
+      message = format('run %s does not exist, or is not yours', coalesce(assert_can_access_run.run_id::text, 'null')),
+      hint = 'Sign in as the user who started the run, and check its id.';
+  end if;
+  if action <> 'view' and pgflow.can_access_run(run.run_id, run.owner_id, run.group_id, action) is not true then
+    raise exception using
+      errcode = 'PT403',
+      message = format('you may not %s run %s', action, run.run_id),
+      hint = 'The project decides it in pgflow.can_access_run.';
+  end if;
+end
+$$;
+
+-- Whether a flow may be started `quantity` times for an owner, null where nobody is signed in. Replace it for quotas; it may
+-- also raise an error of its own. The service role and SQL are not asked.
+--   create or replace function pgflow.may_start(flow_slug text, owner_id uuid, quantity int) returns boolean …
+create function pgflow.may_start(flow_slug text, owner_id uuid, quantity int)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return true;
+end
+$$;
+comment on function pgflow.may_start is 'Decides whether a client may start a flow now, for quotas; replaceable. Default: yes.';
+
+-- Refuses a start that is not for the caller to make. The service role may start everything.
+create function pgflow.assert_may_start(flow_slug text, inputs jsonb, idempotency_keys text[], group_id uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  flow pgflow.flows := pgflow.held_flow(assert_may_start.flow_slug);
+begin
+  if pgflow.caller_is_service() then
+    return;
+  end if;
+  if flow.start_role <> 'anon' and not pg_has_role(pgflow.caller_role(), flow.start_role, 'member') then
+    raise exception using
+      errcode = 'PT403',
+      message = format('the role %s may not start flow "%s"', pgflow.caller_role(), assert_may_start.flow_slug),
+      detail = format('its start_role is %s', flow.start_role),
+      hint = case flow.start_role
+        when 'authenticated' then 'Sign in first.'
+        else 'Start it on the server with a secret key, or define the flow with start_role authenticated.'
+      end;
+  end if;
+  -- Who knows or guesses a key would find the run of another, or take the key first.
+  if num_nonnulls(variadic idempotency_keys) > 0 and pgflow.current_user_id() is null then
+    raise exception using
+      errcode = 'PT403',
+      message = format('the role %s may not use idempotency keys without a user id', pgflow.caller_role()),
+      hint = 'Sign in, anonymously for instance, or leave the key out.';
+  end if;
+  if group_id is not null and pgflow.can_start_in_group(group_id) is not true then
+    raise exception using
+      errcode = 'PT403',
+      message = format('you may not start runs in group %s', group_id),
+      hint = 'The project decides it in pgflow.can_start_in_group.';
+  end if;
+  perform pgflow.assert_fits(flow, inputs);
+  if pgflow.may_start(flow.flow_slug, pgflow.current_user_id(), jsonb_array_length(inputs)) is not true then
+    raise exception using
+      errcode = 'PT403',
+      message = format('you may not start flow "%s" now', assert_may_start.flow_slug),
+      hint = 'The project limits it in pgflow.may_start: wait for runs to end, or ask for more.';
+  end if;
+end
+$$;
+
+-- Raises PT413 where a client sends too much at once.
+create function pgflow.assert_fits(flow pgflow.flows, inputs jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  largest int;
+begin
+  if jsonb_typeof(inputs) is distinct from 'array' then
+    raise exception using
+      errcode = 'PT400',
+      message = format('the inputs for flow "%s" are not an array', flow.flow_slug),
+      hint = 'Give inputs as a JSON array, an element for each run.';
+  end if;
+  if jsonb_array_length(inputs) > 1000 then
+    raise exception using
+      errcode = 'PT413',
+      message = format('%s inputs are too many for one call', jsonb_array_length(inputs)),
+      hint = 'Start up to 1,000 runs in a call, and the others in further calls.';
+  end if;
+  if octet_length(inputs::text) > flow.max_input_bytes then
+    largest := (select max(octet_length(i::text)) from jsonb_array_elements(inputs) i);
+    if largest > flow.max_input_bytes then
+      raise exception using
+        errcode = 'PT413',
+        message = format('an input of %s bytes is too large for flow "%s"', largest, flow.flow_slug),
+        detail = format('max_input_bytes of the flow is %s', flow.max_input_bytes),
+        hint = 'Put large data into Supabase Storage, and its path into the input; or raise flows.max_input_bytes in SQL.';
+    end if;
+  end if;
+end
+$$;

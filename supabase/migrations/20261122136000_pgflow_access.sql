@@ -1,0 +1,122 @@
+-- Chapter 23: who may do what. All policies and grants.
+--
+-- Clients reach nothing but pgflow_public and the few definer functions that it calls. Tables have row level security and no
+-- grants to clients: a second wall.
+
+-- Row level security: the own runs for users, where somebody grants them the tables; everything else is closed. The rule is
+-- asked for others' runs only: it costs a call a row.
+
+alter table pgflow.flows enable row level security;
+alter table pgflow.flow_aliases enable row level security;
+alter table pgflow.steps enable row level security;
+alter table pgflow.deps enable row level security;
+alter table pgflow.runs enable row level security;
+alter table pgflow.run_keys enable row level security;
+alter table pgflow.step_states enable row level security;
+alter table pgflow.step_tasks enable row level security;
+alter table pgflow.run_events enable row level security;
+alter table pgflow.run_watches enable row level security;
+alter table pgflow.workers enable row level security;
+
+create policy own_runs on pgflow.runs for select to authenticated
+  using (
+    owner_id = (select pgflow.current_user_id()) or pgflow.can_access_run(run_id, owner_id, group_id, 'view')
+  );
+create policy own_step_states on pgflow.step_states for select to authenticated
+  using (exists (select from pgflow.runs r where r.run_id = step_states.run_id));
+create policy own_run_events on pgflow.run_events for select to authenticated
+  using (exists (select from pgflow.runs r where r.run_id = run_events.run_id));
+
+create policy closed on pgflow.flows for all to anon, authenticated using (false);
+create policy closed on pgflow.flow_aliases for all to anon, authenticated using (false);
+create policy closed on pgflow.steps for all to anon, authenticated using (false);
+create policy closed on pgflow.deps for all to anon, authenticated using (false);
+create policy closed on pgflow.run_keys for all to anon, authenticated using (false);
+create policy closed on pgflow.step_tasks for all to anon, authenticated using (false);
+create policy closed on pgflow.run_watches for all to anon, authenticated using (false);
+create policy closed on pgflow.workers for all to anon, authenticated using (false);
+
+-- The private channels of runs. Nobody may insert, so that events cannot be forged.
+
+-- Whether the caller may listen to a topic: that of a run they can access. Never raises, whatever the topic.
+create function pgflow.can_read_topic(topic text)
+returns boolean
+language sql
+stable
+security definer -- clients have no rights on runs
+set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from pgflow.runs r
+    where r.run_id = case
+        when can_read_topic.topic ~ '^pgflow:run:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+        then substr(can_read_topic.topic, 12)::uuid
+      end
+      and (
+        r.owner_id = (select pgflow.current_user_id())
+        or pgflow.can_access_run(r.run_id, r.owner_id, r.group_id, 'view')
+      )
+  )
+$$;
+
+do $$
+begin
+  if to_regclass('realtime.messages') is not null then
+    create policy pgflow_run_channels on realtime.messages for select to authenticated
+      using (pgflow.can_read_topic((select realtime.topic())));
+  end if;
+end
+$$;
+
+-- Grants: execute is taken from everybody, then given by name.
+
+revoke all on all tables in schema pgflow from public, anon, authenticated, service_role;
+revoke all on all functions in schema pgflow, pgflow_public from public, anon, authenticated, service_role;
+
+grant usage on schema pgflow_public, pgflow to anon, authenticated, service_role;
+
+grant execute on function
+  pgflow_public.start_flow(text, jsonb, text, jsonb, boolean, int, uuid),
+  pgflow_public.start_flows(text, jsonb, text[], jsonb, int, uuid),
+  pgflow_public.get_run(uuid, boolean),
+  pgflow_public.get_run_events(uuid, bigint, boolean),
+  pgflow_public.list_runs(text, text, jsonb, uuid, uuid, int, uuid),
+  pgflow_public.cancel_run(uuid, text),
+  pgflow_public.retry_run(uuid),
+  pgflow_public.schema_version(),
+  pgflow.schema_version(),
+  pgflow.client_start_flow(text, jsonb, text, jsonb, boolean, int, uuid),
+  pgflow.client_start_flows(text, jsonb, text[], jsonb, int, uuid),
+  pgflow.client_get_run(uuid, boolean),
+  pgflow.client_get_run_events(uuid, bigint, boolean),
+  pgflow.client_list_runs(text, text, jsonb, uuid, uuid, int, uuid),
+  pgflow.client_cancel_run(uuid, text),
+  pgflow.client_retry_run(uuid)
+to anon, authenticated, service_role;
+
+grant execute on function pgflow.can_read_topic(text) to authenticated;
+-- For teams that grant the tables to their users, whose policies call these.
+grant execute on function pgflow.can_access_run(uuid, uuid, uuid, text), pgflow.current_user_id() to authenticated;
+
+grant execute on function pgflow.forget_owner(uuid, int), pgflow_public.forget_owner(uuid, int) to service_role;
+
+-- Workers with a secret key.
+
+grant execute on function
+  pgflow.register_flow(jsonb),
+  pgflow.register_worker(uuid, text, text[]),
+  pgflow.settle_and_claim(jsonb, text[], int, uuid, int, int, boolean),
+  pgflow.heartbeat(uuid, jsonb, int),
+  pgflow.hand_back(jsonb),
+  pgflow.report_progress(jsonb),
+  pgflow.fetch_value(uuid, text, text),
+  pgflow.stop_worker(uuid),
+  pgflow_public.register_flow(jsonb),
+  pgflow_public.register_worker(uuid, text, text[]),
+  pgflow_public.settle_and_claim(jsonb, text[], int, uuid, int, int),
+  pgflow_public.heartbeat(uuid, jsonb, int),
+  pgflow_public.hand_back(jsonb),
+  pgflow_public.report_progress(jsonb),
+  pgflow_public.fetch_value(uuid, text, text),
+  pgflow_public.stop_worker(uuid)
+to service_role;
