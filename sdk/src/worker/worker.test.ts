@@ -340,6 +340,19 @@ describe('A handler that fails', () => {
     expect(await db.tasksOf(run_id)).toMatchObject([{ attempts_count: 3 }])
   })
 
+  it('fails for good, too, when its NonRetryableError is that of another copy of the package', async () => {
+    vi.resetModules()
+    const copy = await import('../flow/index.ts')
+    expect(copy.NonRetryableError).not.toBe(NonRetryableError)
+    const slug = newSlug()
+    await runningWorker(
+      new Flow({ slug }).step('work', fails(new copy.NonRetryableError('the page is gone'))),
+    )
+    const run_id = await db.startRun(slug, null)
+    await db.runEnded(run_id)
+    expect(await db.tasksOf(run_id)).toMatchObject([{ status: 'failed', attempts_count: 1 }])
+  })
+
   it('fails for good when it throws a NonRetryableError', async () => {
     const slug = newSlug()
     await runningWorker(new Flow({ slug }).step('work', fails(new NonRetryableError('the page is gone'))))
