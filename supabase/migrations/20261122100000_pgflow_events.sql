@@ -71,6 +71,7 @@ returns trigger
 language plpgsql
 security definer -- whoever changes a run writes its log
 set search_path = pg_catalog, pg_temp
+set enable_hashjoin = on -- transition tables have no index
 as $$
 begin
   perform pgflow.append_run_events(array_agg(n.run_id), 'run:retried')
@@ -185,6 +186,7 @@ returns trigger
 language plpgsql
 security definer -- whoever changes a step state writes its run's log
 set search_path = pg_catalog, pg_temp
+set enable_hashjoin = on -- transition tables have no index
 as $$
 begin
   perform pgflow.append_step_events(array_agg(row(n.run_id, n.step_slug, kind.type)::pgflow.step_transition))
