@@ -175,14 +175,16 @@ declare
 begin
   select array_agg(row(
            queue_name, m.msg_id, m.read_ct, m.message ->> 'run_id', m.message ->> 'step_slug', m.message ->> 'task_index'
-         )::pgflow.message order by m.msg_id) filter (where is_ours),
-         array_agg(m.msg_id) filter (where is_ours is not true)
+         )::pgflow.message order by m.msg_id) filter (where m.is_ours),
+         array_agg(m.msg_id) filter (where m.is_ours is not true)
   into ours, others
-  from pgmq.read(queue_name, lease, quantity) m
-  cross join lateral (
-    select m.message ->> 'run_id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-       and m.message ->> 'task_index' ~ '^[0-9]{1,9}$'
-  ) as kind (is_ours);
+  from (
+    select r.msg_id, r.read_ct, r.message,
+           r.message ->> 'run_id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+             and r.message ->> 'task_index' ~ '^[0-9]{1,9}$' as is_ours
+    from pgmq.read(queue_name, lease, quantity) r
+    offset 0 -- so that it is evaluated once
+  ) m;
   if others is not null then
     perform pgflow.archive_messages(queue_name, others);
   end if;

@@ -70,6 +70,13 @@ declare
   within pgflow.message[];
   rest record;
 begin
+  -- Mostly they are small; 256 is the most that a value may be compressed.
+  if inline_limit is not null and 256 * (
+    select coalesce(sum(pg_column_size(t.input)), 0)
+    from unnest(messages) m join pgflow.step_tasks t using (run_id, step_slug, task_index)
+  ) <= messages_within.bytes then
+    return messages;
+  end if;
   within := array(
     select m.message
     from (
