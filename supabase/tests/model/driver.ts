@@ -1,4 +1,5 @@
 /** Drives the model and the database side by side, and compares everything after each operation. */
+import { hash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { expect } from 'vitest'
 import type { Database, Observation, Result } from './database.ts'
@@ -216,7 +217,7 @@ export class Driver {
 
   async #startMany({ of, inputs, delay }: { of: number; inputs: Json[]; delay: number }): Promise<void> {
     const { flow, slug } = this.#flow(of)
-    const keys = inputs.map((input) => JSON.stringify(input) + this.#ids.size)
+    const keys = inputs.map((input) => `${hash('sha1', JSON.stringify(input))} ${this.#ids.size}`)
     const ids = await this.#database.startMany(slug, inputs, keys, delay)
     for (const [n, key] of keys.entries()) {
       const first = keys.indexOf(key)
