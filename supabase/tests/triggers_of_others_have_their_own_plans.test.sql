@@ -1,7 +1,12 @@
 begin;
-select plan(7);
+select plan(8);
 
 create function pg_temp.run(n int) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
+
+-- Without triggers of others the engine leaves its settings as they are; the triggers that this transaction makes below
+-- are noticed all the same
+select pgflow.create_flow('e'), pgflow.add_step('e', 'a'), pgflow.start_flow('e', '1');
+select matches(current_setting('pgflow.only_ours', true), '^\d+$', 'all triggers of the engine are known as its own');
 
 -- What triggers of others see, of every kind and on every table that the engine writes
 create table public.seen (what text, setting text, value text);
