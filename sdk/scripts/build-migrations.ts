@@ -37,74 +37,56 @@ async function readFolder(folder: string): Promise<Record<string, string>> {
 /** What an upgrade runs again of a chapter, each statement with the comment above it. */
 function replacements(sql: string, revoke: string): string[] {
   const bytes = Buffer.from(sql)
-  const { stmts = [] } = parseSync(sql) as { stmts?: Parsed[] }
-  const text = (from: number, to: number) => bytes.subarray(from, to).toString()
+  const stmts = parseSync(sql).stmts ?? []
   // What precedes the schemas prepares an install.
-  const schemas = stmts.findIndex(({ stmt }) => 'CreateSchemaStmt' in stmt)
-  return stmts.slice(schemas + 1).flatMap((statement, index, all) => {
-    const { stmt, stmt_location = 0, stmt_len = bytes.length - stmt_location } = statement
-    const before = index === 0 ? undefined : all[index - 1]!
-    const above =
-      before === undefined ? '' : text(before.stmt_location! + before.stmt_len! + 1, stmt_location)
-    const again = repeatable(stmt, text(stmt_location, stmt_location + stmt_len), revoke)
-    return again === undefined ? [] : [`${above.replace(/^.*\n+/, '')}${again}`]
+  const first = 1 + stmts.findIndex(({ stmt }) => 'CreateSchemaStmt' in stmt!)
+  return stmts.slice(first).flatMap((statement, index) => {
+    const before = stmts[first + index - 1]
+    const comment = bytes.subarray(before ? endOf(before) : 0, statement.stmt_location)
+    const text = bytes.subarray(statement.stmt_location, endOf(statement) - 1)
+    const again = repeatable(statement.stmt!, text.toString(), revoke)
+    return again === undefined ? [] : [`${comment.toString().trimStart()}${again}`]
   })
 }
 
-/** A statement as libpg-query parses it: its kind, and what is asked of it here. */
-interface Parsed {
-  stmt: Record<string, Node>
-  /** In bytes. */
-  stmt_location?: number
-  stmt_len?: number
+/** The byte after a statement's semicolon. */
+function endOf({ stmt_location = 0, stmt_len = 0 }: RawStmt): number {
+  return stmt_location + stmt_len + 1
 }
 
-interface Node {
-  policy_name: string
-  table: { schemaname: string; relname: string }
-  targtype: string
-  objtype: string
-  cmds: { AlterTableCmd: { subtype: string } }[]
-}
+type RawStmt = NonNullable<ReturnType<typeof parseSync>['stmts']>[number]
+type Statement = NonNullable<RawStmt['stmt']>
 
 /**
  * The statement as it can run again, or `undefined` for one that `supabase/upgrades` has to bring.
  *
  * @throws {Error} for a kind that the chapters have not had so far
  */
-function repeatable(stmt: Parsed['stmt'], text: string, revoke: string): string | undefined {
-  const [kind, node] = Object.entries(stmt)[0]!
-  switch (kind) {
-    case 'CreateFunctionStmt':
-    case 'ViewStmt':
-    case 'CreateTrigStmt':
-      return `${text.replace(/^create /, 'create or replace ')};\n`
-    case 'CreatePolicyStmt': {
-      const { schemaname, relname } = node.table
-      return `drop policy if exists ${node.policy_name} on ${schemaname}.${relname};\n${text};\n`
-    }
-    case 'GrantStmt':
-      if (node.targtype !== 'ACL_TARGET_ALL_IN_SCHEMA') return `${text};\n`
-      return node.objtype === 'OBJECT_FUNCTION' ? revoke : undefined // it covers tables, too
-    case 'CommentStmt':
-    case 'DoStmt':
-      return `${text};\n`
-    case 'AlterTableStmt':
-      return node.cmds.every(({ AlterTableCmd: { subtype } }) =>
-        ['AT_EnableRowSecurity', 'AT_SetRelOptions'].includes(subtype),
-      )
-        ? `${text};\n`
-        : undefined
-    case 'CreateExtensionStmt':
-    case 'CreateSchemaStmt':
-    case 'CreateStmt':
-    case 'CreateSeqStmt':
-    case 'CompositeTypeStmt':
-    case 'IndexStmt':
-      return undefined
-    default:
-      throw new Error(`Decide in sdk/scripts/build-migrations.ts whether an upgrade runs this again: ${text}`)
+function repeatable(stmt: Statement, text: string, revoke: string): string | undefined {
+  if ('CreateFunctionStmt' in stmt || 'ViewStmt' in stmt || 'CreateTrigStmt' in stmt) {
+    return `${text.replace(/^create /, 'create or replace ')};\n`
   }
+  if ('CreatePolicyStmt' in stmt) {
+    const { table, policy_name } = stmt.CreatePolicyStmt
+    return `drop policy if exists ${policy_name} on ${table!.schemaname}.${table!.relname};\n${text};\n`
+  }
+  if ('GrantStmt' in stmt && stmt.GrantStmt.targtype === 'ACL_TARGET_ALL_IN_SCHEMA') {
+    return stmt.GrantStmt.objtype === 'OBJECT_FUNCTION' ? revoke : undefined // it covers tables, too
+  }
+  if ('AlterTableStmt' in stmt && !setsOnly(stmt.AlterTableStmt.cmds)) return undefined
+  const [kind] = Object.keys(stmt) as [string]
+  if (['GrantStmt', 'CommentStmt', 'DoStmt', 'AlterTableStmt'].includes(kind)) return `${text};\n`
+  if (/^(Create(Extension|Schema|Seq|)|CompositeType|Index)Stmt$/.test(kind)) return undefined
+  throw new Error(`Decide in sdk/scripts/build-migrations.ts whether an upgrade runs ${kind} again: ${text}`)
+}
+
+/** Whether the commands of an ALTER TABLE change nothing when they are run again. */
+function setsOnly(commands: Statement[] = []): boolean {
+  return commands.every(
+    (command) =>
+      'AlterTableCmd' in command &&
+      ['AT_EnableRowSecurity', 'AT_SetRelOptions'].includes(command.AlterTableCmd.subtype ?? ''),
+  )
 }
 
 /** Writes the files of the package. */
