@@ -133,8 +133,7 @@ describe('pgflow doctor', () => {
         set search_path = pg_catalog, pg_temp as 'select ${n}'`)
     await version(0)
     try {
-      const words =
-        'This database has version 0 of the migrations of pgflow, and this package needs version 1.'
+      const words = `This database has version 0 of the migrations of pgflow, and this package needs version ${schemaVersion}.`
       const { out, code } = await doctor()
       expect(out).toContain(`fix   the migrations fit this package: ${words}`)
       expect(lines(out)).toHaveLength(1)
