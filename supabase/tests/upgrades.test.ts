@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
@@ -82,10 +82,22 @@ test('A catalog sees what differs', async () => {
   })
 })
 
-describe('An upgrade leaves what a fresh install has', () => {
-  const versions = Array.from({ length: currentVersion }, (_, index) => index + 1)
+/** Versions that `npm run freeze` has kept as they were released. */
+const frozen = readdirSync(new URL('versions', import.meta.url)).map((name) => Number.parseInt(name, 10))
 
-  test.each(versions.slice(0, -1))('from version %i', async (version) => {
+describe('A released version', () => {
+  test('is kept, whatever it was', () => {
+    const released = Array.from({ length: currentVersion - 1 }, (_, index) => index + 1)
+    expect(frozen).toEqual(expect.arrayContaining(released))
+  })
+
+  test.runIf(frozen.includes(currentVersion))('does not change: count schema_version up', async () => {
+    expect(await catalogAfter(await installSql())).toEqual(await catalogAfter(installed(currentVersion)))
+  })
+})
+
+describe('An upgrade leaves what a fresh install has', () => {
+  test.each(frozen)('from version %i', async (version) => {
     const fresh = await catalogAfter(await installSql())
     const upgraded = await catalogAfter(installed(version), await upgradeSql(version))
     expect(upgraded).toEqual(fresh)
