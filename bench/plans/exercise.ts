@@ -80,8 +80,8 @@ async function asClient(sql: Sql, runId: string): Promise<void> {
   await sql.begin(async (client) => {
     await client`select set_config('request.jwt.claims', ${JSON.stringify({ sub: OWNER, role: 'authenticated' })}, true)`
     await client.unsafe('set local role authenticated')
-    await client`select pgflow_public.start_flow('chain', ${sql.json({ n: 0 })}, watch => true)`
-    await client`select pgflow_public.get_run(${runId}, watch => true)`
+    await client`select pgflow_public.start_flow('chain', ${sql.json({ n: 0 })}, watch => '30000000-0000-4000-8000-000000000001')`
+    await client`select pgflow_public.get_run(${runId}, watch => '30000000-0000-4000-8000-000000000001')`
     await client`select pgflow_public.get_run_events(${runId}, after => 2)`
     await client`select pgflow_public.list_runs(quantity => 20)`
     await client`select pgflow_public.list_runs(flow_slug => 'chain', status => 'completed', quantity => 20)`

@@ -33,6 +33,7 @@ create table pgflow.flows (
   constraint broadcast_is_known check (broadcast in ('watched', 'always', 'never')),
   constraint max_input_bytes_is_positive check (max_input_bytes >= 1)
 );
+create index flows_always_broadcast on pgflow.flows (flow_slug) where broadcast = 'always';
 comment on table pgflow.flows is
   'A flow: an immutable definition, its defaults in seconds, and who may start it. max_input_bytes is the limit for what clients send as one input, as JSON text. Its versions share an alias. shape_hash is that of the shape it was registered with; null where it was built step by step.';
 
@@ -264,10 +265,14 @@ comment on table pgflow.run_events is
   'The log: one row for each transition of a run or step, numbered 1, 2, 3 … within the run, without gaps. actor_id and actor_role say who started, cancelled or retried a run, or settled a task by hand; they are null where a worker did it.';
 
 create table pgflow.run_watches (
-  run_id uuid primary key references pgflow.runs on delete cascade,
-  watched_until timestamptz not null
+  run_id uuid not null references pgflow.runs on delete cascade,
+  topic text not null,
+  watched_until timestamptz not null,
+  constraint run_watches_pkey primary key (run_id, topic)
 );
-comment on table pgflow.run_watches is 'Runs that somebody looks at, and until when: only these are broadcast.';
+create index run_watches_until on pgflow.run_watches (watched_until);
+comment on table pgflow.run_watches is
+  'Who follows which run, as the Realtime topic to which its events are sent, and until when: only these runs are broadcast.';
 
 create table pgflow.workers (
   worker_id uuid primary key,

@@ -107,8 +107,8 @@ begin
     get diagnostics workers = row_count;
     -- The last thing, and never waiting: a run whose watch is held cannot be watched again, nor deleted.
     delete from pgflow.run_watches w
-    where w.run_id = any (
-      array(select lapsed.run_id from pgflow.run_watches lapsed where lapsed.watched_until < now for update skip locked)
+    where (w.run_id, w.topic) in (
+      select lapsed.run_id, lapsed.topic from pgflow.run_watches lapsed where lapsed.watched_until < now for update skip locked
     );
     get diagnostics watches = row_count;
   end if;

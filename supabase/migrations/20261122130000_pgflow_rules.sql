@@ -103,6 +103,42 @@ begin
 end
 $$;
 
+-- Raises PT400 or PT413 where what a client sends to sync is not an object of up to 1,000 run ids with the seq of an event each.
+create function pgflow.assert_are_cursors(cursors jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  quantity int;
+  wrong text;
+begin
+  if jsonb_typeof(cursors) is distinct from 'object' then
+    raise exception using
+      errcode = 'PT400',
+      message = 'the cursors are not an object',
+      hint = 'Give them as {"<run_id>": <seq of the last event that is known>}.';
+  end if;
+  select count(*), min(c.key || ': ' || c.value) filter (
+    where c.key !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' or c.value::text !~ '^([0-9]{1,18}|null)$'
+  )
+  into quantity, wrong
+  from jsonb_each(cursors) c;
+  if quantity > 1000 then
+    raise exception using
+      errcode = 'PT413',
+      message = format('%s cursors are too many for one call', quantity),
+      hint = 'Ask for up to 1,000 runs in a call, and for the others in further calls.';
+  end if;
+  if wrong is not null then
+    raise exception using
+      errcode = 'PT400',
+      message = format('this is no cursor: %s', left(wrong, 200)),
+      hint = 'A cursor is the id of a run with the seq of the last event that is known of it: a whole number, or null.';
+  end if;
+end
+$$;
+
 -- Raises PT413 where a client sends too much at once.
 create function pgflow.assert_fits(flow pgflow.flows, inputs jsonb)
 returns void

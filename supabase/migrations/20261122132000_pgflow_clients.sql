@@ -36,12 +36,38 @@ as $$
   where r.run_id = snapshot.run_id
 $$;
 
+-- The topic to which the events of runs go that the caller watches: that of the signed-in user, whatever `watch` is; for
+-- clients with a secret key, one of their own, which `watch` names. Null for those who do not watch, and for callers without
+-- an identity, whom no channel could be reserved for. Clients of version 1, which said true, have other channels: they poll.
+create function pgflow.topic_of_caller(watch text)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if topic_of_caller.watch is null or topic_of_caller.watch in ('true', 'false') then
+    return null;
+  end if;
+  if topic_of_caller.watch !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    raise exception using
+      errcode = 'PT400',
+      message = format('watch is no UUID: %s', left(topic_of_caller.watch, 100)),
+      hint = 'Give a UUID that the client has chosen for itself, in lower case.';
+  end if;
+  return case
+    when pgflow.caller_is_service() then 'pgflow:watch:' || topic_of_caller.watch
+    else 'pgflow:user:' || pgflow.current_user_id()
+  end;
+end
+$$;
+
 create function pgflow.client_start_flow(
   flow_slug text,
   input jsonb,
   idempotency_key text,
   metadata jsonb,
-  watch boolean,
+  watch text,
   delay int,
   group_id uuid
 )
@@ -62,9 +88,7 @@ begin
     idempotency_key => client_start_flow.idempotency_key, metadata => client_start_flow.metadata,
     delay => client_start_flow.delay, group_id => client_start_flow.group_id
   ) r;
-  if client_start_flow.watch then
-    perform pgflow.watch_run(run.run_id);
-  end if;
+  perform pgflow.watch_runs(array[run.run_id], pgflow.topic_of_caller(client_start_flow.watch));
   return pgflow.snapshot(run.run_id);
 end
 $$;
@@ -74,6 +98,7 @@ create function pgflow.client_start_flows(
   inputs jsonb,
   idempotency_keys text[],
   metadata jsonb,
+  watch text,
   delay int,
   group_id uuid
 )
@@ -96,6 +121,7 @@ begin
     ) with ordinality r
     order by r.ordinality
   );
+  perform pgflow.watch_runs(run_ids, pgflow.topic_of_caller(client_start_flows.watch));
   return (
     select coalesce(jsonb_agg(pgflow.snapshot(r.run_id) order by r.n), '[]')
     from unnest(run_ids) with ordinality r (run_id, n)
@@ -103,7 +129,7 @@ begin
 end
 $$;
 
-create function pgflow.client_get_run(run_id uuid, watch boolean)
+create function pgflow.client_get_run(run_id uuid, watch text)
 returns jsonb
 language plpgsql
 security definer -- clients have no rights on the tables; can_access_run decides
@@ -111,14 +137,12 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pgflow.assert_can_access_run(client_get_run.run_id, 'view');
-  if client_get_run.watch then
-    perform pgflow.watch_run(client_get_run.run_id);
-  end if;
+  perform pgflow.watch_runs(array[client_get_run.run_id], pgflow.topic_of_caller(client_get_run.watch));
   return pgflow.snapshot(client_get_run.run_id);
 end
 $$;
 
-create function pgflow.client_get_run_events(run_id uuid, after bigint, watch boolean)
+create function pgflow.client_get_run_events(run_id uuid, after bigint, watch text)
 returns jsonb
 language plpgsql
 security definer -- clients have no rights on the tables; can_access_run decides
@@ -126,9 +150,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pgflow.assert_can_access_run(client_get_run_events.run_id, 'view');
-  if client_get_run_events.watch then
-    perform pgflow.watch_run(client_get_run_events.run_id);
-  end if;
+  perform pgflow.watch_runs(array[client_get_run_events.run_id], pgflow.topic_of_caller(client_get_run_events.watch));
   return (
     select coalesce(jsonb_agg(e.event order by e.seq), '[]')
     from (
@@ -138,6 +160,103 @@ begin
       order by record.seq
       limit 1000
     ) e
+  );
+end
+$$;
+
+-- What many runs have become since their cursors. Those without news are left out of the answer.
+create function pgflow.client_sync(cursors jsonb, watch text)
+returns jsonb
+language plpgsql
+security definer -- clients have no rights on the tables; can_access_run decides
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
+as $$
+declare
+  caller uuid := pgflow.current_user_id();
+  is_service boolean := pgflow.caller_is_service();
+  topic text := pgflow.topic_of_caller(client_sync.watch);
+  run_ids uuid[];
+  visible uuid[];
+  afters bigint[];
+  held uuid[];
+begin
+  perform pgflow.assert_are_cursors(client_sync.cursors);
+  run_ids := array(select c.key::uuid from jsonb_each_text(client_sync.cursors) c);
+  select coalesce(array_agg(r.run_id), '{}'), array_agg((client_sync.cursors ->> r.run_id::text)::bigint)
+  into visible, afters
+  from unnest(run_ids) asked (run_id)
+  join pgflow.runs r using (run_id)
+  where is_service or r.owner_id = caller or pgflow.can_access_run(r.run_id, r.owner_id, r.group_id, 'view');
+  held := pgflow.watch_runs(visible, topic, waits => false);
+
+  return (
+    with current as (
+      select r.run_id, r.status, v.after, coalesce(last.seq, 0) as seq, r.run_id = any (held) as is_held,
+             topic is not null and r.status = 'started' and f.broadcast <> 'never' and r.run_id <> all (held) as watched
+      from unnest(visible, afters) v (run_id, after)
+      join pgflow.runs r using (run_id)
+      join pgflow.flows f using (flow_slug)
+      left join lateral (select max(e.seq) as seq from pgflow.run_events e where e.run_id = r.run_id) last on true
+    ), next as (
+      -- Each run gets its first events before any gets its next ones.
+      select c.run_id, e.seq, row_number() over (order by e.n, c.run_id) as place
+      from current c
+      cross join lateral (
+        select e.seq, row_number() over (order by e.seq) as n
+        from pgflow.run_events e
+        where e.run_id = c.run_id and e.seq > c.after
+        order by e.seq
+        limit 1000
+      ) e
+      where c.seq > c.after
+      order by place
+      limit 10000
+    ), shown as (
+      select n.run_id, n.seq, n.place, (
+        select record.event from pgflow.run_event_records record where record.run_id = n.run_id and record.seq = n.seq
+      ) as event
+      from next n
+      offset 0
+    ), measured as (
+      select s.run_id, s.seq, s.event,
+             sum(octet_length(s.event::text)) over (order by s.place) - octet_length(s.event::text) as bytes_before
+      from shown s
+    ), page as (
+      select m.run_id, max(m.seq) as seq, jsonb_agg(m.event order by m.seq) as events
+      from measured m
+      where m.bytes_before < 1000000
+      group by m.run_id
+    ), pages as materialized (
+      -- One value, since a join of this and the runs would be a loop in a loop.
+      select coalesce(jsonb_object_agg(p.run_id, jsonb_build_object('seq', p.seq, 'events', p.events)), '{}') as by_run from page p
+    ), answer as (
+      select c.*, pages.by_run -> c.run_id::text as page from current c cross join pages
+    )
+    select jsonb_build_object(
+      'user_id', nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub',
+      'topic', topic,
+      'runs', coalesce(jsonb_agg(jsonb_build_object(
+        'run_id', c.run_id, 'status', c.status, 'seq', c.seq, 'watched', c.watched, 'events', coalesce(c.page -> 'events', '[]'),
+        'more', c.is_held or coalesce(coalesce((c.page ->> 'seq')::bigint, c.after) < c.seq, false)
+      )) filter (where c.after is null or c.after < c.seq or c.is_held), '[]'),
+      'missing', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+          'run_id', asked.run_id, 'code', 'PT404',
+          'message', format('run %s does not exist, or is not yours', asked.run_id),
+          'hint', 'Sign in as the user who started the run, and check its id.'
+        )), '[]')
+        from (select run_id from unnest(run_ids) run_id except select run_id from unnest(visible) run_id) asked
+      )
+    )
+    from answer c
   );
 end
 $$;
@@ -170,6 +289,7 @@ $$;
 
 -- Of the caller's own runs the rule is not asked. Of others' runs a page looks at the newest 1,000 that match the filters,
 -- so that it takes a bounded time whatever the rule costs and says: a caller who may see none of them learns it at once.
+-- `watch` waits for nobody: a run to which somebody is writing at the moment is not watched.
 create function pgflow.client_list_runs(
   flow_slug text,
   status text,
@@ -177,11 +297,11 @@ create function pgflow.client_list_runs(
   owner_id uuid,
   before uuid,
   quantity int,
-  group_id uuid
+  group_id uuid,
+  watch text
 )
 returns jsonb
 language plpgsql
-stable
 security definer -- clients have no rights on the tables; can_access_run decides
 set search_path = pg_catalog, pg_temp
 as $$
@@ -193,6 +313,8 @@ declare
   last_seen timestamptz;
   versions text[];
   runs jsonb;
+  run_ids uuid[];
+  held uuid[];
 begin
   if not is_service and listed_owner is null and client_list_runs.group_id is null then
     if caller is null then
@@ -233,6 +355,16 @@ begin
   into runs
   using listed_owner, client_list_runs.group_id, client_list_runs.flow_slug, versions, client_list_runs.status,
         client_list_runs.metadata, last_seen, client_list_runs.before, is_service, caller, page;
-  return runs;
+  if client_list_runs.watch is null then
+    return runs;
+  end if;
+  run_ids := array(select (r ->> 'run_id')::uuid from jsonb_array_elements(runs) r);
+  held := pgflow.watch_runs(run_ids, pgflow.topic_of_caller(client_list_runs.watch), waits => false);
+  -- What they are now, from when every later change is broadcast.
+  return (
+    select coalesce(jsonb_agg(pgflow.run_record(r) order by r.started_at desc, r.run_id desc), '[]')
+    from pgflow.runs r
+    where r.run_id = any (run_ids)
+  );
 end
 $$;

@@ -13,14 +13,15 @@ $$;
 comment on function pgflow_public.schema_version is 'The version of the installed migrations.';
 
 -- Starts a run of a flow and answers with its snapshot. `delay` is in seconds; `group_id` is a team's, where
--- pgflow.can_start_in_group lets the caller start runs in it.
+-- pgflow.can_start_in_group lets the caller start runs in it. `watch` is a UUID that the client has chosen for itself: the run's
+-- events are sent to pgflow:user:<id of the user>, for a secret key to pgflow:watch:<the UUID>, until five minutes have passed.
 --   supabase.schema('pgflow_public').rpc('start_flow', { flow_slug: 'analyze_document', input: { path: 'README.md' } })
 create function pgflow_public.start_flow(
   flow_slug text,
   input jsonb,
   idempotency_key text default null,
   metadata jsonb default null,
-  watch boolean default false,
+  watch text default null,
   delay int default 0,
   group_id uuid default null
 )
@@ -32,7 +33,7 @@ as $$
   select pgflow.client_start_flow(flow_slug, coalesce(input, 'null'), idempotency_key, metadata, watch, delay, group_id)
 $$;
 comment on function pgflow_public.start_flow is
-  'Starts a run of a flow and answers with its snapshot. watch: broadcast its events for five minutes.';
+  'Starts a run of a flow and answers with its snapshot. watch: a UUID of the client, for five minutes of its events.';
 
 -- Starts a run for each of many inputs, all or none, and answers with their snapshots, in the order of the inputs.
 --   supabase.schema('pgflow_public').rpc('start_flows', { flow_slug: 'resize_image', inputs: [{ path: 'a.png' }] })
@@ -41,6 +42,7 @@ create function pgflow_public.start_flows(
   inputs jsonb,
   idempotency_keys text[] default null,
   metadata jsonb default null,
+  watch text default null,
   delay int default 0,
   group_id uuid default null
 )
@@ -48,25 +50,25 @@ returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-  select pgflow.client_start_flows(flow_slug, inputs, idempotency_keys, metadata, delay, group_id)
+  select pgflow.client_start_flows(flow_slug, inputs, idempotency_keys, metadata, watch, delay, group_id)
 $$;
 comment on function pgflow_public.start_flows is
   'Starts a run of a flow for each of many inputs and answers with their snapshots.';
 
 -- The snapshot of a run: its row, its step states, and `seq`, the number of the last event in it.
 --   supabase.schema('pgflow_public').rpc('get_run', { run_id })
-create function pgflow_public.get_run(run_id uuid, watch boolean default false)
+create function pgflow_public.get_run(run_id uuid, watch text default null)
 returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.client_get_run(run_id, watch)
 $$;
-comment on function pgflow_public.get_run is 'The snapshot of a run. watch: broadcast its events for five minutes.';
+comment on function pgflow_public.get_run is 'The snapshot of a run. watch: as for start_flow.';
 
 -- Up to 1,000 events of a run after the one numbered `after`, in order.
 --   supabase.schema('pgflow_public').rpc('get_run_events', { run_id, after: 3 })
-create function pgflow_public.get_run_events(run_id uuid, after bigint default 0, watch boolean default false)
+create function pgflow_public.get_run_events(run_id uuid, after bigint default 0, watch text default null)
 returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
@@ -74,7 +76,26 @@ as $$
   select pgflow.client_get_run_events(run_id, after, watch)
 $$;
 comment on function pgflow_public.get_run_events is
-  'Up to 1,000 events of a run after `after`. watch: broadcast its events for five minutes.';
+  'Up to 1,000 events of a run after `after`. watch: as for start_flow.';
+
+-- What up to 1,000 runs have become, in one call. `cursors` has the seq of the last event that the caller knows of each run, or
+-- null to learn only where it stands. The answer:
+--   user_id  as whom the caller was understood: the `sub` of the token, or null
+--   topic    where the events of watched runs are sent, or null
+--   runs     those with news: run_id, status, seq of the last event, whether the run is watched, its next events, and whether
+--            there is more to ask for. An answer has up to 10,000 events and about 1 MB.
+--   missing  runs that do not exist, or that the caller may not see: run_id with code, message and hint
+-- `watch` as for start_flow: it is renewed for all of these runs.
+--   supabase.schema('pgflow_public').rpc('sync', { cursors: { [run_id]: 3 }, watch: crypto.randomUUID() })
+create function pgflow_public.sync(cursors jsonb, watch text default null)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.client_sync(cursors, watch)
+$$;
+comment on function pgflow_public.sync is
+  'The news of up to 1,000 runs after their cursors, {"<run_id>": <seq>}; renews their watches.';
 
 -- Cancels a run and answers with its snapshot; the reason becomes its error.
 --   supabase.schema('pgflow_public').rpc('cancel_run', { run_id, reason: 'no longer needed' })
@@ -109,16 +130,16 @@ create function pgflow_public.list_runs(
   owner_id uuid default null,
   before uuid default null,
   quantity int default 50,
-  group_id uuid default null
+  group_id uuid default null,
+  watch text default null
 )
 returns jsonb
 language sql
-stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select pgflow.client_list_runs(flow_slug, status, metadata, owner_id, before, quantity, group_id)
+  select pgflow.client_list_runs(flow_slug, status, metadata, owner_id, before, quantity, group_id, watch)
 $$;
-comment on function pgflow_public.list_runs is 'Lists runs, the newest first; metadata is matched with @>.';
+comment on function pgflow_public.list_runs is 'Lists runs, the newest first; metadata is matched with @>. watch: as for start_flow, of the open ones.';
 
 -- Erases what a deleted user leaves, and answers how many runs that were. For servers with a secret key.
 --   supabase.schema('pgflow_public').rpc('forget_owner', { owner_id: user.id })

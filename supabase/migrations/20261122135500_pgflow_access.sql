@@ -36,9 +36,11 @@ create policy closed on pgflow.step_tasks for all to anon, authenticated using (
 create policy closed on pgflow.run_watches for all to anon, authenticated using (false);
 create policy closed on pgflow.workers for all to anon, authenticated using (false);
 
--- The private channels of runs. Nobody may insert, so that events cannot be forged.
+-- The private channels. Nobody may insert, so that events cannot be forged. Topics pgflow:watch:<id> are for clients with a
+-- secret key, which policies do not bind.
 
--- Whether the caller may listen to a topic: that of a run they can access. Never raises, whatever the topic.
+-- Whether the caller may listen to a topic: their own, which is decided without a look at any table; or that of a run that
+-- they can access, to which flows with broadcast = 'always' send. Never raises, whatever the topic.
 create function pgflow.can_read_topic(topic text)
 returns boolean
 language sql
@@ -46,17 +48,17 @@ stable
 security definer -- clients have no rights on runs
 set search_path = pg_catalog, pg_temp
 as $$
-  select exists (
-    select from pgflow.runs r
-    where r.run_id = case
-        when can_read_topic.topic ~ '^pgflow:run:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
-        then substr(can_read_topic.topic, 12)::uuid
-      end
-      and (
-        r.owner_id = (select pgflow.current_user_id())
-        or pgflow.can_access_run(r.run_id, r.owner_id, r.group_id, 'view')
-      )
-  )
+  select case
+    when can_read_topic.topic ~ '^pgflow:run:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then exists (
+      select from pgflow.runs r
+      where r.run_id = substr(can_read_topic.topic, 12)::uuid
+        and (
+          r.owner_id = (select pgflow.current_user_id())
+          or pgflow.can_access_run(r.run_id, r.owner_id, r.group_id, 'view')
+        )
+    )
+    else coalesce(can_read_topic.topic = 'pgflow:user:' || pgflow.current_user_id(), false)
+  end
 $$;
 
 do $$
@@ -77,20 +79,22 @@ revoke all on all functions in schema pgflow, pgflow_public, pgflow_worker from 
 grant usage on schema pgflow_public, pgflow to anon, authenticated, service_role;
 
 grant execute on function
-  pgflow_public.start_flow(text, jsonb, text, jsonb, boolean, int, uuid),
-  pgflow_public.start_flows(text, jsonb, text[], jsonb, int, uuid),
-  pgflow_public.get_run(uuid, boolean),
-  pgflow_public.get_run_events(uuid, bigint, boolean),
-  pgflow_public.list_runs(text, text, jsonb, uuid, uuid, int, uuid),
+  pgflow_public.start_flow(text, jsonb, text, jsonb, text, int, uuid),
+  pgflow_public.start_flows(text, jsonb, text[], jsonb, text, int, uuid),
+  pgflow_public.get_run(uuid, text),
+  pgflow_public.get_run_events(uuid, bigint, text),
+  pgflow_public.sync(jsonb, text),
+  pgflow_public.list_runs(text, text, jsonb, uuid, uuid, int, uuid, text),
   pgflow_public.cancel_run(uuid, text),
   pgflow_public.retry_run(uuid),
   pgflow_public.schema_version(),
   pgflow.schema_version(),
-  pgflow.client_start_flow(text, jsonb, text, jsonb, boolean, int, uuid),
-  pgflow.client_start_flows(text, jsonb, text[], jsonb, int, uuid),
-  pgflow.client_get_run(uuid, boolean),
-  pgflow.client_get_run_events(uuid, bigint, boolean),
-  pgflow.client_list_runs(text, text, jsonb, uuid, uuid, int, uuid),
+  pgflow.client_start_flow(text, jsonb, text, jsonb, text, int, uuid),
+  pgflow.client_start_flows(text, jsonb, text[], jsonb, text, int, uuid),
+  pgflow.client_get_run(uuid, text),
+  pgflow.client_get_run_events(uuid, bigint, text),
+  pgflow.client_sync(jsonb, text),
+  pgflow.client_list_runs(text, text, jsonb, uuid, uuid, int, uuid, text),
   pgflow.client_cancel_run(uuid, text),
   pgflow.client_retry_run(uuid)
 to anon, authenticated, service_role;

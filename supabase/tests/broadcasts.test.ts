@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -11,9 +12,11 @@ const owner = '11111111-1111-4111-8111-111111111111'
 const stranger = '22222222-2222-4222-8222-222222222222'
 
 interface Message {
-  run_id: string
-  flow_slug: string
-  events: { seq: number; type: string; step_slug: string | null }[]
+  runs: {
+    run_id: string
+    flow_slug: string
+    events: { seq: number; type: string; step_slug: string | null }[]
+  }[]
 }
 
 let stack: LocalSupabase
@@ -50,21 +53,21 @@ function signedInAs(sub: string): SupabaseClient {
   return client
 }
 
-async function startRun(watch: boolean): Promise<string> {
-  const args = { flow_slug: 'chain', input: {}, watch }
+async function startRun(watches: boolean): Promise<string> {
+  const args = { flow_slug: 'chain', input: {}, ...(watches && { watch: randomUUID() }) }
   const { data, error } = await signedInAs(owner).schema('pgflow_public').rpc('start_flow', args)
   expect(error).toBeNull()
   return data.run_id
 }
 
-/** Listens to a run's private channel; resolves when its broadcasts flow, or with the reason why not. */
+/** Listens to the private channel of a user; resolves when its broadcasts flow, or with the reason why not. */
 async function join(
   client: SupabaseClient,
-  runId: string,
+  userId: string,
   receive: (message: Message) => void,
 ): Promise<string> {
   await client.realtime.setAuth()
-  const channel: RealtimeChannel = client.channel(`pgflow:run:${runId}`, {
+  const channel: RealtimeChannel = client.channel(`pgflow:user:${userId}`, {
     config: { private: true, broadcast: { replication_ready: true } as never },
   })
   return new Promise((resolve) => {
@@ -92,13 +95,16 @@ function inbox() {
   }
 }
 
-const rowsOf = (runId: string) => sql`select from realtime.messages where topic = ${`pgflow:run:${runId}`}`
+const rowsOf = (runId: string) => sql`
+  select from realtime.messages
+  where topic = ${`pgflow:user:${owner}`} and payload @> ${sql.json({ runs: [{ run_id: runId }] })}
+`
 
 describe('the broadcasts of a watched run', () => {
   test('carry a transition made by hand-written SQL like any other', async () => {
     const runId = await startRun(true)
     const { until, receive } = inbox()
-    expect(await join(signedInAs(owner), runId, receive)).toBe('ready')
+    expect(await join(signedInAs(owner), owner, receive)).toBe('ready')
 
     await sql`update pgflow.step_states set progress = '{"pages": 3}' where run_id = ${runId} and step_slug = 'first'`
     await sql`
@@ -107,41 +113,51 @@ describe('the broadcasts of a watched run', () => {
 
     expect(await until(2)).toEqual([
       {
-        run_id: runId,
-        flow_slug: 'chain',
-        events: [
-          expect.objectContaining({
-            seq: 3,
-            type: 'step:progress',
-            step_slug: 'first',
-            progress: { pages: 3 },
-          }),
+        runs: [
+          {
+            run_id: runId,
+            flow_slug: 'chain',
+            events: [
+              expect.objectContaining({
+                seq: 3,
+                type: 'step:progress',
+                step_slug: 'first',
+                progress: { pages: 3 },
+              }),
+            ],
+          },
         ],
       },
       {
-        run_id: runId,
-        flow_slug: 'chain',
-        events: [
-          expect.objectContaining({
-            seq: 4,
-            type: 'step:skipped',
-            step_slug: 'second',
-            skip_reason: 'by hand',
-          }),
+        runs: [
+          {
+            run_id: runId,
+            flow_slug: 'chain',
+            events: [
+              expect.objectContaining({
+                seq: 4,
+                type: 'step:skipped',
+                step_slug: 'second',
+                skip_reason: 'by hand',
+              }),
+            ],
+          },
         ],
       },
     ])
   })
 
-  test('are one message for each run and statement, in the order of the log', async () => {
+  test('are one message for each statement, in the order of the log', async () => {
     const runId = await startRun(true)
     const { until, receive } = inbox()
-    await join(signedInAs(owner), runId, receive)
+    await join(signedInAs(owner), owner, receive)
 
     await sql`select pgflow.complete_task(${runId}, 'first', 0, '"done"')`
     await sql`select pgflow.complete_task(${runId}, 'second', 0, 'null')`
 
-    const events = (await until(3)).map((message) => message.events.map(({ seq, type }) => `${seq} ${type}`))
+    const events = (await until(3)).map((message) =>
+      message.runs[0]?.events.map(({ seq, type }) => `${seq} ${type}`),
+    )
     expect(events).toEqual([
       ['3 step:completed', '4 step:started'],
       ['5 step:completed'],
@@ -152,7 +168,7 @@ describe('the broadcasts of a watched run', () => {
   test('say nothing of a transaction that was rolled back', async () => {
     const runId = await startRun(true)
     const { until, receive } = inbox()
-    await join(signedInAs(owner), runId, receive)
+    await join(signedInAs(owner), owner, receive)
 
     const rollback = sql.begin(async (tx) => {
       await tx`select pgflow.complete_task(${runId}, 'first', 0, '"never"')`
@@ -162,18 +178,18 @@ describe('the broadcasts of a watched run', () => {
     await sql`select pgflow.complete_task(${runId}, 'first', 0, '"done"')`
 
     const [message] = await until(1)
-    expect(message?.events).toEqual([
+    expect(message?.runs[0]?.events).toEqual([
       expect.objectContaining({ seq: 3, type: 'step:completed', output: 'done' }),
       expect.objectContaining({ seq: 4, type: 'step:started' }),
     ])
     expect(await rowsOf(runId)).toHaveLength(1)
   })
 
-  test('reach nobody but who may access the run', async () => {
-    const runId = await startRun(true)
-    const refusal = await join(signedInAs(stranger), runId, () => expect.unreachable())
+  test('reach nobody but the user', async () => {
+    await startRun(true)
+    const refusal = await join(signedInAs(stranger), owner, () => expect.unreachable())
     expect(refusal).toBe(
-      `Unauthorized: You do not have permissions to read from this Channel topic: pgflow:run:${runId}`,
+      `Unauthorized: You do not have permissions to read from this Channel topic: pgflow:user:${owner}`,
     )
   })
 })
@@ -196,7 +212,7 @@ test('a watch that begins while somebody writes to the run waits for them: nothi
 
   await sql.begin(async (tx) => {
     await tx`select pgflow.complete_task(${runId}, 'first', 0, '1')`
-    read = reading.rpc('get_run', { run_id: runId, watch: true }).then((answer) => answer)
+    read = reading.rpc('get_run', { run_id: runId, watch: randomUUID() }).then((answer) => answer)
     await untilSomebodyWaits()
   })
 

@@ -72,7 +72,7 @@ insert into calls values
   ('retry_run', $$select pgflow.retry_run(pg_temp.run(1))$$),
   ('start_flow', $$select pgflow.start_flow('f', '[1, 2]', run_id => pg_temp.run(n)) from generate_series(1, 3) n$$),
   ('start_flows', $$select pgflow.start_flows('f', '[[1, 2], [1, 2], [1, 2]]', array['k1', 'k2', 'k3'])$$),
-  ('watch_run', $$select pgflow.watch_run(pg_temp.run(n)) from generate_series(1, 3) n$$),
+  ('watch_runs', $$select pgflow.watch_runs(array[pg_temp.run(n)], 'pgflow:watch:me') from generate_series(1, 3) n$$),
   ('maintain', $$select pgflow.maintain()$$),
   ('repair', $$select pgflow.repair()$$),
   ('prune_runs', $$select pgflow.prune_runs(interval '1 day')$$),

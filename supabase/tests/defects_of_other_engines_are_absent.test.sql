@@ -59,7 +59,7 @@ select ok((select vt between clock_timestamp() + interval '1190 seconds' and clo
 select pgflow.complete_task(pg_temp.run(4), 'a', 0, '1');
 select results_eq('select (select count(*) from pgmq.q_d4), (select count(*) from pgmq.a_d4)', $$ values (0::bigint, 1::bigint) $$, '4: a settled one is archived');
 select set_eq(
-  $$ select e ->> 'seq' from realtime.messages m, jsonb_array_elements(m.payload -> 'events') e where m.topic = 'pgflow:run:' || pg_temp.run(4) $$,
+  $$ select e ->> 'seq' from realtime.messages m, jsonb_array_elements(m.payload #> '{runs,0,events}') e where m.topic = 'pgflow:run:' || pg_temp.run(4) $$,
   $$ select seq::text from pgflow.run_events where run_id = pg_temp.run(4) $$, '4: every event is broadcast'
 );
 

@@ -99,7 +99,7 @@ set local request.jwt.claims = '';
 select pgflow.create_flow('told', broadcast => 'always'), pgflow.add_step('told', 'a');
 select pgflow.start_flow('told', '1', run_id => pg_temp.run(3));
 select is(
-  (select payload #> '{events,0,actor}' from realtime.messages where topic = 'pgflow:run:' || pg_temp.run(3) order by inserted_at limit 1),
+  (select payload #> '{runs,0,events,0,actor}' from realtime.messages where topic = 'pgflow:run:' || pg_temp.run(3) order by inserted_at limit 1),
   '{"id": null, "role": "postgres"}', 'broadcasts say it, too'
 );
 

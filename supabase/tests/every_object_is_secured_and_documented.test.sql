@@ -25,6 +25,7 @@ select set_eq(
     'pgflow.append_step_events(pgflow.step_transition[])',
     'pgflow.cancel_run(uuid,text)',
     'pgflow.claim_tasks(text[],integer,uuid,integer,integer)',
+    'pgflow.client_sync(jsonb,text)',
     'pgflow.extend_leases(jsonb,integer)',
     'pgflow.fetch_value(uuid,text,text)',
     'pgflow.hand_back(jsonb)',
@@ -33,7 +34,8 @@ select set_eq(
     'pgflow.retry_run(uuid)',
     'pgflow.settle(pgflow.task_result[],boolean)',
     'pgflow.start_runs(text,pgflow.run_request[],uuid,uuid,jsonb,integer)',
-    'pgflow.tg_run_events__after_insert()'
+    'pgflow.tg_run_events__after_insert()',
+    'pgflow.watch_runs(uuid[],text,boolean)'
   ],
   'the entry points of the engine have all settings of their plans'
 );
@@ -74,12 +76,13 @@ select set_eq(
   array[
     'pgflow.can_read_topic(text)',
     'pgflow.client_cancel_run(uuid,text)',
-    'pgflow.client_get_run(uuid,boolean)',
-    'pgflow.client_get_run_events(uuid,bigint,boolean)',
-    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer,uuid)',
+    'pgflow.client_get_run(uuid,text)',
+    'pgflow.client_get_run_events(uuid,bigint,text)',
+    'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer,uuid,text)',
     'pgflow.client_retry_run(uuid)',
-    'pgflow.client_start_flow(text,jsonb,text,jsonb,boolean,integer,uuid)',
-    'pgflow.client_start_flows(text,jsonb,text[],jsonb,integer,uuid)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,text,integer,uuid)',
+    'pgflow.client_start_flows(text,jsonb,text[],jsonb,text,integer,uuid)',
+    'pgflow.client_sync(jsonb,text)',
     'pgflow.fetch_value(uuid,text,text)',
     'pgflow.forget_owner(uuid,integer)',
     'pgflow.hand_back(jsonb)',

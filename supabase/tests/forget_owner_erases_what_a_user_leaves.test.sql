@@ -18,7 +18,7 @@ select pgflow.settle_tasks(jsonb_build_array(
   jsonb_build_object('run_id', pg_temp.run(3), 'step_slug', 'a', 'task_index', 0, 'attempt', 1, 'error', 'secret')
 ));
 select pgflow.complete_task(pg_temp.run(2), 'b', 0, '"secret"');
-select pgflow.watch_run(pg_temp.run(1));
+select pgflow.watch_runs(array[pg_temp.run(1)], 'pgflow:watch:me');
 -- User 1 cancels run 5, user 2 retries it, and user 2 cancels run 4; a run that user 1 has started is user 2's now.
 select pg_temp.as_user(1);
 select pgflow.cancel_run(pg_temp.run(5));

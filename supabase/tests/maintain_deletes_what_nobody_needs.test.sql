@@ -16,16 +16,16 @@ update pgflow.runs set completed_at = '2030-01-09 00:00+00' where run_id = pg_te
 update pgflow.runs set completed_at = '2030-01-01 00:00+00' where run_id = pg_temp.run(2);
 update pgmq.a_f set archived_at = '2030-01-03 00:00:01+00';
 update pgmq.a_g set archived_at = '2030-01-02 23:59:59+00';
-insert into pgflow.run_watches values (pg_temp.run(1), '2030-01-09 23:59:59+00'), (pg_temp.run(3), '2030-01-10 00:00:01+00');
+insert into pgflow.run_watches values (pg_temp.run(1), 't', '2030-01-09 23:59:59+00'), (pg_temp.run(3), 'u', '2030-01-09 23:59:59+00'), (pg_temp.run(3), 't', '2030-01-10 00:00:01+00');
 insert into pgflow.workers (worker_id, name, flow_slugs, started_at, last_heartbeat_at, stopped_at) values
   (gen_random_uuid(), 'lost', '{f}', '2030-01-01', '2030-01-08 23:59:59+00', null),
   (gen_random_uuid(), 'stopped', '{f}', '2030-01-01', '2030-01-08 00:00+00', '2030-01-08 00:00+00'),
   (gen_random_uuid(), 'alive', '{f}', '2030-01-01', '2030-01-09 00:00:01+00', null);
 
 select is(
-  pgflow.maintain(), '{"watches": 1, "workers": 2, "messages": 1, "runs": 0, "resent": 0, "left": false}'::jsonb, 'answers how many it has deleted'
+  pgflow.maintain(), '{"watches": 2, "workers": 2, "messages": 1, "runs": 0, "resent": 0, "left": false}'::jsonb, 'answers how many it has deleted'
 );
-select results_eq('select run_id from pgflow.run_watches', 'select pg_temp.run(3)', 'watches that have lapsed');
+select results_eq('select run_id, topic from pgflow.run_watches', $$ values (pg_temp.run(3), 't') $$, 'watches that have lapsed');
 select results_eq('select name from pgflow.workers', array['alive'], 'workers not heard of for a day');
 select results_eq(
   'select (select count(*) from pgmq.a_f), (select count(*) from pgmq.a_g)', $$ values (1::bigint, 0::bigint) $$, 'messages archived for a week'

@@ -12,8 +12,8 @@ select pgflow.start_flow('f', '1', run_id => pg_temp.run(n)) from unnest(array[1
 select pgflow.start_flow('g', '1', run_id => pg_temp.run(n)) from generate_series(4, 6) n;
 select pgflow.claim_tasks(array['f'], 100, gen_random_uuid());
 select pgflow.complete_task(pg_temp.run(1), 'a', 0, '1'), pgflow.fail_task(pg_temp.run(2), 'a', 0, 'x'), pgflow.cancel_run(pg_temp.run(3));
-select pgflow.watch_run(pg_temp.run(7));
-insert into pgflow.run_watches values (pg_temp.run(1), '2020-01-01 00:05+00');
+select pgflow.watch_runs(array[pg_temp.run(7)], 'pgflow:watch:me');
+insert into pgflow.run_watches values (pg_temp.run(1), 'pgflow:watch:me', '2020-01-01 00:05+00');
 set local pgflow.now = '2020-01-10 00:00+00';
 select pgflow.complete_task(pg_temp.run(n), 'a', 0, '1') from generate_series(4, 6) n;
 

@@ -59,7 +59,7 @@ beforeEach(async () => {
       'run_id', run_id, 'step_slug', 'a', 'task_index', 0, 'error', 'broken', 'permanent', true
     ))) from pgflow.runs where input = '2';
     select pgflow.cancel_run(run_id, 'enough') from pgflow.runs where input = '3';
-    select pgflow.watch_run(run_id) from pgflow.runs where input = '4'`)
+    select pgflow.watch_runs(array[run_id], 'pgflow:watch:me') from pgflow.runs where input = '4'`)
   await owner`select pgflow.complete_task(run_id, 'b', 0, '2') from pgflow.runs where input = '1'`
 })
 

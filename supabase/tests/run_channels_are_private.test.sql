@@ -1,5 +1,5 @@
 begin;
-select plan(14);
+select plan(21);
 
 select pgflow.create_flow('f', broadcast => 'always', start_role => 'anon'), pgflow.add_step('f', 'a');
 select pgflow.start_flow(
@@ -30,7 +30,18 @@ select is_empty(
      ]) topic where pgflow.can_read_topic(topic) is not false $$,
   'of any other topic it says no, and never raises'
 );
+select is(pgflow.can_read_topic('pgflow:user:20000000-0000-4000-8000-000000000001'), true, 'the topic of the user');
+select is_empty(
+  $$ select topic from unnest(array[
+       'pgflow:user:20000000-0000-4000-8000-000000000002', 'pgflow:user:', 'pgflow:user:null', 'pgflow:user',
+       'PGFLOW:USER:20000000-0000-4000-8000-000000000001', 'pgflow:user:20000000-0000-4000-8000-000000000001 ',
+       E'pgflow:user:20000000-0000-4000-8000-000000000001\n', 'x pgflow:user:20000000-0000-4000-8000-000000000001',
+       'pgflow:watch:20000000-0000-4000-8000-000000000001', 'pgflow:watch:30000000-0000-4000-8000-000000000001'
+     ]) topic where pgflow.can_read_topic(topic) is not false $$,
+  'not that of another user, nor of a client with a secret key'
+);
 set local request.jwt.claims = '{"role": "authenticated", "sub": "no uuid"}';
+select is(pgflow.can_read_topic('pgflow:user:no uuid'), false, 'a subject that is no uuid has no topic');
 select is(pgflow.can_read_topic('pgflow:run:10000000-0000-4000-8000-000000000001'), false, 'a subject that is no uuid reads nothing');
 set local request.jwt.claims = '';
 select is(pgflow.can_read_topic('pgflow:run:10000000-0000-4000-8000-000000000003'), false, 'nor does no subject, of nobody''s run');
@@ -39,6 +50,12 @@ select is(pgflow.can_read_topic('pgflow:run:10000000-0000-4000-8000-000000000003
 set local request.jwt.claims = '{"role": "authenticated", "sub": "20000000-0000-4000-8000-000000000001"}';
 set local realtime.topic = 'pgflow:run:10000000-0000-4000-8000-000000000001';
 select isnt_empty($$ select from realtime.messages $$, 'the owner may join the run''s channel');
+set local realtime.topic = 'pgflow:user:20000000-0000-4000-8000-000000000001';
+select isnt_empty($$ select from realtime.messages $$, 'a user may join their own channel');
+set local realtime.topic = 'pgflow:user:20000000-0000-4000-8000-000000000002';
+select is_empty($$ select from realtime.messages $$, 'but not another one''s');
+set local realtime.topic = 'pgflow:watch:30000000-0000-4000-8000-000000000001';
+select is_empty($$ select from realtime.messages $$, 'nor that of a client with a secret key');
 set local realtime.topic = 'pgflow:run:10000000-0000-4000-8000-000000000002';
 select is_empty($$ select from realtime.messages $$, 'others may not');
 set local realtime.topic = 'room:1';
@@ -62,6 +79,12 @@ select throws_ok(
      values ('pgflow:run:10000000-0000-4000-8000-000000000001', 'run_events', '{"events": []}', true, 'broadcast') $$,
   '42501', null, 'nor send'
 );
+
+reset role;
+set local role service_role;
+set local request.jwt.claims = '{"role": "service_role"}';
+set local realtime.topic = 'pgflow:watch:30000000-0000-4000-8000-000000000001';
+select isnt_empty($$ select from realtime.messages $$, 'which the service role may join');
 
 select * from finish();
 rollback;

@@ -8,9 +8,9 @@ select pgflow.create_flow('f', start_role => 'authenticated'), pgflow.add_step('
 
 create function pg_temp.attack() returns setof name language plpgsql as $$
 begin
-  perform pgflow_public.start_flow('f', '{}', idempotency_key => 'k', metadata => '{}', watch => true);
+  perform pgflow_public.start_flow('f', '{}', idempotency_key => 'k', metadata => '{}', watch => '30000000-0000-4000-8000-000000000001');
   perform pgflow_public.list_runs(flow_slug => 'f', status => 'started', metadata => '{}');
-  perform pgflow_public.get_run_events((pgflow_public.list_runs() -> 0 ->> 'run_id')::uuid, watch => true);
+  perform pgflow_public.get_run_events((pgflow_public.list_runs() -> 0 ->> 'run_id')::uuid, watch => '30000000-0000-4000-8000-000000000001');
   perform pgflow_public.cancel_run((pgflow_public.list_runs() -> 0 ->> 'run_id')::uuid, 'enough');
   perform pgflow_public.retry_run((pgflow_public.list_runs() -> 0 ->> 'run_id')::uuid);
   return query select distinct c.role from pg_temp.calls c where c.role <> 'authenticated'; -- pgTAP itself is attacked, too

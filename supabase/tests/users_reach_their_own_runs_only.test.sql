@@ -26,7 +26,7 @@ select is(
   (select s.events from events s where run_id = '10000000-0000-4000-8000-000000000001'), 'and its events'
 );
 select is(
-  pgflow_public.get_run(run_id => '10000000-0000-4000-8000-000000000001', watch => true) ->> 'status', 'started', 'and may watch it'
+  pgflow_public.get_run(run_id => '10000000-0000-4000-8000-000000000001', watch => '30000000-0000-4000-8000-000000000001') ->> 'status', 'started', 'and may watch it'
 );
 
 -- Others'
@@ -43,7 +43,7 @@ from (values
 ) runs (id, whose);
 select throws_ok($$ execute get_run(null) $$, 'PT404', null, 'null is no run');
 select throws_ok(
-  $$ select pgflow_public.get_run('10000000-0000-4000-8000-000000000002', watch => true) $$, 'PT404', null, 'nor can it be watched'
+  $$ select pgflow_public.get_run('10000000-0000-4000-8000-000000000002', watch => '30000000-0000-4000-8000-000000000001') $$, 'PT404', null, 'nor can it be watched'
 );
 
 -- Users without an id

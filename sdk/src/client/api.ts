@@ -1,8 +1,9 @@
 import type { Connection, RequestOptions } from './connection.ts'
+import type { ResponseError } from './errors.ts'
 import type { WireEvent } from './store.ts'
 import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
 
-/** So many events or runs come in one answer at most. */
+/** So many runs are asked for at once, and come in one answer, at most. */
 export const pageSize = 1000
 
 interface CommonStartArguments {
@@ -81,12 +82,42 @@ export async function retryRun(
   return (await connection.call('retry_run', { run_id: runId }, options)) as RunSnapshot
 }
 
-/** One page of the log after an event. `watch` asks for broadcasts too, from before the page is read. */
-export async function getRunEvents(
+/** What is new of a run. */
+export interface SyncedRun {
+  readonly run_id: string
+  readonly status: RunStatus
+  /** The number of its last event. */
+  readonly seq: number
+  /** Whether its events are broadcast to the topic. */
+  readonly watched: boolean
+  /** The next events after the cursor. */
+  readonly events: readonly WireEvent[]
+  /** Whether there is more to ask for. */
+  readonly more: boolean
+}
+
+/** Why a run is not shown. */
+export interface MissingRun extends ResponseError {
+  readonly run_id: string
+  readonly code: string
+}
+
+export interface SyncAnswer {
+  /** As whom the server has understood the caller. */
+  readonly user_id: string | null
+  /** Where the events of watched runs are broadcast; `null` where there is no channel for the caller. */
+  readonly topic: string | null
+  /** Runs with news, and those whose cursor is `null`. */
+  readonly runs: readonly SyncedRun[]
+  /** Runs that do not exist, or are not the caller's. */
+  readonly missing: readonly MissingRun[]
+}
+
+/** Reads what is new of runs after their cursors. `watch` has their events broadcast from before they are read. */
+export async function sync(
   connection: Connection,
-  runId: string,
-  after: number,
-  watch: boolean,
-): Promise<WireEvent[]> {
-  return (await connection.call('get_run_events', { run_id: runId, after, watch })) as WireEvent[]
+  cursors: Readonly<Record<string, number | null>>,
+  watch: string | undefined,
+): Promise<SyncAnswer> {
+  return (await connection.call('sync', { cursors, watch })) as SyncAnswer
 }

@@ -1,5 +1,5 @@
 import { afterEach, expect, it, vi } from 'vitest'
-import { RunChannel } from './channel.ts'
+import { SharedChannel } from './channel.ts'
 import { hangUpLater } from './socket.ts'
 import type { ChannelLike, SupabaseLike } from './supabase.ts'
 
@@ -23,10 +23,10 @@ async function visit(): Promise<SupabaseLike> {
     channel: () => channel,
     removeChannel: async () => 'ok',
   } as unknown as SupabaseLike
-  const runChannel = new RunChannel(supabase, 'id', { receive: vi.fn(), joined: vi.fn(), lost: vi.fn() })
-  runChannel.open()
+  const shared = new SharedChannel(supabase, { receive: vi.fn(), changed: vi.fn() })
+  shared.open('pgflow:user:1')
   await joined
-  await runChannel.close()
+  await shared.close()
   return supabase
 }
 

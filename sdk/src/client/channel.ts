@@ -2,27 +2,30 @@ import type { WireEvent } from './store.ts'
 import type { ChannelLike, ChannelOptions, SupabaseLike } from './supabase.ts'
 import { backOff } from './timing.ts'
 
+/** What a message says of one run; without events where they are too large for it. */
+export interface RunMessage {
+  readonly run_id: string
+  readonly events: readonly WireEvent[]
+}
+
 export interface ChannelHandlers {
   /** Broadcast events, perhaps not all there were. */
-  receive(events: readonly WireEvent[]): void
-  /** From now on broadcasts come; what was before may have been lost. */
-  joined(): void
-  /** No broadcasts come for now. */
-  lost(): void
+  receive(runs: readonly RunMessage[]): void
+  /** From now on broadcasts come, or none come for now; what was before may have been lost. */
+  changed(): void
 }
 
 /** So many times in a row a channel may be refused before it is left alone: each costs the socket five seconds. */
 const refusalsAllowed = 2
 
 /**
- * Keeps the private channel of one run joined. supabase-js joins again by itself after an error; after a close (token
- * expired, permission checked again, server overloaded) the channel is dead, and a new one is built.
+ * Keeps one private channel joined, for all runs of a client. supabase-js joins again by itself after an error; after a close
+ * (token expired, permission checked again, server overloaded) the channel is dead, and a new one is built.
  */
-export class RunChannel {
+export class SharedChannel {
   readonly #supabase: SupabaseLike
-  readonly #topic: string
   readonly #handlers: ChannelHandlers
-  #wanted = false
+  #topic: string | undefined
   #joined = false
   #refusals = 0
   #failures = 0
@@ -30,9 +33,8 @@ export class RunChannel {
   #left: Promise<void> | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
 
-  constructor(supabase: SupabaseLike, runId: string, handlers: ChannelHandlers) {
+  constructor(supabase: SupabaseLike, handlers: ChannelHandlers) {
     this.#supabase = supabase
-    this.#topic = `pgflow:run:${runId}`
     this.#handlers = handlers
   }
 
@@ -40,27 +42,28 @@ export class RunChannel {
     return this.#joined
   }
 
-  /** Whether broadcasts may come, now or later. */
-  get wanted(): boolean {
-    return this.#wanted
+  /** Whether joining was refused, so that it is not tried any more. */
+  get refused(): boolean {
+    return this.#refusals >= refusalsAllowed
   }
 
-  open(): void {
-    this.#wanted = true
-    this.#refusals = 0
-    void this.#subscribe()
+  /** Joins the channel of a topic, and leaves that of another. */
+  open(topic: string): void {
+    if (topic === this.#topic || this.refused) return
+    this.#topic = topic
+    void this.renew()
   }
 
-  /** Leaves at once; the promise is settled when nothing of it is left. */
+  /** Leaves at once; the promise is settled when nothing of it is left. The next time, joining is tried again. */
   async close(): Promise<void> {
-    this.#wanted = false
-    await this.#leave()
+    this.#refusals = 0
+    await this.#close()
   }
 
   /** A fresh join wakes up a server that has stopped to deliver. */
   async renew(): Promise<void> {
     await this.#leave()
-    if (this.#wanted) await this.#subscribe()
+    await this.#subscribe()
   }
 
   /** The token may have been renewed while timers slept. */
@@ -69,14 +72,19 @@ export class RunChannel {
     await this.#supabase.realtime.setAuth().catch(() => undefined)
   }
 
+  async #close(): Promise<void> {
+    this.#topic = undefined
+    await this.#leave()
+  }
+
   async #subscribe(): Promise<void> {
     // Without it, the first join may go out before supabase-js knows the user's token.
     await this.refreshToken()
     // An older supabase-js would give the channel that is being left.
     await this.#left
-    if (!this.#wanted || this.#channel !== undefined) return
+    if (this.#topic === undefined || this.#channel !== undefined) return
     try {
-      this.#channel = this.#build()
+      this.#channel = this.#build(this.#topic)
       this.#channel.subscribe(this.#changed(this.#channel))
     } catch {
       // There is no WebSocket here. Polling does it, but there may be one later (a polyfill, a network).
@@ -85,16 +93,18 @@ export class RunChannel {
     }
   }
 
-  #build(): ChannelLike {
+  #build(topic: string): ChannelLike {
     // Realtime understands all of these; supabase-js passes on what its own version does not know.
     const options: ChannelOptions = { config: { private: true, broadcast: { replication_ready: true } } }
     return this.#supabase
-      .channel(this.#topic, options as never)
+      .channel(topic, options as never)
       .on('broadcast', { event: 'run_events' }, ({ payload }) => {
-        this.#handlers.receive((payload as { events?: WireEvent[] } | undefined)?.events ?? [])
+        // What a former user's channel still has to say is for nobody.
+        if (topic !== this.#topic) return
+        this.#handlers.receive((payload as { runs?: RunMessage[] } | undefined)?.runs ?? [])
       })
       .on('system', {}, ({ status }) => {
-        if (status === 'ok') this.#handlers.joined()
+        if (status === 'ok') this.#handlers.changed()
       })
   }
 
@@ -105,19 +115,17 @@ export class RunChannel {
       if (this.#joined) {
         this.#refusals = 0
         this.#failures = 0
-        return this.#handlers.joined()
-      }
-      if (status === 'CLOSED') {
+      } else if (status === 'CLOSED') {
         this.#channel = undefined
         this.#subscribeLater()
       } else if (isUnauthorized(error) && ++this.#refusals >= refusalsAllowed) {
-        void this.close()
+        void this.#close()
       } else {
         void this.refreshToken()
         // A join sent while the socket was closing is never answered, and never repeated without a socket.
         if (status === 'TIMED_OUT') this.#supabase.realtime.connect()
       }
-      this.#handlers.lost()
+      this.#handlers.changed()
     }
   }
 

@@ -341,9 +341,11 @@ describe('sharing', () => {
     const second = await client.getRun<typeof Review>(first.runId)
     const third = await new PgflowClient(supabase).getRun<typeof Review>(first.runId)
     const [a, b, c] = [recorder(), recorder(), recorder()]
+    const channelReady = ready(supabase)
     first.on('*', a.take)
     second.on('*', b.take)
     third.on('*', c.take)
+    await channelReady
     await rig.settle(first.runId, 'read', { output: 'some text' })
     await Promise.all([a, b, c].map((one) => one.first('step:started', 'right')))
     expect(supabase.getChannels()).toHaveLength(1)
@@ -370,9 +372,10 @@ describe('sharing', () => {
     const { runId } = await start()
     {
       await using run = await client.getRun<typeof Review>(runId)
-      const all = recorder()
-      run.on('*', all.take)
-      await all.first('run:started')
+      const channelReady = ready(supabase)
+      run.on('*', () => undefined)
+      await channelReady
+      expect(supabase.getChannels().length).toBe(1)
     }
     expect(supabase.getChannels().length).toBe(0)
   })
@@ -476,7 +479,7 @@ describe('another user', () => {
     await stranger.realtime.setAuth()
     const refused = new Promise<Error | undefined>((resolve, reject) => {
       stranger
-        .channel(`pgflow:run:${run.runId}`, { config: { private: true } })
+        .channel(`pgflow:user:${run.snapshot.owner_id}`, { config: { private: true } })
         .subscribe((status, error) => (status === 'SUBSCRIBED' ? reject(status) : resolve(error)))
     })
     expect((await refused)?.message).toMatch(/^Unauthorized/)

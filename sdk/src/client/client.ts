@@ -3,24 +3,13 @@ import type { AnyFlow, InputOf } from '../flow/index.ts'
 import type { Duration } from '../shared/duration.ts'
 import { getRun, listRuns, pageSize, startFlow, startFlows } from './api.ts'
 import type { RequestOptions } from './connection.ts'
+import { InvalidInputError } from './errors.ts'
 import type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
 import { checkJson } from './json.ts'
 import { reportUncaught } from './listen.ts'
 import { type Lives, livesOf } from './lives.ts'
-import {
-  checkArguments,
-  checkOptions,
-  listOptions,
-  requestOptions,
-  runArguments,
-  secondsFrom,
-  startArguments,
-  startManyArguments,
-  startManyOptions,
-  startOptions,
-} from './options.ts'
+import { checkOptions, secondsFrom } from './options.ts'
 import { LiveRun } from './run.ts'
-import { checkSchema } from './schema.ts'
 import type { SupabaseLike } from './supabase.ts'
 import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
 
@@ -125,9 +114,8 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     input: InputOf<FlowOf<Flows, Name>>,
     options: StartOptions = {},
   ): Promise<RunOf<Flows, Name>> {
-    await checkArguments({ flowSlug, input }, startArguments)
-    await checkOptions(options, startOptions)
-    await checkSchema(options.schema, [input])
+    await checkOptions(options, 'idempotencyKey metadata delay groupId schema signal')
+    await checkSchema(options, [input])
     const args = {
       flow_slug: flowSlug,
       input: await checkJson(input, 'input'),
@@ -151,9 +139,8 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     inputs: readonly InputOf<FlowOf<Flows, Name>>[],
     options: StartManyOptions = {},
   ): Promise<RunOf<Flows, Name>[]> {
-    await checkArguments({ flowSlug, inputs }, startManyArguments)
-    await checkOptions(options, startManyOptions)
-    await checkSchema(options.schema, inputs)
+    await checkOptions(options, 'idempotencyKeys metadata delay groupId schema signal')
+    await checkSchema(options, inputs)
     const args = {
       flow_slug: flowSlug,
       inputs: await checkJson(inputs, 'inputs'),
@@ -174,8 +161,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     runId: string,
     options: RequestOptions = {},
   ): Promise<RunOf<Flows, Name>> {
-    await checkArguments({ runId }, runArguments)
-    await checkOptions(options, requestOptions)
+    await checkOptions(options, 'signal')
     return this.#runAt(await getRun(this.lives.connection, runId, options), options.signal)
   }
 
@@ -192,13 +178,13 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   async listRuns<Name extends FlowName<Flows> = keyof Flows & string>(
     options: ListOptions<Name> = {},
   ): Promise<RunPage<RunRowOf<Flows, Name>>> {
-    await checkOptions(options, listOptions)
+    await checkOptions(options, 'flowSlug status metadata ownerId groupId cursor limit signal')
     const { flowSlug, status, metadata, ownerId, groupId, cursor, limit = 50 } = options
     const quantity = Math.min(limit, pageSize)
     const args = {
       flow_slug: flowSlug,
       status,
-      metadata: await checkJson(metadata, 'metadata'),
+      metadata: metadata && (await checkJson(metadata, 'metadata')),
       owner_id: ownerId,
       group_id: groupId,
       before: cursor ?? undefined,
@@ -227,9 +213,15 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   }
 }
 
+/** Loaded where there is a schema. */
+async function checkSchema({ schema }: CommonStartOptions, inputs: readonly unknown[]): Promise<void> {
+  const issues = schema && (await (await import('./schema.ts')).issuesOf(schema, inputs))
+  if (issues) throw new InvalidInputError('PT400', `The input is not what its schema says: ${issues}`)
+}
+
 async function commonArguments({ metadata, delay, groupId }: CommonStartOptions) {
   return {
-    metadata: await checkJson(metadata, 'metadata'),
+    metadata: metadata && (await checkJson(metadata, 'metadata')),
     delay: delay === undefined ? undefined : secondsFrom('delay', delay),
     group_id: groupId,
   }

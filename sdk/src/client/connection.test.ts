@@ -133,7 +133,7 @@ describe('a request that hangs', () => {
 
   it('holds a wait up no longer than its deadline', async () => {
     const { run, hangNext } = await open(0.1)
-    const hangs = hangNext('get_run_events')
+    const hangs = hangNext('sync')
     const done = run.waitForCompletion()
     await hangs
     await rig.complete(run.runId)
@@ -159,7 +159,7 @@ describe('a request that hangs', () => {
 
   it('and follows a request that was answered can be ended too', async () => {
     const { client, run, hangNext } = await open()
-    const hangs = hangNext('get_run_events')
+    const hangs = hangNext('sync')
     run.on('*', () => undefined)
     await hangs
     await rig.settle(run.runId, 'read', { output: 'some text' })

@@ -51,7 +51,8 @@ export class Connection {
     const stillHasToken = await this.user.check()
     if (error === null) return data
     const hint = await this.#adviceOn(codeOf(error, status), request.signal)
-    throw errorFrom(error, { status, hasToken: hasToken && stillHasToken, hint })
+    // Without the token of the user, the answer was not for them: it may be another one later.
+    throw errorFrom(error, { status: hasToken && stillHasToken ? status : 0, hint })
   }
 
   #rpc(name: string, args: object, signal: AbortSignal): PromiseLike<RpcResponse> {
@@ -72,7 +73,7 @@ export class Connection {
 
 function lateAfter(seconds: number, name: string): TimeoutError {
   const hint = name.startsWith('start_')
-    ? 'It may have been started all the same. With an idempotencyKey, starting it again gives the run that exists.'
+    ? 'It may have been started: repeat it with an idempotencyKey.'
     : 'The client has an option requestTimeout.'
   return new TimeoutError(`The server did not answer within ${seconds} s`, { hint })
 }

@@ -174,8 +174,10 @@ it('what was completed, or failed, before the client came has its output, or its
 
 it('all listeners of a run share a channel, which is there until the last has gone', async () => {
   const { run, supabase } = await start()
+  const channelReady = ready(supabase)
   const [first, second] = [run.on('*', () => undefined), run.on('*', () => undefined)]
-  await listen(run).first('run:started')
+  listen(run)
+  await channelReady
   first()
   expect(supabase.getChannels()).toHaveLength(1)
   second()
@@ -187,8 +189,9 @@ it('all listeners of a run share a channel, which is there until the last has go
 it('more runs than a socket has channels can be followed one after the other', async () => {
   const { client, supabase } = await start()
   for (const run of await client.startFlows<typeof Review>('review', Array(120).fill({ text: 'a' }))) {
-    const seen = listen(run)
-    await seen.first('step:started')
+    const channelReady = ready(supabase)
+    listen(run)
+    await channelReady
     expect(supabase.getChannels()).toHaveLength(1)
     await run.close()
   }

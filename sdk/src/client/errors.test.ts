@@ -55,9 +55,6 @@ describe('isRefusal', () => {
   it.each([0, 408, 425, 429, 500, 502, 503])('is false for %i', (status) => {
     expect(isRefusal(errorFrom({ code: 'X', message: '' }, { status }))).toBe(false)
   })
-  it('is false while the token of the user was missing', () => {
-    expect(isRefusal(errorFrom({ code: 'PT404', message: '' }, { status: 404, hasToken: false }))).toBe(false)
-  })
   it('is false for anything else', () => {
     expect([new TypeError('fetch failed'), undefined, new TimeoutError('late')].some(isRefusal)).toBe(false)
   })

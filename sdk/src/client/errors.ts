@@ -77,14 +77,9 @@ const classes: Record<string, typeof PgflowError> = {
   '22P02': InvalidInputError,
 }
 
-/** Errors of requests that lacked the user's token. */
-const withoutToken = new WeakSet<PgflowError>()
-
 export interface ErrorContext {
-  /** Of the answer; 0 where there was none. */
+  /** Of the answer; 0 where there was none, or none for the user. */
   readonly status: number
-  /** Whether the user's token was sent; without it, the user may get another answer later. @default true */
-  readonly hasToken?: boolean
   /** What to do, where the server does not know it. */
   readonly hint?: string | undefined
 }
@@ -95,13 +90,10 @@ export function codeOf(error: ResponseError, status: number): string {
 }
 
 /** The error of our own for one of PostgREST's, of the gateway's before it, or of the network's. */
-export function errorFrom(
-  error: ResponseError,
-  { status, hasToken = true, hint }: ErrorContext,
-): PgflowError {
+export function errorFrom(error: ResponseError, { status, hint }: ErrorContext): PgflowError {
   const code = codeOf(error, status)
   const Class = classes[code] ?? PgflowError
-  const ours = new Class(code, error.message, {
+  return new Class(code, error.message, {
     hint:
       (code === 'unreachable' ? 'Check the URL of the project, and the network.' : hint) ||
       error.hint ||
@@ -110,13 +102,11 @@ export function errorFrom(
     status: status > 0 ? status : undefined,
     cause: error,
   })
-  if (!hasToken) withoutToken.add(ours)
-  return ours
 }
 
 /** Whether asking again cannot help: the server has understood who asks for what, and refused. */
 export function isRefusal(error: unknown): error is PgflowError {
-  if (!(error instanceof PgflowError) || error.status === undefined || withoutToken.has(error)) return false
+  if (!(error instanceof PgflowError) || error.status === undefined) return false
   return error.status >= 400 && error.status < 500 && !passing.has(error.status)
 }
 

@@ -255,7 +255,7 @@ describe('without Realtime it polls', () => {
         return remove(channel)
       }
     })
-    expect(topic).toBe(`realtime:pgflow:run:${followed.run.runId}`)
+    expect(topic).toBe(`realtime:pgflow:user:${followed.run.snapshot.owner_id}`)
     expect(followed.supabase.getChannels().length).toBe(0)
     await rig.complete(followed.run.runId)
     await expectAll(followed)

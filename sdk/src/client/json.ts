@@ -12,41 +12,23 @@ const plain = new Set<unknown>([Object.prototype, Array.prototype, null])
 export async function checkJson<Value>(value: Value, name: string): Promise<Value> {
   if (isPlainJson(value)) return value
   const { jsonText } = await import('../flow/json-text.ts')
-  jsonText(value, (path, reason, options) => {
+  // Nothing is no JSON either, which it says of items only.
+  jsonText(value ?? [value], (path, reason, options) => {
     return new InvalidInputError('PT400', `The ${name} is not JSON: ${path} ${reason}`, options)
   })
   return value
 }
 
-/** Whether a value is surely JSON. Instances of classes and texts with escapes are not sure, however harmless. */
-export function isPlainJson(value: unknown): boolean {
-  const depths = new Map<unknown, number>()
-  try {
-    const text = JSON.stringify(value, function (this: Record<string, unknown>, key, item: unknown) {
-      // `toJSON` has made null of something, as of an invalid date.
-      if (item === null && this[key] !== null) throw item
-      const depth = (depths.get(this) ?? 0) + 1
-      if (typeof item === 'object') depths.set(item, depth)
-      if (depth > deepest || !isPlain(item, this)) throw item
-      return item
-    })
-    // NUL and halves of surrogate pairs are written like this.
-    return !/\\u(0000|d[89a-f])/.test(text)
-  } catch {
-    return false
-  }
-}
-
-function isPlain(item: unknown, holder: unknown): boolean {
-  switch (typeof item) {
-    case 'string':
-    case 'boolean':
-      return true
-    case 'number':
-      return Number.isFinite(item)
-    case 'undefined':
-      return !Array.isArray(holder)
-    default:
-      return item === null || (typeof item === 'object' && plain.has(Object.getPrototypeOf(item)))
-  }
+/** Whether a value is surely JSON. Instances of classes are not sure, however harmless. */
+export function isPlainJson(value: unknown, depth = 0): boolean {
+  // NUL and halves of surrogate pairs cannot be stored.
+  if (typeof value === 'string') return !/\0|\p{Cs}/u.test(value)
+  if (typeof value !== 'object') return typeof value === 'boolean' || Number.isFinite(value)
+  if (value === null) return true
+  if (value instanceof Date) return Number.isFinite(value.getTime())
+  if (!plain.has(Object.getPrototypeOf(value)) || depth === deepest) return false
+  if (Array.isArray(value)) return [...value].every((item) => isPlainJson(item, depth + 1))
+  return Object.entries(value).every(
+    ([key, item]) => isPlainJson(key) && (item === undefined || isPlainJson(item, depth + 1)),
+  )
 }

@@ -85,7 +85,7 @@ describe('a page', () => {
     const [over, closed] = await client.startFlows('quick', [1, 2])
     const done = over!.waitForCompletion()
     closed!.on('*', () => undefined)
-    expect(Object.fromEntries(listeners)).toMatchObject({ online: 2, visibilitychange: 2 })
+    expect(Object.fromEntries(listeners)).toMatchObject({ online: 1, visibilitychange: 1 })
     await completeAll([over!.runId])
     await Promise.all([done, closed!.close()])
     expect(Object.fromEntries(listeners)).toMatchObject({ online: 0, visibilitychange: 0 })

@@ -1,7 +1,5 @@
-import { InvalidInputError } from './errors.ts'
 import type { Live } from './live.ts'
-import { runStatuses, stepStatuses } from './store.ts'
-import type { RunEvent, RunEventType, StepEventType } from './types.ts'
+import type { RunEvent } from './types.ts'
 
 /**
  * Calls back with each event that is wanted, once and in order: first those that made the run what it is now, then all
@@ -45,23 +43,6 @@ export function listen(
     listening = false
     for (const stop of undo) stop()
   }
-}
-
-/** The types of a step's events, as `run.step(slug).on` takes them. */
-export const stepEventTypes: readonly StepEventType[] = [...stepStatuses, 'progress', 'retrying']
-
-/** The types of all events of a run, as `run.on` takes them. */
-export const eventTypes: readonly RunEventType[] = [
-  ...([...runStatuses, 'retried'] as const).map((type) => `run:${type}` as const),
-  ...stepEventTypes.map((type) => `step:${type}` as const),
-]
-
-/** @throws InvalidInputError if nothing is ever called so */
-export function checkEventType(type: string, types: readonly string[]): void {
-  if (type === '*' || types.includes(type)) return
-  throw new InvalidInputError('PT400', `There is no event '${type}'`, {
-    hint: `The events are: ${types.join(', ')}, and '*' for all.`,
-  })
 }
 
 /** What pages do with an uncaught error. Node and Deno would end the process, so there it is only written down. */

@@ -1,12 +1,11 @@
 import { createNanoEvents } from 'nanoevents'
 import { orAbort } from '../shared/abort.ts'
 import type { PgflowError } from '../shared/errors.ts'
-import { cancelRun, getRun, getRunEvents, pageSize, retryRun } from './api.ts'
-import { RunChannel } from './channel.ts'
+import { cancelRun, getRun, retryRun, type SyncedRun } from './api.ts'
 import type { Connection, RequestOptions } from './connection.ts'
 import { isRefusal } from './errors.ts'
 import { emptied, isOver, RunStore, type WireEvent } from './store.ts'
-import { onWake, pollDelay } from './timing.ts'
+import type { Reader, Sync } from './sync.ts'
 import type { RunEvent, RunSnapshot } from './types.ts'
 
 interface LiveEvents {
@@ -20,43 +19,40 @@ interface LiveEvents {
   refused: (error: PgflowError) => void
 }
 
-/** So many polls in a row may find what the channel should have delivered, before it is left and joined again. */
-const lossesAllowed = 2
-
-/**
- * Keeps one run current while somebody holds it, and until the run is over. The log in the database is the truth: it is
- * read at the start, after each join, on a gap, on waking up and now and then. The channel only makes it fast.
- */
-export class Live {
+/** One run, which is kept current while somebody holds it, and until it is over. */
+export class Live implements Reader {
   readonly events = createNanoEvents<LiveEvents>()
   readonly #connection: Connection
+  readonly #sync: Sync
   #store: RunStore
-  readonly #channel: RunChannel
   #holders = 0
-  #running = false
-  #left: Promise<void> | undefined
-  #unwake: (() => void) | undefined
-  #timer: ReturnType<typeof setTimeout> | undefined
-  #reading: Promise<void> | undefined
-  #readAgain = false
-  #failures = 0
-  #idle = 0
-  #losses = 0
-  /** Whether the last reading found events that the channel had not delivered. */
-  #news = false
+  /** Ends that the run is kept current; there while it is. */
+  #leave: (() => void) | undefined
+  /** Whether the last answer said that there is more. */
+  #more = false
+  #refused = false
 
-  constructor(connection: Connection, snapshot: RunSnapshot) {
+  constructor(connection: Connection, sync: Sync, snapshot: RunSnapshot) {
     this.#connection = connection
+    this.#sync = sync
     this.#store = new RunStore(snapshot)
-    this.#channel = new RunChannel(connection.supabase, snapshot.run_id, {
-      receive: (events) => this.#receive(events),
-      joined: () => this.#hurry(),
-      lost: () => this.#lost(),
-    })
   }
 
   get snapshot(): RunSnapshot {
     return this.#store.snapshot
+  }
+
+  get runId(): string {
+    return this.snapshot.run_id
+  }
+
+  get cursor(): number {
+    return this.#store.cursor
+  }
+
+  get behind(): boolean {
+    const { loaded, missing, closed } = this.#store
+    return this.#more || !loaded || missing !== undefined || (isOver(this.snapshot) && !closed)
   }
 
   /**
@@ -64,12 +60,14 @@ export class Live {
    * until the log has been read.
    */
   eventsAfter(seq: number): readonly RunEvent[] {
+    if (!this.#store.loaded) return []
     return seq === 0 ? this.#store.currentEvents : this.#store.log.slice(seq)
   }
 
   /** The event with this number, if it has happened; `null` if the run has ended before it. */
   eventAt(seq: number): RunEvent | null | undefined {
-    return this.#store.log[seq - 1] ?? (this.#store.loaded && this.#store.closed ? null : undefined)
+    if (!this.#store.loaded) return undefined
+    return this.#store.log[seq - 1] ?? (this.#store.closed ? null : undefined)
   }
 
   /** Whether the user has changed since the run was read. */
@@ -78,12 +76,12 @@ export class Live {
   }
 
   async cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
-    const snapshot = await cancelRun(this.#connection, this.snapshot.run_id, reason, options)
+    const snapshot = await cancelRun(this.#connection, this.runId, reason, options)
     await this.adopt(snapshot, options.signal)
   }
 
   async retry(options: RequestOptions = {}): Promise<void> {
-    const snapshot = await retryRun(this.#connection, this.snapshot.run_id, options)
+    const snapshot = await retryRun(this.#connection, this.runId, options)
     await this.adopt(snapshot, options.signal)
   }
 
@@ -94,10 +92,8 @@ export class Live {
 
   /** Takes a snapshot that somebody has fetched, unless the run is being kept current. */
   take(snapshot: RunSnapshot): this {
-    const { isEmpty } = this
-    if ((this.#running && !isEmpty) || !this.#store.restart(snapshot)) return this
-    // The user may read the run, and so may join its channel.
-    if (this.#running && !isOver(snapshot)) this.#channel.open()
+    if ((this.#leave && !this.isEmpty) || !this.#store.restart(snapshot)) return this
+    if (this.#leave) void this.#sync.read([this])
     this.events.emit('changed')
     return this
   }
@@ -105,7 +101,7 @@ export class Live {
   /** Takes a snapshot that somebody has fetched; settled when this run is as new, or cannot be for now. */
   async adopt(snapshot: RunSnapshot, signal?: AbortSignal): Promise<void> {
     this.take(snapshot)
-    if (this.snapshot.seq < snapshot.seq) await orAbort(this.#read(), signal)
+    if (this.snapshot.seq < snapshot.seq) await orAbort(this.#sync.read([this]), signal)
     // A run that was over may have been retried.
     if (this.#holders > 0) this.#start()
   }
@@ -114,8 +110,8 @@ export class Live {
   reset(): void {
     this.#stop()
     this.#store = new RunStore(emptied(this.snapshot))
-    this.#reading = undefined
-    this.#failures = 0
+    this.#more = false
+    this.#refused = false
     this.events.emit('reset')
     if (this.#holders > 0) this.#start()
   }
@@ -133,38 +129,65 @@ export class Live {
     }
   }
 
-  /** Settled when the channel is left, if nobody holds the run. */
-  async left(): Promise<void> {
-    if (!this.#running) await this.#left
+  /** Settled when the channel is left, if nobody needs it. */
+  left(): Promise<void> {
+    return this.#sync.left()
+  }
+
+  receive(events: readonly WireEvent[]): void {
+    this.#store.add(events)
+    this.#deliver()
+  }
+
+  async update(run: SyncedRun | undefined): Promise<boolean> {
+    const store = this.#store
+    let news = 0
+    try {
+      if (store.isEmpty) await this.#readRun(store)
+      if (store !== this.#store) return false
+      const { loaded } = store
+      news = store.add(run?.events ?? [])
+      this.#more = run?.more ?? false
+      if (!loaded && store.loaded) this.events.emit('loaded')
+      this.#deliver()
+      if (store.missing === 'output') {
+        store.fill(await getRun(this.#connection, this.runId))
+        if (store === this.#store) this.#deliver()
+      }
+    } catch (error) {
+      // What could be read before is asked for again; the next answer says whether it is refused.
+      if (store === this.#store && store.isEmpty && isRefusal(error)) this.refuse(error)
+      return false
+    }
+    if (store !== this.#store) return false
+    if (this.#refused) {
+      this.#refused = false
+      this.events.emit('changed')
+    }
+    if (isOver(this.snapshot) && store.loaded && !this.#more && store.missing === undefined) this.#stop()
+    return news > 0
+  }
+
+  /** A refusal rejects the waits. Only a session that has ended may come back by itself. */
+  refuse(error: PgflowError): void {
+    if (error.status !== 401) this.#stop()
+    this.#refused = true
+    this.events.emit('refused', error)
   }
 
   #start(): void {
-    if (this.#running || (isOver(this.snapshot) && this.#store.loaded)) return
-    this.#running = true
-    if (!isOver(this.snapshot)) {
-      this.#unwake = onWake(() => void this.#channel.refreshToken().then(() => this.#hurry()))
-      // Whoever may not read the run may not join its channel either, and being refused there is expensive.
-      if (!this.isEmpty) this.#channel.open()
-    }
-    this.#hurry()
+    if (this.#leave || (isOver(this.snapshot) && this.#store.loaded)) return
+    this.#leave = this.#sync.add(this)
   }
 
   #stop(): void {
-    if (!this.#running) return
-    this.#running = false
-    clearTimeout(this.#timer)
-    this.#unwake?.()
-    this.#left = this.#channel.close()
+    this.#leave?.()
+    this.#leave = undefined
   }
 
-  #receive(events: readonly WireEvent[]): void {
-    this.#losses = 0
-    this.#store.add(events)
-    // The log is being read, and its end is looked at when it is there.
-    if (!this.#store.loaded) return
-    this.#deliver()
-    // A message without events, or beyond a gap, says that there is something to read; so may the end of the run.
-    if (events.length === 0 || this.#store.missing || isOver(this.snapshot)) this.#hurry()
+  async #readRun(store: RunStore): Promise<void> {
+    const snapshot = await getRun(this.#connection, this.runId)
+    if (store === this.#store && store.restart(snapshot)) this.events.emit('changed')
   }
 
   /** Applies, then emits: what a listener sees of the run is never older than its event. */
@@ -174,104 +197,6 @@ export class Live {
       this.events.emit('applied', event)
     }
     if (this.snapshot !== before) this.events.emit('changed')
-    if (this.#store.closed) this.#stop()
-  }
-
-  #lost(): void {
-    this.#idle = 0
-    if (this.#reading === undefined) this.#schedule()
-  }
-
-  /** Something has happened: the log is read at once, and polled more often. */
-  #hurry(): void {
-    if (!this.#running) return
-    this.#idle = 0
-    void this.#read()
-  }
-
-  #schedule(): void {
-    clearTimeout(this.#timer)
-    if (!this.#running) return
-    const behind = this.#store.missing !== undefined
-    const state = { failures: this.#failures, idle: this.#idle, behind, joined: this.#channel.joined }
-    this.#timer = setTimeout(() => void this.#poll(), pollDelay(state))
-  }
-
-  async #poll(): Promise<void> {
-    const { joined } = this.#channel
-    this.#idle++
-    await this.#read()
-    if (!joined || !this.#news || ++this.#losses < lossesAllowed) return
-    this.#losses = 0
-    await this.#channel.renew()
-  }
-
-  /** Reads the log to its end; whoever asks meanwhile has it read once more. */
-  #read(): Promise<void> {
-    this.#readAgain = this.#reading !== undefined
-    this.#reading ??= this.#readUntilQuiet(this.#store)
-    return this.#reading
-  }
-
-  /** What is read into a store that has been replaced is of no interest any more. */
-  async #readUntilQuiet(store: RunStore): Promise<void> {
-    try {
-      do {
-        this.#readAgain = false
-        await this.#readOnce(store)
-        if (store !== this.#store) return
-      } while (this.#readAgain && !store.closed)
-      if (this.#failures > 0) this.events.emit('changed')
-      this.#failures = 0
-      if (isOver(this.snapshot) && store.missing === undefined) this.#stop()
-    } catch (error) {
-      if (store === this.#store) this.#fail(error)
-    } finally {
-      if (store === this.#store) {
-        this.#reading = undefined
-        this.#schedule()
-      }
-    }
-  }
-
-  async #readOnce(store: RunStore): Promise<void> {
-    if (store.isEmpty) await this.#readRun(store)
-    const log = await this.#readLog(store)
-    if (store !== this.#store) return
-    this.#news = store.add(log) > 0
-    if (this.#news) this.#idle = 0
-    if (!store.loaded) {
-      store.load(log)
-      this.events.emit('loaded')
-    }
-    this.#deliver()
-    if (store.missing !== 'output') return
-    store.fill(await getRun(this.#connection, this.snapshot.run_id))
-    if (store === this.#store) this.#deliver()
-  }
-
-  async #readRun(store: RunStore): Promise<void> {
-    const snapshot = await getRun(this.#connection, this.snapshot.run_id)
-    if (store === this.#store) this.take(snapshot)
-  }
-
-  async #readLog(store: RunStore): Promise<WireEvent[]> {
-    const log: WireEvent[] = []
-    let after = store.loaded ? store.snapshot.seq : 0
-    for (;;) {
-      const page = await getRunEvents(this.#connection, store.snapshot.run_id, after, this.#channel.wanted)
-      log.push(...page)
-      const last = page.at(-1)
-      if (last === undefined || page.length < pageSize) return log
-      after = last.seq
-    }
-  }
-
-  /** A refusal rejects the waits. Only a session that has ended may come back by itself. */
-  #fail(error: unknown): void {
-    this.#failures++
-    if (!isRefusal(error)) return
-    if (error.status !== 401) this.#stop()
-    this.events.emit('refused', error)
+    if (this.#store.loaded && this.#store.closed) this.#stop()
   }
 }

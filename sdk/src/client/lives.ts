@@ -2,8 +2,8 @@ import { createNanoEvents } from 'nanoevents'
 import { getRun } from './api.ts'
 import { Connection } from './connection.ts'
 import { Live } from './live.ts'
-import { checkArguments, runArguments } from './options.ts'
 import type { SupabaseLike } from './supabase.ts'
+import { Sync } from './sync.ts'
 import type { RunSnapshot } from './types.ts'
 
 /** Milliseconds; whoever wants a run later than this after a request for it makes another one. */
@@ -20,8 +20,8 @@ interface LivesEvents {
 export class Lives {
   readonly events = createNanoEvents<LivesEvents>()
   readonly connection: Connection
-  /** How often the user has changed. */
-  userChanges = 0
+  /** Keeps the runs current that somebody follows. */
+  readonly sync: Sync
   readonly #lives = new Map<string, WeakRef<Live>>()
   readonly #fetching = new Map<string, { live: Promise<Live>; since: number }>()
   readonly #forgotten = new FinalizationRegistry<string>((runId) => {
@@ -30,7 +30,13 @@ export class Lives {
 
   constructor(supabase: SupabaseLike) {
     this.connection = new Connection(supabase)
+    this.sync = new Sync(this.connection)
     this.connection.user.events.on('changed', () => this.#forget())
+  }
+
+  /** How often the user has changed. */
+  get userChanges(): number {
+    return this.connection.user.changes
   }
 
   /** The run, if the current user has read it. */
@@ -43,7 +49,7 @@ export class Lives {
   at(snapshot: RunSnapshot): Live {
     const known = this.#lives.get(snapshot.run_id)?.deref()
     if (known !== undefined) return known.take(snapshot)
-    const live = new Live(this.connection, snapshot)
+    const live = new Live(this.connection, this.sync, snapshot)
     this.#lives.set(snapshot.run_id, new WeakRef(live))
     this.#forgotten.register(live, snapshot.run_id)
     this.#watch(live)
@@ -69,8 +75,8 @@ export class Lives {
 
   /** Nothing that the former user has read is kept. */
   #forget(): void {
-    this.userChanges++
     this.#fetching.clear()
+    this.sync.reset()
     for (const live of this.#lives.values()) live.deref()?.reset()
     this.events.emit('userChanged')
   }
@@ -87,7 +93,6 @@ export class Lives {
   }
 
   async #fetch(runId: string): Promise<Live> {
-    await checkArguments({ runId }, runArguments)
     return this.adopt(await getRun(this.connection, runId))
   }
 }

@@ -1,42 +1,69 @@
-import type { OptionName } from './options.ts'
-
-export interface Refusal {
+interface Refusal {
   readonly message: string
   readonly hint: string
 }
 
-const duration = "seconds as a number, or text such as '250ms', '90s', '5m' or '2h'"
-const uuid = 'a UUID, as it is in the database'
+/** What an option may be: a text of a form or what a test says, and both in words. */
+type Form = readonly [RegExp | ((value: unknown) => boolean), string]
 
-/** What arguments and options may be, in words. */
-const forms: Readonly<Record<OptionName, string>> = {
-  flowSlug:
-    'the slug of a flow: at most 128 letters, digits and underscores, of which the first is not a digit',
-  runId: `the id of a run: ${uuid}`,
-  input: 'the input of the flow; null where it takes none',
-  inputs: 'an array with the inputs of the runs',
-  idempotencyKey: 'a text',
-  idempotencyKeys: 'an array with a text, or null, for each input',
-  metadata: 'JSON',
-  delay: "whole seconds: a number, or text such as '90s', '5m' or '2h'",
-  schema: "a Standard Schema, such as the flow's",
-  signal: 'an AbortSignal, such as the signal of an AbortController',
-  status: "'started', 'completed', 'failed' or 'cancelled'",
-  groupId: `the id of a group: ${uuid}`,
-  ownerId: `the id of a user: ${uuid}`,
-  cursor: 'the cursor of the page before, or null',
-  limit: 'a whole number, at least 1',
-  timeout: duration,
-  after: 'the seq of an event: a whole number, at least 0',
-  reason: 'a text',
+const uuid = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i
+
+/** Why an option does not exist or cannot be used, if one is so. One that is `undefined` is left out. */
+export function whyRefused(
+  options: object,
+  known: readonly string[],
+  secondsOf: (duration: unknown) => number | undefined,
+): Refusal | undefined {
+  const forms = formsOf(secondsOf)
+  for (const [name, value] of Object.entries(options)) {
+    if (!known.includes(name)) {
+      return { message: `There is no option '${name}'`, hint: `The options are: ${known.join(', ')}.` }
+    }
+    const [form, words] = forms[name]!
+    if (value === undefined || (typeof form === 'function' ? form(value) : isText(value, form))) continue
+    return { message: `${name} is ${shown(value)}`, hint: `Give it ${words}.` }
+  }
+  return undefined
 }
 
-/** Why an argument or option cannot be used; `known` are the options that there are, where this is none of them. */
-export function whyRefused(name: OptionName, value: unknown, known?: readonly string[]): Refusal {
-  if (known !== undefined) {
-    return { message: `There is no option '${name}'`, hint: `The options are: ${known.join(', ')}.` }
+function formsOf(secondsOf: (duration: unknown) => number | undefined): Readonly<Record<string, Form>> {
+  return {
+    idempotencyKey: [/^/, 'a text'],
+    idempotencyKeys: [Array.isArray, 'an array with a text, or null, for each input'],
+    metadata: [() => true, 'JSON'],
+    delay: [
+      (value) => Number.isInteger(secondsOf(value)),
+      "whole seconds: a number, or text such as '90s', '5m' or '2h'",
+    ],
+    schema: [(value) => has(value, '~standard'), "a Standard Schema, such as the flow's"],
+    signal: [(value) => has(value, 'aborted'), 'an AbortSignal, such as the signal of an AbortController'],
+    flowSlug: [
+      /^[a-z_]\w{0,127}$/i,
+      'the slug of a flow: at most 128 letters, digits and underscores, of which the first is not a digit',
+    ],
+    status: [/^(started|completed|failed|cancelled)$/, "'started', 'completed', 'failed' or 'cancelled'"],
+    groupId: [uuid, 'the id of a group: a UUID, as it is in the database'],
+    ownerId: [uuid, 'the id of a user: a UUID, as it is in the database'],
+    cursor: [(value) => value === null || isText(value, uuid), 'the cursor of the page before, or null'],
+    limit: [(value) => Number.isInteger(value) && (value as number) >= 1, 'a whole number, at least 1'],
+    after: [
+      (value) => Number.isInteger(value) && (value as number) >= 0,
+      'the seq of an event: a whole number, at least 0',
+    ],
+    timeout: [
+      (value) => secondsOf(value) !== undefined,
+      "seconds as a number, or text such as '250ms', '90s', '5m' or '2h'",
+    ],
+    reason: [/^/, 'a text'],
   }
-  return { message: `${name} is ${shown(value)}`, hint: `Give it ${forms[name]}.` }
+}
+
+function isText(value: unknown, form: RegExp): boolean {
+  return typeof value === 'string' && form.test(value)
+}
+
+function has(value: unknown, property: string): boolean {
+  return (value as Record<string, unknown> | null)?.[property] !== undefined
 }
 
 function shown(value: unknown): string {

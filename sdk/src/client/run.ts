@@ -2,9 +2,9 @@ import type { AnyFlow } from '../flow/index.ts'
 import { PgflowError } from '../shared/errors.ts'
 import type { RequestOptions } from './connection.ts'
 import { InvalidInputError } from './errors.ts'
-import { checkEventType, eventTypes, listen, stepEventTypes } from './listen.ts'
+import { listen } from './listen.ts'
 import type { Live } from './live.ts'
-import { cancelOptions, checkOptions, requestOptions } from './options.ts'
+import { checkOptions } from './options.ts'
 import type {
   EventOfType,
   RunEvent,
@@ -95,7 +95,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    * given to `onError` of the client.
    *
    * @returns its undo
-   * @throws InvalidInputError if there is no such event; PgflowError (`closed`) after `close()`
+   * @throws PgflowError (`closed`) after `close()`
    *
    * @example
    * const stop = run.on('step:failed', ({ step_slug, error }) => show(step_slug, error))
@@ -104,7 +104,6 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
     type: Type,
     callback: (event: EventOfType<Event, Type>) => void,
   ): () => void {
-    checkEventType(type, eventTypes)
     return this.#listen((event) => type === '*' || event.type === type, callback as (event: RunEvent) => void)
   }
 
@@ -165,7 +164,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    * await run.cancel('no longer needed', { signal: AbortSignal.timeout(5000) })
    */
   async cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
-    await checkOptions({ reason, ...options }, cancelOptions)
+    await checkOptions(reason === undefined ? options : { reason, ...options }, 'reason signal')
     await this.#live.cancel(reason, options)
   }
 
@@ -175,7 +174,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    * @throws ConflictError if the run has not failed and was not cancelled
    */
   async retry(options: RequestOptions = {}): Promise<void> {
-    await checkOptions(options, requestOptions)
+    await checkOptions(options, 'signal')
     await this.#live.retry(options)
   }
 
@@ -260,7 +259,7 @@ export class RunStep<Slug extends string = string, Output = unknown, Progress = 
    * As the run's `on`, with the events of this step alone.
    *
    * @returns its undo
-   * @throws InvalidInputError if there is no such event; PgflowError (`closed`) after `close()`
+   * @throws PgflowError (`closed`) after `close()`
    *
    * @example
    * run.step('report').on('progress', ({ progress }) => show(progress))
@@ -274,7 +273,6 @@ export class RunStep<Slug extends string = string, Output = unknown, Progress = 
       >,
     ) => void,
   ): () => void {
-    checkEventType(type, stepEventTypes)
     const wanted = `step:${type}`
     return this.#listen(
       (event) => type === '*' || event.type === wanted,

@@ -1,15 +1,14 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import { InvalidInputError } from './errors.ts'
+import { describeIssues } from '../flow/issues.ts'
 
-/** Refuses the inputs that a schema refuses. They are sent as they were given: handlers get what the schema makes of them. */
-export async function checkSchema(
-  schema: StandardSchemaV1 | undefined,
+/** What a schema says against the first input that it refuses. Handlers get what the schema makes of them: they are sent as given. */
+export async function issuesOf(
+  schema: StandardSchemaV1,
   inputs: readonly unknown[],
-): Promise<void> {
+): Promise<string | undefined> {
   for (const input of inputs) {
-    const issues = (await schema?.['~standard'].validate(input))?.issues
-    if (!issues) continue
-    const { describeIssues } = await import('../flow/issues.ts')
-    throw new InvalidInputError('PT400', `The input is not what its schema says: ${describeIssues(issues)}`)
+    const { issues } = await schema['~standard'].validate(input)
+    if (issues) return describeIssues(issues)
   }
+  return undefined
 }

@@ -64,7 +64,7 @@ function drain(store: RunStore): number[] {
 
 function storeAt(seq: number): RunStore {
   const store = new RunStore(log.slice(0, seq).reduce(applyEvent, startOf('text', 'mail')))
-  store.load(log.slice(0, seq))
+  store.add(log.slice(0, seq))
   return store
 }
 
@@ -188,7 +188,7 @@ describe('applyEvent', () => {
 describe('RunStore', () => {
   it('gives out every event once and in order, however they come', () => {
     for (let round = 0; round < 200; round++) {
-      const store = storeAt(round % log.length)
+      const store = storeAt(1 + (round % (log.length - 1)))
       const known = store.snapshot.seq
       const seen: number[] = []
       for (const event of shuffled([...log, ...log, ...log], round)) {
@@ -213,11 +213,17 @@ describe('RunStore', () => {
   })
 
   it('applies nothing before the log is known', () => {
-    const store = new RunStore(startOf('text', 'mail'))
-    store.add(log)
+    const store = new RunStore(storeAt(4).snapshot)
+    store.add(log.slice(4))
     expect(drain(store)).toEqual([])
-    store.load(log)
-    expect(drain(store)).toEqual([1, 2, 3, 4, 5, 6, 7, 8])
+    expect([store.loaded, store.cursor]).toEqual([false, 0])
+    store.add(log.slice(0, 2))
+    expect([store.loaded, store.cursor]).toEqual([false, 2])
+    store.add(log.slice(3))
+    expect(drain(store)).toEqual([])
+    store.add(log.slice(0, 4))
+    expect(drain(store)).toEqual([5, 6, 7, 8])
+    expect(store.log).toEqual(log)
   })
 
   it('waits for an output that was left out', () => {
@@ -240,7 +246,7 @@ describe('RunStore', () => {
       const { output, ...rest } = event
       return { ...rest, output_omitted: true } as WireEvent
     })
-    store.load(omitted)
+    store.add(omitted)
     expect(store.currentEvents).toEqual([log[4], log[6], log[7]])
   })
 
@@ -261,7 +267,7 @@ describe('RunStore', () => {
     expect(store.snapshot).toEqual(storeAt(6).snapshot)
     store.restart(storeAt(3).snapshot)
     expect(store.snapshot.seq).toBe(6)
-    store.load(log.slice(0, 6))
+    store.add(log.slice(0, 6))
     expect(drain(store)).toEqual([7])
     store.restart(storeAt(8).snapshot)
     expect(store.snapshot.seq).toBe(7)
@@ -270,12 +276,11 @@ describe('RunStore', () => {
   it('is closed when the run has ended and no step is open', () => {
     expect(storeAt(7).closed).toBe(false)
     expect(storeAt(8).closed).toBe(true)
-    const store = new RunStore(startOf('text'))
-    store.load([])
-    store.add([{ seq: 1, type: 'run:failed', step_slug: null, at: at(1), error: 'Oh' }])
+    const store = new RunStore({ ...startOf('text'), seq: 1 })
+    store.add([log[0]!, { seq: 2, type: 'run:failed', step_slug: null, at: at(1), error: 'Oh' }])
     drain(store)
     expect(store.closed).toBe(false)
-    store.add([{ seq: 2, type: 'step:cancelled', step_slug: 'text', at: at(1) }])
+    store.add([{ seq: 3, type: 'step:cancelled', step_slug: 'text', at: at(1) }])
     drain(store)
     expect(store.closed).toBe(true)
   })

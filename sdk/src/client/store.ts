@@ -33,12 +33,8 @@ function nullsOf(row: object): object {
   return Object.fromEntries(Object.keys(row).map((column) => [column, null]))
 }
 
-/** What a run becomes by the event that is called so. */
-export const runStatuses = ['started', 'completed', 'failed', 'cancelled'] as const
-/** What a step becomes by the event that is called so. */
-export const stepStatuses = [...runStatuses, 'skipped'] as const
-
-const statuses = new Set<string>(stepStatuses)
+/** What a run or step becomes by the event that is called so. */
+const statuses = new Set(['started', 'completed', 'failed', 'cancelled', 'skipped'])
 
 /** The snapshot after the event; the one before stays as it was. An unknown type of event sets its columns only. */
 export function applyEvent(snapshot: RunSnapshot, event: RunEvent): RunSnapshot {
@@ -81,7 +77,6 @@ function reopen(
  */
 export class RunStore {
   #snapshot: RunSnapshot
-  #loaded = false
   readonly #log: RunEvent[] = []
   readonly #pending = new Map<number, WireEvent>()
 
@@ -100,7 +95,12 @@ export class RunStore {
 
   /** Whether the events before the first snapshot are known; until then, nothing is applied. */
   get loaded(): boolean {
-    return this.#loaded
+    return !this.isEmpty && this.#log.length === this.#snapshot.seq
+  }
+
+  /** The number of the last event up to which the log is known. */
+  get cursor(): number {
+    return this.#log.length
   }
 
   /** What keeps the next event from being applied: others before it, or its output. */
@@ -135,7 +135,7 @@ export class RunStore {
 
   /** Takes a newer snapshot, before the first event has been applied, and says whether it did. */
   restart(snapshot: RunSnapshot): boolean {
-    if (this.#loaded || snapshot.seq <= this.#snapshot.seq) return false
+    if (this.loaded || snapshot.seq <= this.#snapshot.seq) return false
     this.#snapshot = snapshot
     for (const seq of this.#pending.keys()) {
       if (seq <= snapshot.seq) this.#pending.delete(seq)
@@ -143,19 +143,16 @@ export class RunStore {
     return true
   }
 
-  /** Takes what was before the first snapshot out of a log from its beginning. */
-  load(log: readonly WireEvent[]): void {
-    this.#loaded = true
-    for (const event of log) {
-      if (event.seq <= this.#snapshot.seq) this.#log.push(withOutput(event, this.#snapshot))
-    }
-  }
-
-  /** Takes events from anywhere, and says how many are news. */
+  /**
+   * Takes events from anywhere, and says how many are news. Those before the first snapshot complete the log up to it; they are
+   * taken in their order.
+   */
   add(events: readonly WireEvent[]): number {
     const before = this.#pending.size
     for (const event of events) {
-      if (event.seq > this.#snapshot.seq && !this.#pending.has(event.seq)) this.#pending.set(event.seq, event)
+      if (event.seq > this.#snapshot.seq) {
+        if (!this.#pending.has(event.seq)) this.#pending.set(event.seq, event)
+      } else if (event.seq === this.cursor + 1) this.#log.push(withOutput(event, this.#snapshot))
     }
     return this.#pending.size - before
   }
@@ -170,7 +167,7 @@ export class RunStore {
   /** Applies the next event and returns it, if it is there and complete. */
   next(): RunEvent | undefined {
     const event = this.#pending.get(this.#snapshot.seq + 1)
-    if (!this.#loaded || event === undefined || event.output_omitted) return undefined
+    if (!this.loaded || event === undefined || event.output_omitted) return undefined
     this.#pending.delete(event.seq)
     this.#snapshot = applyEvent(this.#snapshot, event)
     this.#log.push(event)

@@ -6,7 +6,10 @@ export function backOff(failures: number): number {
   return Math.min(30_000, 1000 * 2 ** (failures - 1)) * (0.5 + Math.random() / 2)
 }
 
-/** What decides how soon a run is looked at again. */
+/** Milliseconds between two looks at what a joined channel should have delivered. */
+export const checkInterval = 5000
+
+/** What decides how soon runs are looked at again. */
 export interface PollState {
   /** Requests that have failed in a row. */
   failures: number
@@ -14,15 +17,15 @@ export interface PollState {
   idle: number
   /** Whether an event came before those that precede it, and these could not be read yet. */
   behind: boolean
-  /** Whether the channel is joined, so that looking is only a precaution. */
+  /** Whether the channel is joined and delivers, so that looking is only a precaution. */
   joined: boolean
 }
 
-/** Milliseconds until a run is looked at again. */
+/** Milliseconds until runs are looked at again. */
 export function pollDelay({ failures, idle, behind, joined }: PollState): number {
   if (failures > 0) return backOff(failures)
   if (behind) return Math.min(1000, 50 * 2 ** idle)
-  return Math.min(joined ? 30_000 : 2000, 1000 * 2 ** idle)
+  return joined ? checkInterval : Math.min(2000, 1000 * 2 ** idle)
 }
 
 /** The longest time that a timer takes; longer ones fire at once. */

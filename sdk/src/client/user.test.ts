@@ -208,7 +208,7 @@ describe.each(cases)('when another user comes, whom %s (supabase-js %s)', (_kind
     const { client, line, signIn } = await open()
     const run = await start(client)
     await rig.complete(run.runId)
-    const { answered, release } = keepAnswer(line, 'get_run_events')
+    const { answered, release } = keepAnswer(line, 'sync')
     const all = recorder()
     run.on('*', all.take)
     const done = Promise.allSettled([run.waitForCompletion()])
@@ -395,19 +395,19 @@ describe('a wait', () => {
     const counted = countChanges(client)
     const run = await start(client)
     page.token = null
-    const refused = new Promise<number>((resolve) => {
+    const missing = new Promise<object[]>((resolve) => {
       line.broken = async (input, init) => {
         const response = await fetch(input, init)
         page.token = token
         line.broken = undefined
-        resolve(response.status)
+        resolve((await response.clone().json()).missing)
         return response
       }
     })
     const all = recorder()
     run.on('*', all.take)
     const done = run.waitForCompletion()
-    expect(await refused).toBe(404)
+    expect(await missing).toMatchObject([{ run_id: run.runId }])
     await all.first('step:started')
     await rig.complete(run.runId)
     expect(await done).toEqual({ report: true })

@@ -10,6 +10,8 @@ const signedOutAfter = 10_000
  */
 export class CurrentUser {
   readonly events = createNanoEvents<{ changed: () => void }>()
+  /** How often the user has changed. */
+  changes = 0
   readonly #supabase: SupabaseLike
   readonly #hasEvents: boolean
   /** `undefined` until it is known, `null` while nobody is signed in. */
@@ -35,6 +37,11 @@ export class CurrentUser {
     // A newer answer, or an event, counts more.
     if (asked > this.#answered) this.#take(id, asked)
     return id !== null || !this.#hadUser
+  }
+
+  /** Whether the server has understood the current user, and not somebody whose session is missing for the moment. */
+  isCurrent(id: string | null): boolean {
+    return id === (this.#id ?? null) && (id !== null || !this.#hadUser)
   }
 
   async #token(): Promise<string | null | undefined> {
@@ -79,7 +86,9 @@ export class CurrentUser {
     this.#id = id
     this.#hadUser ||= id !== null
     if (id !== null) this.#missingSince = undefined
-    if (before !== undefined && before !== id) this.events.emit('changed')
+    if (before === undefined || before === id) return
+    this.changes++
+    this.events.emit('changed')
   }
 }
 

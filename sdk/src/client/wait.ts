@@ -3,7 +3,7 @@ import type { Duration } from '../shared/duration.ts'
 import { PgflowError, TimeoutError } from '../shared/errors.ts'
 import { RunCancelledError, RunFailedError } from './errors.ts'
 import type { Live } from './live.ts'
-import { checkOptions, eventsOptions, secondsFrom, waitOptions } from './options.ts'
+import { checkOptions, secondsFrom } from './options.ts'
 import { callAfter } from './timing.ts'
 import type { RunEvent, RunSnapshot } from './types.ts'
 
@@ -24,9 +24,7 @@ export async function waitFor(
   options: WaitOptions,
   closed: AbortSignal,
 ): Promise<unknown> {
-  const refused = checkOptions(options, waitOptions)
-  // Without a pause: the run is held from the call on.
-  if (refused !== undefined) return refused
+  await checkOptions(options, 'timeout signal')
   const { timeout = Number.POSITIVE_INFINITY, signal } = options
   signal?.throwIfAborted()
   closed.throwIfAborted()
@@ -76,7 +74,7 @@ export async function* eventsOf(
   options: EventsOptions,
   closed: AbortSignal,
 ): AsyncGenerator<RunEvent, void, undefined> {
-  await checkOptions(options, eventsOptions)
+  await checkOptions(options, 'after signal')
   const { after = 0, ...wait } = options
   const release = live.hold()
   try {

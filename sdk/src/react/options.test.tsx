@@ -75,7 +75,7 @@ describe('useRun without options', () => {
   it('renders once for each state, and makes no request twice', async () => {
     const runId = await start()
     render(provided(<Show runId={runId} />))
-    await waitFor(() => expect(requestsOf('get_run_events')).not.toEqual([]))
+    await waitFor(() => expect(requestsOf('sync')).not.toEqual([]))
     await rig.complete(runId)
     await waitFor(() => expect(text()).toBe('completed'))
     const states = (renders as RunState<typeof Review>[]).map(({ run, error }) =>

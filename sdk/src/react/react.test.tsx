@@ -241,7 +241,10 @@ describe('components that show one run', () => {
     )
     await waitFor(() => expect([text('a'), text('b')]).toEqual(Array(2).fill('started, left created')))
     expect(line.requests.filter((name) => name === 'get_run')).toHaveLength(1)
-    expect(supabase.getChannels().map(({ topic }) => topic)).toEqual([`realtime:pgflow:run:${runId}`])
+    const { owner_id } = shown.at(-1)!.run!
+    await waitFor(() => {
+      expect(supabase.getChannels().map(({ topic }) => topic)).toEqual([`realtime:pgflow:user:${owner_id}`])
+    })
     rerender(inProvider([<Show key="b" runId={runId} name="b" />]))
     await rig.settle(runId, 'read', { output: 'some text' })
     await waitFor(() => expect(text('b')).toBe('started, left started'))
@@ -380,6 +383,23 @@ describe('useRuns', () => {
     expect(latest.runs?.map(({ input }) => input.text)).toEqual(['second', 'first'])
     await second.cancel()
     await waitFor(() => expect(text('list')).toBe('cancelled completed'))
+  })
+
+  it('sees at once, by the channel alone, that runs end which nobody shows', async () => {
+    const [first, second] = await client.startFlows<typeof Review>('review', [{ text: 'a' }, { text: 'b' }])
+    const channelReady = ready(supabase)
+    render(inProvider(<List filter={{}} />))
+    await channelReady
+    await waitFor(() => expect(text('list')).toBe('started started'))
+    // The requests of the join are over.
+    await client.listRuns()
+    const { length } = line.requests
+    await rig.complete(second!.runId)
+    await waitFor(() => expect(text('list')).toBe('completed started'))
+    expect(line.requests.slice(length)).toEqual(['list_runs'])
+    await rig.complete(first!.runId)
+    await waitFor(() => expect(text('list')).toBe('completed completed'), { timeout: 2000 })
+    await waitFor(() => expect(supabase.getChannels()).toEqual([]))
   })
 
   it('sees the end of runs that nobody shows', async () => {

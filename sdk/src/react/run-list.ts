@@ -1,5 +1,8 @@
+import type { SyncedRun } from '../client/api.ts'
 import { isRefusal } from '../client/errors.ts'
 import type { ListOptions, PgflowClient, PgflowError, RunRow } from '../client/index.ts'
+import type { WireEvent } from '../client/store.ts'
+import type { Reader } from '../client/sync.ts'
 import { backOff, onWake } from '../client/timing.ts'
 import type { AnyFlow } from '../flow/index.ts'
 
@@ -14,9 +17,44 @@ export interface ListView {
 
 const unknown: ListView = { runs: null, error: null, hasMore: false }
 
+/** Milliseconds between two readings of a list of which many runs change at once. */
+const pause = 1000
+
+/** Says when an open run of a list has another status than the one that is listed. */
+class ListedRun implements Reader {
+  readonly runId: string
+  readonly #status: string
+  readonly #changed: () => void
+  /** Until it is known, the server says where the run stands. */
+  cursor: number | null = null
+  readonly behind = false
+
+  constructor({ run_id, status }: RunRow, changed: () => void) {
+    this.runId = run_id
+    this.#status = status
+    this.#changed = changed
+  }
+
+  receive(events: readonly WireEvent[]): void {
+    if (events.some(({ type }) => type.startsWith('run:'))) this.#changed()
+  }
+
+  async update(run: SyncedRun | undefined): Promise<boolean> {
+    if (run === undefined) return false
+    const isNews = this.cursor !== null && run.seq > this.cursor
+    this.cursor = run.events.at(-1)?.seq ?? this.cursor ?? run.seq
+    if (run.status !== this.#status) this.#changed()
+    return isNews
+  }
+
+  refuse(): void {
+    this.#changed()
+  }
+}
+
 /**
- * The runs of one component's list, as `useSyncExternalStore` expects them. They are read again when a run of this client
- * begins or ends, when the page is shown again, and every 2 to 30 seconds while some are open.
+ * The runs of one component's list, as `useSyncExternalStore` expects them. They are read again when one of them ends, when a
+ * run of this client begins, when the page is shown again, and every 2 to 30 seconds while some are open.
  */
 export class RunList {
   readonly #client: PgflowClient
@@ -32,6 +70,10 @@ export class RunList {
   #readAgain = false
   #idle = 0
   #failures = 0
+  /** The open runs of the list, and the ends of following them. */
+  readonly #open = new Map<string, () => void>()
+  #readAt = 0
+  #pause: ReturnType<typeof setTimeout> | undefined
 
   constructor(client: PgflowClient, { limit = 50, ...filter }: RunFilter) {
     this.#client = client
@@ -76,6 +118,9 @@ export class RunList {
       this.#notify = undefined
       this.#follows = false
       clearTimeout(this.#timer)
+      clearTimeout(this.#pause)
+      this.#pause = undefined
+      this.#followRuns([])
       for (const stop of undo) stop()
     }
   }
@@ -86,7 +131,33 @@ export class RunList {
     this.#userChanges = userChanges
     this.#limit = this.#step
     this.#failures = 0
+    this.#followRuns([])
     this.#show(unknown)
+  }
+
+  /** Has the status of runs that are open watched, through the channel and the requests of all runs of the client. */
+  #followRuns(runs: readonly RunRow[]): void {
+    const open = new Map(runs.filter(({ status }) => status === 'started').map((run) => [run.run_id, run]))
+    for (const [runId, stop] of this.#open) {
+      if (open.has(runId)) continue
+      this.#open.delete(runId)
+      stop()
+    }
+    for (const [runId, run] of open) {
+      if (this.#open.has(runId)) continue
+      this.#open.set(runId, this.#client.lives.sync.add(new ListedRun(run, this.#readSoon)))
+    }
+  }
+
+  /** The first change is read at once; those that follow it closely, together. */
+  readonly #readSoon = (): void => {
+    this.#pause ??= setTimeout(
+      () => {
+        this.#pause = undefined
+        this.refresh()
+      },
+      this.#readAt + pause - performance.now(),
+    )
   }
 
   /** Reads the list. If this is called while it is being read, it is read once more. */
@@ -95,6 +166,7 @@ export class RunList {
     if (this.#reading) return
     clearTimeout(this.#timer)
     this.#reading = true
+    this.#readAt = performance.now()
     do {
       this.#readAgain = false
       await this.#readOnce()
@@ -110,8 +182,9 @@ export class RunList {
       if (isForFormerUser()) return
       this.#failures = 0
       this.#show({ runs, error: null, hasMore: cursor !== null })
-      const open = runs.some(({ status }) => status === 'started')
-      if (open) this.#readLater(Math.min(30_000, 2000 * 2 ** this.#idle++))
+      if (this.#follows) this.#followRuns(runs)
+      if (runs.some(({ status }) => status === 'started'))
+        this.#readLater(Math.min(30_000, 2000 * 2 ** this.#idle++))
     } catch (error) {
       if (isForFormerUser()) return
       // All that a request is rejected with is of this class.

@@ -24,8 +24,8 @@ export interface RunsState<F extends AnyFlow = AnyFlow> {
 }
 
 /**
- * Lists runs, without their steps. The list is read again when this client starts a run or sees one end, when the page
- * is shown again, and every 2 to 30 seconds while some of its runs are open.
+ * Lists runs, without their steps. The list is live: it is read again when one of its runs ends, wherever that happens, when
+ * this client starts a run, when the page is shown again, and every 2 to 30 seconds while some of its runs are open.
  *
  * @example
  * const { runs } = useRuns<typeof AnalyzeDocument>({ flowSlug: 'analyze_document', status: 'failed' })

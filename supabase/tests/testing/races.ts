@@ -71,7 +71,7 @@ const endedAndWatched = (slug: string): Statement => `
     from generate_series(2, 31) n
     returning run_id
   )
-  insert into pgflow.run_watches select run_id, now() - interval '1 minute' from run`
+  insert into pgflow.run_watches select run_id, 'pgflow:watch:me', now() - interval '1 minute' from run`
 const attempts = `(select t.attempts_count || ' attempts' from pgflow.step_tasks t where t.run_id = run.run_id)`
 
 const sameAnswer = (outcomes: Outcome[]) => {
@@ -253,7 +253,10 @@ const forgetting: Race[] = [
     steps: single,
     input: {},
     arrange: owned,
-    contenders: [forget, `select pgflow_public.get_run($1, watch => true) -> 'seq'`],
+    contenders: [
+      forget,
+      `select pgflow_public.get_run($1, watch => '30000000-0000-4000-8000-000000000001') -> 'seq'`,
+    ],
     ways: ['1 | PT404 → gone', '1 | 2 → gone', '1 | null → gone'],
   },
   {
@@ -464,13 +467,14 @@ const watching: Race[] = [
     input: {},
     prepare: claimAll('watched'),
     contenders: [
-      `select pgflow_public.get_run($1, watch => true) -> 'seq'`,
+      `select pgflow_public.get_run($1, watch => '30000000-0000-4000-8000-000000000001') -> 'seq'`,
       `select race.settle($1, 'a', 0, 1, '{"output": 1}')`,
     ],
     ways: ['2 | true → started 2 events told', '4 | true → started 0 events told'],
     also: `(
-      select coalesce(sum(jsonb_array_length(m.payload -> 'events')), 0) || ' events told'
-      from realtime.messages m where m.topic = 'pgflow:run:' || run.run_id
+      select coalesce(sum(jsonb_array_length(r -> 'events')), 0) || ' events told'
+      from realtime.messages m cross join lateral jsonb_array_elements(m.payload -> 'runs') r
+      where m.topic = 'pgflow:watch:30000000-0000-4000-8000-000000000001' and r ->> 'run_id' = run.run_id::text
     )`,
   },
 ]

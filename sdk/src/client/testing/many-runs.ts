@@ -4,6 +4,7 @@ import { createClient } from '@supabase/supabase-js'
 import WebSocket from 'ws'
 import { PgflowClient } from '../index.ts'
 import type { Quick } from './quick.ts'
+import { ready } from './ready.ts'
 
 // Starts, awaits and closes many runs, in batches: asks its parent to complete them, and says at the end what is left.
 const { SUPABASE_URL, SUPABASE_KEY, SUPABASE_TOKEN, BATCHES } = process.env as Record<string, string>
@@ -46,8 +47,10 @@ async function cycle(
   signal: AbortSignal,
 ): Promise<WeakRef<object>[]> {
   const runs = await client.startFlows('quick', Array(perBatch).fill(1))
+  const channelReady = ready(supabase)
   const done = runs.map((run) => run.waitForCompletion({ signal, timeout: 60 }))
   for (const run of runs) run.step('only').on('*', () => undefined)
+  await channelReady
   process.stdout.write(`complete ${JSON.stringify(runs.map(({ runId }) => runId))}\n`)
   await parent.next()
   await Promise.all(done)

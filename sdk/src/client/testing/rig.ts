@@ -16,6 +16,14 @@ export const Review = new Flow<{ text: string }>({ slug: 'review', startRole: 'a
 
 export type Result = { output: unknown } | { error: string; permanent?: boolean }
 
+/** Some versions of supabase-js close a socket that is being connected, and listen to its errors no more. */
+class QuietSocket extends WebSocket {
+  constructor(...args: ConstructorParameters<typeof WebSocket>) {
+    super(...args)
+    this.on('error', () => undefined)
+  }
+}
+
 /** A stack with the flow `review`, users of it, and a hand that settles its tasks. */
 export class Rig implements AsyncDisposable {
   readonly stack: LocalSupabase
@@ -43,10 +51,19 @@ export class Rig implements AsyncDisposable {
   }
 
   client(options: SupabaseClientOptions<'public'> = {}, create = createClient): SupabaseClient {
-    const client = create(this.stack.url, this.stack.publishableKey, {
+    return this.clientOf(this.stack.publishableKey, options, create)
+  }
+
+  /** A client with a key of the project. */
+  clientOf(
+    key: string,
+    options: SupabaseClientOptions<'public'> = {},
+    create = createClient,
+  ): SupabaseClient {
+    const client = create(this.stack.url, key, {
       ...options,
       // The socket of Node 22 and later would do as well.
-      realtime: { transport: WebSocket as never, ...options.realtime },
+      realtime: { transport: QuietSocket as never, ...options.realtime },
     })
     this.#clients.push(client)
     return client
