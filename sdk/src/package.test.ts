@@ -5,6 +5,7 @@ import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as local from '../../local/src/index.ts'
+import { installSql, uninstallSql, upgradeSql } from './cli/migration-sql.ts'
 import * as client from './client/index.ts'
 import { bundle, limit } from './client/testing/bundle.ts'
 import * as flow from './flow/index.ts'
@@ -42,6 +43,13 @@ async function filesIn(folder: string): Promise<string[]> {
   return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
 }
 
+it('@pgflow/sdk has the SQL that its sources make', async () => {
+  const packed = await import(join(bare.pathOf('@pgflow/sdk'), 'dist/cli/migration-sql.js'))
+  expect(await packed.installSql()).toBe(await installSql())
+  expect(await packed.upgradeSql(1)).toBe(await upgradeSql(1))
+  expect(await packed.uninstallSql()).toBe(await uninstallSql())
+})
+
 describe.each(packageNames)('%s', (name) => {
   it('has every file that its package.json names', async () => {
     const { bin, exports } = await bare.manifestOf(name)
@@ -61,7 +69,7 @@ describe.each(packageNames)('%s', (name) => {
     const folder = bare.pathOf(name)
     const paths = (await filesIn(folder)).map((path) => path.slice(folder.length))
     expect(paths.filter((path) => /test|fixture/.test(path))).toEqual([])
-    const folders = name === '@pgflow/local' ? ['dist', 'sql', 'src'] : ['dist', 'src']
+    const folders = name === '@pgflow/local' ? ['dist', 'sql', 'src'] : ['dist', 'migrations', 'src']
     expect((await readdir(folder)).sort()).toEqual(
       ['LICENSE', 'README.md', 'package.json', ...folders].sort(),
     )
