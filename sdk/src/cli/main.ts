@@ -2,6 +2,7 @@
 import { type Command, CommandError, type Io } from './command.ts'
 import { compileCommand } from './compile.ts'
 import { doctorCommand } from './doctor.ts'
+import { loadEnvironment } from './environment.ts'
 import { runsCommand } from './runs.ts'
 
 const commands: Readonly<Record<string, Command>> = {
@@ -13,7 +14,7 @@ const commands: Readonly<Record<string, Command>> = {
 const io: Io = {
   cwd: process.cwd(),
   now: new Date(),
-  databaseUrl: process.env.DATABASE_URL,
+  environment: loadEnvironment(process.cwd()),
   out: (line) => process.stdout.write(`${line}\n`),
   note: (line) => process.stderr.write(`${line}\n`),
 }
