@@ -4,9 +4,11 @@ import { compileCommand } from './compile.ts'
 import { doctorCommand } from './doctor.ts'
 import { loadEnvironment } from './environment.ts'
 import { runsCommand } from './runs.ts'
+import { workerCommand } from './worker.ts'
 
 const commands: Readonly<Record<string, Command>> = {
   compile: compileCommand,
+  worker: workerCommand,
   runs: runsCommand,
   doctor: doctorCommand,
 }
