@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { ask } from './ask.ts'
 import { type Command, CommandError, type Io } from './command.ts'
 import { compileCommand } from './compile.ts'
 import { doctorCommand } from './doctor.ts'
@@ -17,6 +18,7 @@ const io: Io = {
   cwd: process.cwd(),
   now: new Date(),
   environment: loadEnvironment(process.cwd()),
+  ask: process.stdin.isTTY && process.stdout.isTTY ? ask : undefined,
   out: (line) => process.stdout.write(`${line}\n`),
   note: (line) => process.stderr.write(`${line}\n`),
 }
