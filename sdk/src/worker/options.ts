@@ -19,7 +19,7 @@ export type DatabaseConnection =
       readonly connection?: never
     }
 
-/** The project's REST API: needs no password of the database. `pgflow_public` must be among its exposed schemas. */
+/** The project's REST API: needs no password of the database. `pgflow_worker` must be among its exposed schemas. */
 export interface ProjectConnection {
   /** `https://<project>.supabase.co` */
   readonly url: string

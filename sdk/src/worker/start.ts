@@ -127,7 +127,8 @@ const advice: Readonly<Record<string, string>> = {
   '42501': 'Connect as the role postgres, or with a secret key of the project.',
   ECONNREFUSED: 'Check the URL, and whether the database runs.',
   ENOTFOUND: 'Check the host in the URL.',
-  PGRST106: 'Add pgflow_public to the exposed schemas of the project.',
+  PGRST106:
+    'Add pgflow_worker to the exposed schemas of the project: in the API settings of the dashboard, or in [api] schemas of config.toml.',
 }
 
 function startError(what: string, cause: unknown): WorkerStartError {
