@@ -176,6 +176,12 @@ function checkConnection(options: WorkerConnection): void {
     if (!value)
       throw new WorkerStartError(`${name} is missing: is the environment variable that holds it set?`)
   }
+  if (url !== undefined && !/^https?:\/\//.test(url)) {
+    const isDatabase = /^postgres(ql)?:/.test(url)
+    throw new WorkerStartError(
+      `url is not that of a project (https://<project ref>.supabase.co)${isDatabase ? ', but of a database: use connection' : ''}.`,
+    )
+  }
 }
 
 /** @throws WorkerStartError if the option is no duration */
