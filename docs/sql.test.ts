@@ -50,9 +50,9 @@ it('versions.md has SQL that runs', async () => {
   ])
 })
 
-it('access.md has rules by which a team shares runs, and users start a few at a time', async () => {
+it('security.md has rules by which a team shares runs, and users start a few at a time', async () => {
   const client = await connected()
-  const [team, forget, quota, ...more] = blocksOf('access.md')
+  const [team, forget, quota, ...more] = blocksOf('security.md')
   expect(more).toEqual([])
   await client.query(`
     begin;
