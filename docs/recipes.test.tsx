@@ -58,7 +58,7 @@ class Recipe {
     }
     vi.stubGlobal('WebSocket', WebSocket) // Node 20 has none
     vi.stubEnv('SUPABASE_URL', stack.url)
-    vi.stubEnv('SUPABASE_SERVICE_ROLE_KEY', stack.secretKey)
+    vi.stubEnv('SUPABASE_SECRET_KEY', stack.secretKey)
     return new Recipe(text, stack, sql, folder)
   }
 
