@@ -6,7 +6,9 @@ export function codeOf(text: string, language: string): string[] {
 /** The files that a page shows, by their paths: blocks that begin with a comment that begins with the path. */
 export function filesOf(text: string): Map<string, string> {
   const blocks = [
-    ...text.matchAll(/^```\w+\n(?:\/\/|--|#) ((?:[\w.@<>-]+\/)*[\w.@<>-]+\.\w+)\b[^\n]*\n(.*?)^```$/gms),
+    ...text.matchAll(
+      /^```\w+\n(?:\/\/|--|#) ((?:[\w.@<>[\]-]+\/)*[\w.@<>[\]-]+\.\w+)\b[^\n]*\n(.*?)^```$/gms,
+    ),
   ]
   return new Map(blocks.map(([, path, code]) => [path!, code!]))
 }
