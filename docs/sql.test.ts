@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
+import { signaturesOf } from './testing/signatures.ts'
 
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url))
 
@@ -138,4 +139,10 @@ it('sql.md has SQL that runs and does what the page says', async () => {
     run.run_id,
   ])
   expect(started.rows).toEqual([{ input: { path: 'b.md' }, owner_id: user }])
+})
+
+it('sql.md has the signature of each function that is meant for users', async () => {
+  const client = await connected()
+  const shown = [...readFileSync(path('sql.md'), 'utf8').matchAll(/^```text\n(pgflow\w*\..*?)\n```$/gms)]
+  expect(shown.map(([, signature]) => signature).sort()).toEqual((await signaturesOf(client)).sort())
 })

@@ -17,11 +17,32 @@ export function pageOf(name: string): Page {
   return { name, path, text: readFileSync(path, 'utf8') }
 }
 
-/** The pages of docs, with those in folders; `docs/api` is generated from the sources. */
-export const docs: readonly Page[] = readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
-  .filter((name) => name.endsWith('.md') && !/(^|\/)(api|node_modules)\//.test(name))
+const all = readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.md') && !name.includes('node_modules/'))
   .sort()
   .map((name) => pageOf(`docs/${name}`))
 
+/** The pages of docs, with those in folders, but for those that are generated. */
+export const docs: readonly Page[] = all.filter(({ name }) => !name.startsWith('docs/api/'))
+
+/** The API reference, which is generated from the sources. */
+export const api: readonly Page[] = all.filter((page) => !docs.includes(page))
+
 /** The README files of the repository and of its packages. */
 export const readmes: readonly Page[] = ['README.md', 'sdk/README.md', 'local/README.md'].map(pageOf)
+
+/** What links may name of a page, as GitHub makes it of its headings. */
+export function anchorsOf({ text }: Page): Set<string> {
+  const prose = text.replaceAll(/^(`{3,}).*?^\1$/gms, '')
+  const anchors = new Set([...prose.matchAll(/<a id="([^"]*)">/g)].map(([, id]) => id!))
+  for (const [, heading] of prose.matchAll(/^#+ (.*)$/gm)) {
+    const anchor = heading!
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-')
+    let count = 0
+    while (anchors.has(count === 0 ? anchor : `${anchor}-${count}`)) count += 1
+    anchors.add(count === 0 ? anchor : `${anchor}-${count}`)
+  }
+  return anchors
+}
