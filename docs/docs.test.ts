@@ -41,8 +41,8 @@ describe('the pages', () => {
     expect(text).not.toMatch(/^<!-- ts/m)
   })
 
-  it('show the picture of their flow', async () => {
-    const { name, text } = pageOf('docs/flows.md')
+  it.each(['docs/flows.md', 'docs/concepts.md'])('%s shows the picture of its flow', async (path) => {
+    const { name, text } = pageOf(path)
     const [first] = blocksOf(name, text)
     const { Crawl } = await imported(programOf(first!))
     expect(text).toContain(`\`\`\`mermaid\n${toMermaid(Crawl)}\`\`\``)
