@@ -26,9 +26,13 @@ it.each(pages.map((page) => [page.name, page]))('The links of %s lead somewhere'
   expect(linksOf(page).filter(isDead)).toEqual([])
 })
 
-it('README leads to each page of docs', () => {
-  const linked = linksOf(pageOf('README.md')).map(({ path }) => path)
-  expect(docs.filter(({ path }) => !linked.includes(path)).map(({ name }) => name)).toEqual([])
+it('README leads to the index of docs, and that to each page', () => {
+  const [fromReadme, fromIndex] = ['README.md', 'docs/README.md'].map((name) =>
+    linksOf(pageOf(name)).map(({ path }) => path),
+  )
+  const index = pageOf('docs/README.md').path
+  expect(fromReadme).toContain(index)
+  expect([...docs, ...api].filter(({ path }) => path !== index && !fromIndex!.includes(path))).toEqual([])
 })
 
 it('README has at most 150 lines, and code before line 25', () => {

@@ -34,14 +34,19 @@ export class PackedPackages implements AsyncDisposable {
     return new PackedPackages(folder)
   }
 
+  async tarballOf(packageName: string): Promise<string> {
+    const names = await readdir(this.#folder)
+    return join(this.#folder, names.find((name) => name.startsWith(tarballName(packageName)))!)
+  }
+
   /** A new project with the packages, what they need, and what else it asks for. */
   async project(name: string, others: readonly string[] = []): Promise<Project> {
     const project = new Project(join(this.#folder, name))
     for (const packageName of packageNames) {
       const target = project.pathOf(packageName)
       await mkdir(target, { recursive: true })
-      const tarball = (await readdir(this.#folder)).find((file) => file.startsWith(tarballName(packageName)))!
-      await run('tar', ['-xzf', join(this.#folder, tarball), '--strip-components=1', '-C', target])
+      const tarball = await this.tarballOf(packageName)
+      await run('tar', ['-xzf', tarball, '--strip-components=1', '-C', target])
       const manifest = await project.manifestOf(packageName)
       for (const needed of neededBy(manifest)) await project.link(needed)
       for (const [bin, path] of Object.entries(manifest.bin ?? {})) {
