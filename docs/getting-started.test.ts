@@ -107,13 +107,17 @@ class Terminal implements AsyncDisposable {
         NO_COLOR: '1',
       },
       stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+      detached: true, // a process group of its own, as in a terminal
     })
   }
 
+  /** Presses Ctrl-C. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const shell of this.#running.reverse()) {
+      if (shell.exitCode !== null) continue
       const ended = once(shell, 'close')
-      if (shell.exitCode === null && shell.kill('SIGINT')) await ended
+      process.kill(-shell.pid!, 'SIGINT')
+      await ended
     }
   }
 }
