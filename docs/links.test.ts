@@ -1,63 +1,42 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { basename, dirname, relative, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { existsSync } from 'node:fs'
+import { dirname, relative, resolve } from 'node:path'
 import { expect, it } from 'vitest'
+import { anchorsOf, api, docs, type Page, pageOf, readmes, root } from './testing/pages.ts'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
-const docs = readdirSync(resolve(root, 'docs')).filter((name) => name.endsWith('.md'))
-const pages = [
-  'README.md',
-  'ARCHITECTURE.md',
-  'CHANGELOG.md',
-  'CONTRIBUTING.md',
-  'local/README.md',
-  'bench/README.md',
-]
-  .concat(docs.map((name) => `docs/${name}`))
-  .map((name) => resolve(root, name))
+const others = ['ARCHITECTURE.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'bench/README.md'].map(pageOf)
+const pages = [...readmes, ...others, ...docs, ...api]
 
 interface Link {
-  readonly page: string
-  /** A file of this project. */
+  /** Of a file of this project. */
   readonly path: string
   readonly anchor: string | undefined
 }
 
-function linksOf(page: string): Link[] {
-  const targets = [...readFileSync(page, 'utf8').matchAll(/\]\((?!https?:)([^)#]*)#?([^)]*)\)/g)]
+function linksOf(page: Page): Link[] {
+  const targets = [...page.text.matchAll(/\]\((?!https?:)([^)#]*)#?([^)]*)\)/g)]
   return targets.map(([, path, anchor]) => ({
-    page,
-    path: path === '' ? page : resolve(dirname(page), path!),
+    path: path === '' ? page.path : resolve(dirname(page.path), path!),
     anchor: anchor || undefined,
   }))
 }
 
-/** What GitHub makes of the headings of a page. */
-function anchorsOf(page: string): string[] {
-  const headings = [...readFileSync(page, 'utf8').matchAll(/^#+ (.*)$/gm)]
-  return headings.map(([, text]) =>
-    text!
-      .toLowerCase()
-      .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
-      .replaceAll(' ', '-'),
-  )
-}
-
-it.each(pages.map((page) => [relative(root, page), page]))('The links of %s lead somewhere', (_, page) => {
+it.each(pages.map((page) => [page.name, page]))('The links of %s lead somewhere', (_, page) => {
   const isDead = ({ path, anchor }: Link) =>
-    !existsSync(path) || (anchor !== undefined && !anchorsOf(path).includes(anchor))
+    !existsSync(path) || (anchor !== undefined && !anchorsOf(pageOf(relative(root, path))).has(anchor))
   expect(linksOf(page).filter(isDead)).toEqual([])
 })
 
-it('README leads to each page of docs', () => {
-  const linked = linksOf(resolve(root, 'README.md')).map(({ path }) => path)
-  expect(
-    docs.filter((name) => !linked.includes(resolve(root, 'docs', name))).map((name) => basename(name)),
-  ).toEqual([])
+it('README leads to the index of docs, and that to each page', () => {
+  const [fromReadme, fromIndex] = ['README.md', 'docs/README.md'].map((name) =>
+    linksOf(pageOf(name)).map(({ path }) => path),
+  )
+  const index = pageOf('docs/README.md').path
+  expect(fromReadme).toContain(index)
+  expect([...docs, ...api].filter(({ path }) => path !== index && !fromIndex!.includes(path))).toEqual([])
 })
 
 it('README has at most 150 lines, and code before line 25', () => {
-  const lines = readFileSync(resolve(root, 'README.md'), 'utf8').trimEnd().split('\n')
+  const lines = pageOf('README.md').text.trimEnd().split('\n')
   expect(lines.length).toBeLessThanOrEqual(150)
   expect(lines.indexOf('```ts')).toBeLessThan(24)
 })

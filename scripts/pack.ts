@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
+import { buildMigrations } from '../sdk/scripts/build-migrations.ts'
 import { packedPages } from './pages.ts'
 
 const run = promisify(execFile)
@@ -49,7 +50,8 @@ async function filesOf(folder: Folder): Promise<Record<string, string | Buffer>>
     LICENSE: await source('LICENSE'),
   }
   if (folder === 'local') return { ...files, 'README.md': await source('README.md') }
-  return { ...files, ...(await packedPages(root)) }
+  const migrations = Object.entries(await buildMigrations()).map(([name, sql]) => [`migrations/${name}`, sql])
+  return { ...files, ...Object.fromEntries(migrations), ...(await packedPages(root)) }
 }
 
 /** Without what is of use in this repository only. */

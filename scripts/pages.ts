@@ -3,7 +3,8 @@ import { dirname, join, relative, resolve } from 'node:path'
 
 /** The pages that @pgflow/sdk ships, by their paths in the package, and where they are in the repository. */
 export async function pagesOf(root: string): Promise<Map<string, string>> {
-  const docs = (await readdir(join(root, 'docs'), { recursive: true })).filter((name) => name.endsWith('.md'))
+  const names = await readdir(join(root, 'docs'), { recursive: true })
+  const docs = names.filter((name) => name.endsWith('.md') && !name.includes('node_modules/'))
   return new Map([
     ['README.md', 'sdk/README.md'],
     ['CHANGELOG.md', 'CHANGELOG.md'],

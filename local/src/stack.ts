@@ -17,7 +17,7 @@ export interface LocalSupabaseOptions {
   databasePort?: number
   /** Folder that keeps the database and the keys between starts. @default a temporary one, removed at the stop */
   dataDir?: string
-  /** Schemas that REST exposes; the first is the default one. @default ['public', 'pgflow_public'] */
+  /** Schemas that REST exposes; the first is the default one. @default ['public', 'pgflow_public', 'pgflow_worker'] */
   schemas?: string[]
   /** Folders of migrations, applied as the role `postgres`; see {@link LocalSupabase.migrate}. @default [] */
   migrations?: string[]
@@ -93,7 +93,12 @@ type Parts = Omit<LocalSupabase, 'stop' | typeof Symbol.asyncDispose>
 
 /** Starts one part after the other; each leaves behind what stops it. */
 async function startParts(options: LocalSupabaseOptions, stoppers: Stopper[]): Promise<Parts> {
-  const { dataDir, log = () => {}, fsync = true, schemas = ['public', 'pgflow_public'] } = options
+  const {
+    dataDir,
+    log = () => {},
+    fsync = true,
+    schemas = ['public', 'pgflow_public', 'pgflow_worker'],
+  } = options
   const account = await postgresAccount(dataDir)
   const kept = dataDir ? await openDataDir(dataDir, account) : undefined
   const jwtSecret = kept?.jwtSecret ?? newSecret()

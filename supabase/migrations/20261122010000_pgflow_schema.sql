@@ -1,28 +1,83 @@
--- Chapter 1: the two schemas, the clock, and the small rules that the other chapters use.
+-- Chapter 1: the schemas, the clock, and the small rules that the other chapters use.
 --
--- `pgflow` holds tables and engine and is never exposed. `pgflow_public` is what PostgREST exposes: thin functions that
--- run as their caller. Every function has `search_path = pg_catalog, pg_temp`, so that no temporary type or function can
--- take the place of a built-in one (with an empty path, pg_temp is searched first); all else is named in full. All grants
--- and policies are in the access chapter.
+-- `pgflow` holds tables and engine and is never exposed. `pgflow_public` is what PostgREST exposes to clients, `pgflow_worker`
+-- what it exposes to workers that have a secret key: thin functions that run as their caller. Every function has
+-- `search_path = pg_catalog, pg_temp`, so that no temporary type or function can take the place of a built-in one (with an
+-- empty path, pg_temp is searched first); all else is named in full. All grants and policies are in the access chapter.
+--
+-- What precedes the schemas is for an install only; an upgrade leaves it out.
+
+-- Other software uses the schema name pgflow, too.
+do $$
+declare
+  taken text;
+  version int;
+begin
+  select string_agg(format('"%s"', n.nspname), ', ' order by n.nspname) into taken
+  from pg_namespace n
+  where n.nspname in ('pgflow', 'pgflow_public', 'pgflow_worker');
+  if to_regprocedure('pgflow.schema_version()') is not null then
+    execute 'select pgflow.schema_version()' into version;
+    raise exception using
+      errcode = 'PT409',
+      message = format('pgflow is already installed in this database, in version %s', version),
+      hint = 'To bring it up to date, run: npx pgflow upgrade';
+  elsif taken is not null then
+    raise exception using
+      errcode = 'PT409',
+      message = format('this database has a schema %s already, and it is not that of @pgflow/sdk', taken),
+      detail = case when to_regclass('pgflow.step_states') is not null
+        then 'It looks like the engine of @pgflow/core, which uses the same name; one database cannot hold both.'
+        else 'One database cannot hold both.'
+      end,
+      hint = 'See docs/moving-from-pgflow-core.md, or drop or rename that schema.';
+  end if;
+end
+$$;
+
+-- The roles that PostgREST acts as. A Supabase project has them; a plain Postgres gets them, without a login.
+do $$
+declare
+  role text;
+begin
+  foreach role in array array['anon', 'authenticated', 'service_role'] loop
+    continue when exists (select from pg_roles r where r.rolname = role);
+    begin
+      execute format('create role %I nologin', role);
+      execute format('grant %I to current_user', role);
+    exception
+      when duplicate_object or unique_violation then null; -- another database of this server was faster
+      when insufficient_privilege then
+        raise exception using
+          errcode = 'PT403',
+          message = format('the role %I is missing, and %I may not create it', role, current_user),
+          hint = format('Let a superuser run: create role %I nologin; grant %I to %I;', role, role, current_user);
+    end;
+  end loop;
+end
+$$;
 
 create extension if not exists pgmq;
 
 create schema pgflow;
 create schema pgflow_public;
+create schema pgflow_worker;
 
 comment on schema pgflow is 'Workflow engine: definitions, run-time state, functions that move runs forward. Not exposed.';
 comment on schema pgflow_public is 'The API of pgflow for clients; add it to the exposed schemas of your project.';
+comment on schema pgflow_worker is
+  'The API of pgflow for workers with a secret key instead of a password of the database; add it to the exposed schemas where you run such workers. For the service role only.';
 
 -- Which version of the migrations this database has. The packages compare it with the version they need; a change that they
 -- depend on counts it up, with a file in supabase/upgrades.
---   select pgflow.schema_version();  -- 1
+--   select pgflow.schema_version();  -- 2
 create function pgflow.schema_version()
 returns int
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select 1
+  select 2
 $$;
 comment on function pgflow.schema_version is 'The version of the installed migrations, which the packages compare with the one they need.';
 

@@ -1,28 +1,39 @@
--- Chapter 18: what workers call that have a secret key instead of the database's password.
+-- Chapter 18: the API of workers that have a secret key instead of the database's password.
 --
--- The engine's functions for workers, through PostgREST, for the service role only. Rows come as one JSON array, which no
--- row limit cuts.
+-- The engine's functions for workers, through PostgREST, for the service role only. They have a schema of their own, so that
+-- the types of an app, generated from pgflow_public, have only what apps call. Rows come as one JSON array, which no row
+-- limit cuts.
 
-create function pgflow_public.register_flow(definition jsonb)
+create function pgflow_worker.schema_version()
+returns int
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.schema_version()
+$$;
+comment on function pgflow_worker.schema_version is 'The version of the installed migrations.';
+
+create function pgflow_worker.register_flow(definition jsonb)
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.register_flow(register_flow.definition)
 $$;
-comment on function pgflow_public.register_flow is
-  'Creates a flow from its definition, or updates its options. For workers with a secret key.';
+comment on function pgflow_worker.register_flow is
+  'Creates a flow from its definition, or updates its options.';
 
-create function pgflow_public.register_worker(worker_id uuid, name text, flow_slugs text[])
+create function pgflow_worker.register_worker(worker_id uuid, name text, flow_slugs text[])
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.register_worker(register_worker.worker_id, register_worker.name, register_worker.flow_slugs)
 $$;
-comment on function pgflow_public.register_worker is 'Lists a worker that has started. For workers with a secret key.';
+comment on function pgflow_worker.register_worker is 'Lists a worker that has started.';
 
-create function pgflow_public.settle_and_claim(
+create function pgflow_worker.settle_and_claim(
   results jsonb,
   flow_slugs text[],
   quantity int,
@@ -39,38 +50,38 @@ as $$
     lease => settle_and_claim.lease, inline_limit => settle_and_claim.inline_limit
   ) s
 $$;
-comment on function pgflow_public.settle_and_claim is
-  'Settles a batch of results and claims the next tasks: {"stale": […], "held": […], "tasks": […]}. For workers with a secret key.';
+comment on function pgflow_worker.settle_and_claim is
+  'Settles a batch of results and claims the next tasks: {"stale": […], "held": […], "tasks": […]}.';
 
-create function pgflow_public.heartbeat(worker_id uuid, tasks jsonb default '[]', lease int default 30)
+create function pgflow_worker.heartbeat(worker_id uuid, tasks jsonb default '[]', lease int default 30)
 returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_agg(t), '[]') from pgflow.heartbeat(heartbeat.worker_id, heartbeat.tasks, heartbeat.lease) t
 $$;
-comment on function pgflow_public.heartbeat is
-  'Extends the leases of a worker''s tasks; tells which are still its own. For workers with a secret key.';
+comment on function pgflow_worker.heartbeat is
+  'Extends the leases of a worker''s tasks; tells which are still its own.';
 
-create function pgflow_public.hand_back(tasks jsonb)
+create function pgflow_worker.hand_back(tasks jsonb)
 returns int
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.hand_back(hand_back.tasks)
 $$;
-comment on function pgflow_public.hand_back is 'Gives claimed tasks back at once. For workers with a secret key.';
+comment on function pgflow_worker.hand_back is 'Gives claimed tasks back at once.';
 
-create function pgflow_public.report_progress(reports jsonb)
+create function pgflow_worker.report_progress(reports jsonb)
 returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.report_progress(report_progress.reports)
 $$;
-comment on function pgflow_public.report_progress is 'Keeps how far handlers are. For workers with a secret key.';
+comment on function pgflow_worker.report_progress is 'Keeps how far handlers are.';
 
-create function pgflow_public.fetch_value(run_id uuid, name text, version text)
+create function pgflow_worker.fetch_value(run_id uuid, name text, version text)
 returns jsonb
 language sql
 stable
@@ -78,13 +89,13 @@ set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.fetch_value(fetch_value.run_id, fetch_value.name, fetch_value.version)
 $$;
-comment on function pgflow_public.fetch_value is 'A value that a claim left out of an input. For workers with a secret key.';
+comment on function pgflow_worker.fetch_value is 'A value that a claim left out of an input.';
 
-create function pgflow_public.stop_worker(worker_id uuid)
+create function pgflow_worker.stop_worker(worker_id uuid)
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.stop_worker(stop_worker.worker_id)
 $$;
-comment on function pgflow_public.stop_worker is 'Notes that a worker has stopped. For workers with a secret key.';
+comment on function pgflow_worker.stop_worker is 'Notes that a worker has stopped.';

@@ -1,6 +1,4 @@
--- Chapter 20: rules. Who the caller is, what they may do with a run, and what they may start.
---
--- Three of them are made to be replaced: can_access_run and can_start_in_group for teams, may_start for quotas.
+-- Chapter 21: rules. Who the caller is, what they may do with a run, and what they may start.
 
 -- The role that the caller acts as, also inside definer functions.
 create function pgflow.caller_role()
@@ -25,36 +23,6 @@ begin
   return pg_has_role(pgflow.caller_role(), 'service_role', 'member');
 end
 $$;
-
--- Whether the signed-in user may do something with a run: action is `view`, `cancel`, `retry` or `complete`. Owners see their
--- own runs in any case; this is asked for all else. Replace it to share runs, for instance within teams:
---   create or replace function pgflow.can_access_run(run_id uuid, owner_id uuid, group_id uuid, action text) returns boolean …
-create function pgflow.can_access_run(run_id uuid, owner_id uuid, group_id uuid, action text)
-returns boolean
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return coalesce(can_access_run.owner_id = pgflow.current_user_id(), false);
-end
-$$;
-comment on function pgflow.can_access_run is
-  'Decides what a signed-in user may do with a run (view, cancel, retry, complete); replaceable. Default: all with their own.';
-
--- Whether the signed-in user may start runs in a group. Replace it where teams share runs:
---   create or replace function pgflow.can_start_in_group(group_id uuid) returns boolean …
-create function pgflow.can_start_in_group(group_id uuid)
-returns boolean
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return false;
-end
-$$;
-comment on function pgflow.can_start_in_group is 'Decides in which groups a signed-in user may start runs; replaceable. Default: in none.';
 
 -- Raises PT404 where a run does not exist or the caller may not see it, PT403 where they may see it and no more.
 create function pgflow.assert_can_access_run(run_id uuid, action text)
@@ -89,20 +57,6 @@ begin
   end if;
 end
 $$;
-
--- Whether a flow may be started `quantity` times for an owner, null where nobody is signed in. Replace it for quotas; it may
--- also raise an error of its own. The service role and SQL are not asked.
---   create or replace function pgflow.may_start(flow_slug text, owner_id uuid, quantity int) returns boolean …
-create function pgflow.may_start(flow_slug text, owner_id uuid, quantity int)
-returns boolean
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return true;
-end
-$$;
-comment on function pgflow.may_start is 'Decides whether a client may start a flow now, for quotas; replaceable. Default: yes.';
 
 -- Refuses a start that is not for the caller to make. The service role may start everything.
 create function pgflow.assert_may_start(flow_slug text, inputs jsonb, idempotency_keys text[], group_id uuid)

@@ -76,8 +76,8 @@ insert into started select 'anon', (pgflow_public.start_flow('f', '[]') ->> 'run
 set local role service_role;
 set local request.jwt.claims = '{"role": "service_role"}';
 insert into started select 'server', (pgflow_public.start_flow('f', '[]') ->> 'run_id')::uuid;
-select pgflow_public.settle_and_claim('[]', array['f'], 10, '30000000-0000-4000-8000-000000000001');
-select pgflow_public.settle_and_claim(jsonb_build_array(
+select pgflow_worker.settle_and_claim('[]', array['f'], 10, '30000000-0000-4000-8000-000000000001');
+select pgflow_worker.settle_and_claim(jsonb_build_array(
   jsonb_build_object('run_id', (select run_id from started where who = 'server'), 'step_slug', 'a', 'task_index', 0, 'attempt', 1, 'output', 1)
 ), array['f'], 0, '30000000-0000-4000-8000-000000000001');
 select pgflow_public.cancel_run((select run_id from started where who = 'server'));

@@ -4,7 +4,7 @@ select plan(13);
 create temp view ours as
 select p.oid, p.oid::regprocedure::text as name, n.nspname as schema, p.prosecdef, p.proconfig, p.proacl, p.proowner
 from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-where n.nspname in ('pgflow', 'pgflow_public');
+where n.nspname in ('pgflow', 'pgflow_public', 'pgflow_worker');
 
 select is_empty(
   $$ select name from ours
@@ -124,7 +124,7 @@ select is_empty(
 );
 
 select is_empty(
-  $$ select name from ours where schema = 'pgflow_public' and obj_description(oid) is null $$,
+  $$ select name from ours where schema <> 'pgflow' and obj_description(oid) is null $$,
   'every exposed function has a comment'
 );
 

@@ -1,5 +1,5 @@
 begin;
-select plan(9);
+select plan(10);
 
 create temp view client_roles as
 select r.oid, r.rolname as role from pg_roles r where r.rolname in ('anon', 'authenticated', 'service_role');
@@ -7,7 +7,7 @@ select r.oid, r.rolname as role from pg_roles r where r.rolname in ('anon', 'aut
 create temp view functions as
 select p.oid, p.oid::regprocedure::text as name, p.proacl, p.proowner
 from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-where n.nspname in ('pgflow', 'pgflow_public');
+where n.nspname in ('pgflow', 'pgflow_public', 'pgflow_worker');
 
 select is_empty(
   $$ select f.name, acl.privilege_type from functions f
@@ -87,16 +87,17 @@ select set_eq(
     'pgflow.report_progress(jsonb)',
     'pgflow.settle_and_claim(jsonb,text[],integer,uuid,integer,integer,boolean)',
     'pgflow.stop_worker(uuid)',
-    'pgflow_public.fetch_value(uuid,text,text)',
+    'pgflow_worker.schema_version()',
+    'pgflow_worker.fetch_value(uuid,text,text)',
     'pgflow_public.get_run(uuid,boolean)',
     'pgflow_public.forget_owner(uuid,integer)',
-    'pgflow_public.hand_back(jsonb)',
-    'pgflow_public.heartbeat(uuid,jsonb,integer)',
-    'pgflow_public.register_flow(jsonb)',
-    'pgflow_public.register_worker(uuid,text,text[])',
-    'pgflow_public.report_progress(jsonb)',
-    'pgflow_public.settle_and_claim(jsonb,text[],integer,uuid,integer,integer)',
-    'pgflow_public.stop_worker(uuid)',
+    'pgflow_worker.hand_back(jsonb)',
+    'pgflow_worker.heartbeat(uuid,jsonb,integer)',
+    'pgflow_worker.register_flow(jsonb)',
+    'pgflow_worker.register_worker(uuid,text,text[])',
+    'pgflow_worker.report_progress(jsonb)',
+    'pgflow_worker.settle_and_claim(jsonb,text[],integer,uuid,integer,integer)',
+    'pgflow_worker.stop_worker(uuid)',
     'pgflow_public.cancel_run(uuid,text)',
     'pgflow_public.get_run_events(uuid,bigint,boolean)',
     'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer,uuid)',
@@ -112,9 +113,10 @@ select set_eq(
 select is_empty(
   $$ select role, c.oid::regclass, privilege
      from client_roles, pg_class c, unnest(array[
-       'select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger', 'maintain'
+       'select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger',
+       case when current_setting('server_version_num')::int >= 170000 then 'maintain' else 'trigger' end
      ]) privilege
-     where c.relnamespace in ('pgflow'::regnamespace, 'pgflow_public'::regnamespace)
+     where c.relnamespace in ('pgflow'::regnamespace, 'pgflow_public'::regnamespace, 'pgflow_worker'::regnamespace)
        and c.relkind in ('r', 'v', 'm', 'p', 'f')
        and has_table_privilege(role, c.oid, privilege) $$,
   'no table privileges for clients'
@@ -123,7 +125,7 @@ select is_empty(
 select is_empty(
   $$ select role, c.oid::regclass
      from client_roles, pg_class c
-     where c.relnamespace in ('pgflow'::regnamespace, 'pgflow_public'::regnamespace)
+     where c.relnamespace in ('pgflow'::regnamespace, 'pgflow_public'::regnamespace, 'pgflow_worker'::regnamespace)
        and c.relkind in ('r', 'v', 'm', 'p', 'f')
        and has_any_column_privilege(role, c.oid, 'select, insert, update, references') $$,
   'nor privileges on columns'
@@ -138,8 +140,19 @@ select is_empty(
 
 select is_empty(
   $$ select role, n.nspname from client_roles, pg_namespace n
-     where n.nspname in ('pgflow', 'pgflow_public') and has_schema_privilege(role, n.oid, 'create') $$,
+     where n.nspname in ('pgflow', 'pgflow_public', 'pgflow_worker') and has_schema_privilege(role, n.oid, 'create') $$,
   'clients create nothing in our schemas'
+);
+
+select set_eq(
+  $$ select format('%s: %s', role, n.nspname) from client_roles, pg_namespace n
+     where n.nspname in ('pgflow', 'pgflow_public', 'pgflow_worker') and has_schema_privilege(role, n.oid, 'usage') $$,
+  array[
+    'anon: pgflow', 'anon: pgflow_public',
+    'authenticated: pgflow', 'authenticated: pgflow_public',
+    'service_role: pgflow', 'service_role: pgflow_public', 'service_role: pgflow_worker'
+  ],
+  'the schema of workers is for the service role'
 );
 
 select is_empty(

@@ -1,7 +1,7 @@
 begin;
-select plan(4);
+select plan(5);
 
-select is(pgflow.schema_version(), 1, 'the version of the installed migrations');
+select is(pgflow.schema_version(), 2, 'the version of the installed migrations');
 
 create function pg_temp.version_for(role text)
 returns int
@@ -19,6 +19,10 @@ $$;
 
 select is(pg_temp.version_for(role), pgflow.schema_version(), format('%s can ask for it', role))
 from unnest(array['anon', 'authenticated', 'service_role']) role;
+
+set local role service_role;
+select is(pgflow_worker.schema_version(), 2, 'workers ask in their schema');
+reset role;
 
 select * from finish();
 rollback;

@@ -40,7 +40,7 @@ declare
   ours regprocedure;
 begin
   for ours in
-    select p.oid from pg_proc p where p.pronamespace in ('pgflow'::regnamespace, 'pgflow_public'::regnamespace)
+    select p.oid from pg_proc p where p.pronamespace in ('pgflow'::regnamespace, 'pgflow_public'::regnamespace, 'pgflow_worker'::regnamespace)
   loop
     execute format('alter function %s set search_path = %L', ours, '');
   end loop;

@@ -4,13 +4,13 @@ select plan(6);
 -- The rules of Supabase's database linter, over our schemas, public, and our policies elsewhere.
 create temp view our_tables as
 select c.oid, c.relnamespace, c.relkind, c.relrowsecurity, c.relacl, c.reloptions, c.oid::regclass::text as name
-from pg_class c where c.relnamespace in ('pgflow'::regnamespace, 'pgflow_public'::regnamespace) and c.relkind in ('r', 'p', 'v', 'm', 'f');
+from pg_class c where c.relnamespace in ('pgflow'::regnamespace, 'pgflow_public'::regnamespace, 'pgflow_worker'::regnamespace) and c.relkind in ('r', 'p', 'v', 'm', 'f');
 create temp view our_functions as
-select p.*, p.oid::regprocedure::text as name from pg_proc p where p.pronamespace in ('pgflow'::regnamespace, 'pgflow_public'::regnamespace);
+select p.*, p.oid::regprocedure::text as name from pg_proc p where p.pronamespace in ('pgflow'::regnamespace, 'pgflow_public'::regnamespace, 'pgflow_worker'::regnamespace);
 create temp view our_policies as
 select p.*, format('%I on %I.%I', p.policyname, p.schemaname, p.tablename) as name, concat(p.qual, ' ', p.with_check) as condition,
        format('%I.%I', p.schemaname, p.tablename)::regclass as relation
-from pg_policies p where p.schemaname in ('pgflow', 'pgflow_public') or p.policyname like 'pgflow%';
+from pg_policies p where p.schemaname in ('pgflow', 'pgflow_public', 'pgflow_worker') or p.policyname like 'pgflow%';
 create temp view clients as select unnest(array['anon', 'authenticated']) as role;
 
 create temp view lints as
@@ -56,7 +56,7 @@ union all
 select '0013 rls_disabled', t.name from our_tables t where t.relkind in ('r', 'p') and not t.relrowsecurity
 union all
 select '0014 extension_in_public', e.extname from pg_extension e
-where e.extnamespace in ('public'::regnamespace, 'pgflow'::regnamespace, 'pgflow_public'::regnamespace)
+where e.extnamespace in ('public'::regnamespace, 'pgflow'::regnamespace, 'pgflow_public'::regnamespace, 'pgflow_worker'::regnamespace)
 union all
 select '0015 rls_references_user_metadata', p.name from our_policies p where p.condition ~* 'user_metadata'
 union all
@@ -87,14 +87,14 @@ select '0026/0027 table_exposed_to_clients', format('%s by %s', t.name, role) fr
 where has_any_column_privilege(role, t.oid, 'select')
 union all
 select '0028/0029 exposed_security_definer_function', f.name from our_functions f
-where f.pronamespace = 'pgflow_public'::regnamespace and f.prosecdef;
+where f.pronamespace in ('pgflow_public'::regnamespace, 'pgflow_worker'::regnamespace) and f.prosecdef;
 
 select is_empty('select lint, object from lints', 'nothing of ours is to be found');
 select is_empty(
   $$ select name, roles from our_policies where roles && array['public']::name[] $$, 'every policy says TO whom'
 );
 select is_empty(
-  $$ select t.name from our_tables t where t.relnamespace = 'pgflow_public'::regnamespace $$, 'the exposed schema has functions only'
+  $$ select t.name from our_tables t where t.relnamespace in ('pgflow_public'::regnamespace, 'pgflow_worker'::regnamespace) $$, 'the exposed schemas have functions only'
 );
 -- Where the extension pg_graphql is, it reflects what clients can select: nothing.
 select is_empty(

@@ -2,7 +2,7 @@ begin;
 select plan(7);
 
 select set_eq(
-  $$ select format('%I.%I', schemaname, tablename) from pg_tables where schemaname in ('pgflow', 'pgflow_public') $$,
+  $$ select format('%I.%I', schemaname, tablename) from pg_tables where schemaname in ('pgflow', 'pgflow_public', 'pgflow_worker') $$,
   array[
     'pgflow.deps',
     'pgflow.flow_aliases',
@@ -21,7 +21,7 @@ select set_eq(
 
 select set_eq(
   $$ select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname in ('pgflow', 'pgflow_public') and c.relkind not in ('r', 'i', 'c') $$,
+     where n.nspname in ('pgflow', 'pgflow_public', 'pgflow_worker') and c.relkind not in ('r', 'i', 'c') $$,
   array[
     'pgflow.flow_versions',
     'pgflow.last_repair',
@@ -33,7 +33,7 @@ select set_eq(
 
 select set_eq(
   $$ select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname in ('pgflow', 'pgflow_public') and c.relkind = 'c' $$,
+     where n.nspname in ('pgflow', 'pgflow_public', 'pgflow_worker') and c.relkind = 'c' $$,
   array[
     'pgflow.flow_definition',
     'pgflow.message',
@@ -186,27 +186,28 @@ select set_eq(
 );
 
 select set_eq(
-  $$ select format('%s(%s) -> %s', p.proname, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid))
+  $$ select format('%s.%s(%s) -> %s', n.nspname, p.proname, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid))
      from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-     where n.nspname = 'pgflow_public' $$,
+     where n.nspname in ('pgflow_public', 'pgflow_worker') $$,
   array[
-    'cancel_run(run_id uuid, reason text DEFAULT NULL::text) -> jsonb',
-    'fetch_value(run_id uuid, name text, version text) -> jsonb',
-    'forget_owner(owner_id uuid, quantity integer DEFAULT NULL::integer) -> bigint',
-    'get_run(run_id uuid, watch boolean DEFAULT false) -> jsonb',
-    'get_run_events(run_id uuid, after bigint DEFAULT 0, watch boolean DEFAULT false) -> jsonb',
-    'hand_back(tasks jsonb) -> integer',
-    'heartbeat(worker_id uuid, tasks jsonb DEFAULT ''[]''::jsonb, lease integer DEFAULT 30) -> jsonb',
-    'list_runs(flow_slug text DEFAULT NULL::text, status text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, owner_id uuid DEFAULT NULL::uuid, before uuid DEFAULT NULL::uuid, quantity integer DEFAULT 50, group_id uuid DEFAULT NULL::uuid) -> jsonb',
-    'register_flow(definition jsonb) -> void',
-    'register_worker(worker_id uuid, name text, flow_slugs text[]) -> void',
-    'report_progress(reports jsonb) -> jsonb',
-    'retry_run(run_id uuid) -> jsonb',
-    'schema_version() -> integer',
-    'start_flow(flow_slug text, input jsonb, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, watch boolean DEFAULT false, delay integer DEFAULT 0, group_id uuid DEFAULT NULL::uuid) -> jsonb',
-    'start_flows(flow_slug text, inputs jsonb, idempotency_keys text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, delay integer DEFAULT 0, group_id uuid DEFAULT NULL::uuid) -> jsonb',
-    'settle_and_claim(results jsonb, flow_slugs text[], quantity integer, worker_id uuid, lease integer DEFAULT 30, inline_limit integer DEFAULT NULL::integer) -> jsonb',
-    'stop_worker(worker_id uuid) -> void'
+    'pgflow_public.cancel_run(run_id uuid, reason text DEFAULT NULL::text) -> jsonb',
+    'pgflow_worker.fetch_value(run_id uuid, name text, version text) -> jsonb',
+    'pgflow_public.forget_owner(owner_id uuid, quantity integer DEFAULT NULL::integer) -> bigint',
+    'pgflow_public.get_run(run_id uuid, watch boolean DEFAULT false) -> jsonb',
+    'pgflow_public.get_run_events(run_id uuid, after bigint DEFAULT 0, watch boolean DEFAULT false) -> jsonb',
+    'pgflow_worker.hand_back(tasks jsonb) -> integer',
+    'pgflow_worker.heartbeat(worker_id uuid, tasks jsonb DEFAULT ''[]''::jsonb, lease integer DEFAULT 30) -> jsonb',
+    'pgflow_public.list_runs(flow_slug text DEFAULT NULL::text, status text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, owner_id uuid DEFAULT NULL::uuid, before uuid DEFAULT NULL::uuid, quantity integer DEFAULT 50, group_id uuid DEFAULT NULL::uuid) -> jsonb',
+    'pgflow_worker.register_flow(definition jsonb) -> void',
+    'pgflow_worker.register_worker(worker_id uuid, name text, flow_slugs text[]) -> void',
+    'pgflow_worker.report_progress(reports jsonb) -> jsonb',
+    'pgflow_public.retry_run(run_id uuid) -> jsonb',
+    'pgflow_public.schema_version() -> integer',
+    'pgflow_public.start_flow(flow_slug text, input jsonb, idempotency_key text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb, watch boolean DEFAULT false, delay integer DEFAULT 0, group_id uuid DEFAULT NULL::uuid) -> jsonb',
+    'pgflow_public.start_flows(flow_slug text, inputs jsonb, idempotency_keys text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, delay integer DEFAULT 0, group_id uuid DEFAULT NULL::uuid) -> jsonb',
+    'pgflow_worker.settle_and_claim(results jsonb, flow_slugs text[], quantity integer, worker_id uuid, lease integer DEFAULT 30, inline_limit integer DEFAULT NULL::integer) -> jsonb',
+    'pgflow_worker.schema_version() -> integer',
+    'pgflow_worker.stop_worker(worker_id uuid) -> void'
   ],
   'functions that PostgREST exposes'
 );
@@ -238,7 +239,7 @@ select set_eq(
 
 select set_eq(
   $$ select format('%s on %s.%s for %s to %s', policyname, schemaname, tablename, lower(cmd), array_to_string(roles, ', '))
-     from pg_policies where schemaname in ('pgflow', 'pgflow_public', 'realtime') $$,
+     from pg_policies where schemaname in ('pgflow', 'pgflow_public', 'pgflow_worker', 'realtime') $$,
   array[
     'closed on pgflow.deps for all to anon, authenticated',
     'closed on pgflow.flow_aliases for all to anon, authenticated',

@@ -6,14 +6,14 @@ select pgflow.start_flow('f', '{"n": 1}', run_id => '10000000-0000-4000-8000-000
 
 create temp table calls (call text);
 insert into calls values
-  ($$ select pgflow_public.register_flow('{"flow_slug": "g", "steps": [{"step_slug": "a"}]}') $$),
-  ($$ select pgflow_public.register_worker('30000000-0000-4000-8000-000000000001', 'w', array['f']) $$),
-  ($$ select pgflow_public.settle_and_claim('[]', array['f'], 1, '30000000-0000-4000-8000-000000000001') $$),
-  ($$ select pgflow_public.heartbeat('30000000-0000-4000-8000-000000000001') $$),
-  ($$ select pgflow_public.hand_back('[]') $$),
-  ($$ select pgflow_public.report_progress('[]') $$),
-  ($$ select pgflow_public.fetch_value('10000000-0000-4000-8000-000000000001', 'run', '1') $$),
-  ($$ select pgflow_public.stop_worker('30000000-0000-4000-8000-000000000001') $$);
+  ($$ select pgflow_worker.register_flow('{"flow_slug": "g", "steps": [{"step_slug": "a"}]}') $$),
+  ($$ select pgflow_worker.register_worker('30000000-0000-4000-8000-000000000001', 'w', array['f']) $$),
+  ($$ select pgflow_worker.settle_and_claim('[]', array['f'], 1, '30000000-0000-4000-8000-000000000001') $$),
+  ($$ select pgflow_worker.heartbeat('30000000-0000-4000-8000-000000000001') $$),
+  ($$ select pgflow_worker.hand_back('[]') $$),
+  ($$ select pgflow_worker.report_progress('[]') $$),
+  ($$ select pgflow_worker.fetch_value('10000000-0000-4000-8000-000000000001', 'run', '1') $$),
+  ($$ select pgflow_worker.stop_worker('30000000-0000-4000-8000-000000000001') $$);
 grant select on calls to anon, authenticated;
 
 select set_config('role', 'anon', true);
@@ -24,16 +24,16 @@ select throws_ok(call, '42501', null, format('authenticated: %s', call)) from ca
 -- A whole run as the service role.
 select set_config('role', 'service_role', true);
 select lives_ok(
-  $$ select pgflow_public.register_flow('{"flow_slug": "g", "steps": [{"step_slug": "a"}]}') $$, 'a worker defines its flows'
+  $$ select pgflow_worker.register_flow('{"flow_slug": "g", "steps": [{"step_slug": "a"}]}') $$, 'a worker defines its flows'
 );
 select lives_ok(
-  $$ select pgflow_public.register_worker('30000000-0000-4000-8000-000000000001', 'w', array['f']) $$, 'a worker registers'
+  $$ select pgflow_worker.register_worker('30000000-0000-4000-8000-000000000001', 'w', array['f']) $$, 'a worker registers'
 );
 create function pg_temp.task(attempt int, step_slug text default 'a') returns jsonb return jsonb_build_object(
   'run_id', '10000000-0000-4000-8000-000000000001', 'step_slug', step_slug, 'task_index', 0, 'attempt', attempt
 );
 create function pg_temp.settle_and_claim(results jsonb) returns jsonb language sql as $$
-  select pgflow_public.settle_and_claim(results, array['f'], 10, '30000000-0000-4000-8000-000000000001')
+  select pgflow_worker.settle_and_claim(results, array['f'], 10, '30000000-0000-4000-8000-000000000001')
 $$;
 
 select ok(
@@ -43,15 +43,15 @@ select ok(
   'claims'
 );
 select is(
-  pgflow_public.heartbeat('30000000-0000-4000-8000-000000000001', jsonb_build_array(pg_temp.task(1)), 30),
+  pgflow_worker.heartbeat('30000000-0000-4000-8000-000000000001', jsonb_build_array(pg_temp.task(1)), 30),
   jsonb_build_array(pg_temp.task(1) || '{"active": true, "status": "started"}'),
   'keeps its leases'
 );
 select lives_ok(
-  $$ select pgflow_public.report_progress(jsonb_build_array(pg_temp.task(1) || '{"progress": {"value": 0.5}}')) $$,
+  $$ select pgflow_worker.report_progress(jsonb_build_array(pg_temp.task(1) || '{"progress": {"value": 0.5}}')) $$,
   'reports progress'
 );
-select is(pgflow_public.hand_back(jsonb_build_array(pg_temp.task(1))), 1, 'hands a task back');
+select is(pgflow_worker.hand_back(jsonb_build_array(pg_temp.task(1))), 1, 'hands a task back');
 select ok(
   pg_temp.settle_and_claim('[]') -> 'tasks' @> jsonb_build_array(pg_temp.task(2)), 'and claims it again'
 );
@@ -63,7 +63,7 @@ select ok(
   )),
   'settles, and hears what was stale'
 );
-select lives_ok($$ select pgflow_public.stop_worker('30000000-0000-4000-8000-000000000001') $$, 'and says good bye');
+select lives_ok($$ select pgflow_worker.stop_worker('30000000-0000-4000-8000-000000000001') $$, 'and says good bye');
 
 select * from finish();
 rollback;

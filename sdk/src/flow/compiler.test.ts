@@ -196,7 +196,7 @@ export const steps = (value: StepsOf<typeof Crawl>) => value
                   }[];
                   skips: never;
                   handlerInput: [string];
-                  progress: import("@pgflow/sdk/flow").Json;
+                  progress: import("@pgflow/sdk/flow").MapProgress<never>;
               };
           } & {
               links: {
@@ -264,7 +264,7 @@ export const output: { t: { run: Json; s: { run: Json } } } = {} as OutputOf<typ
 
   it.each(['7', '5.9'] as const)('takes a flow of a hundred steps, as TypeScript %s', async (version) => {
     const program = `${largeFlow(100)}export const wrong: string = first\n`
-    expect(await complaintsAbout({ 'program.ts': program }, version)).toMatchObject([
+    expect(await complaintsAbout({ 'program.ts': program }, { version })).toMatchObject([
       { text: "Type 'number' is not assignable to type 'string'." },
     ])
   })

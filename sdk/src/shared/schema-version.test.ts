@@ -13,6 +13,10 @@ it('is the version of the migrations in this repository', () => {
 it('says what to run for older migrations and for none', () => {
   expect(schemaProblem(schemaVersion)).toBeUndefined()
   expect(schemaProblem(schemaVersion + 1)).toBeUndefined()
-  expect(schemaProblem(0)).toMatch(/^This database has version 0 .+ needs version 1\. .+supabase db push\.$/)
-  expect(schemaProblem(undefined)).toMatch(/^This database has no migrations .+supabase db push\.$/)
+  expect(schemaProblem(0)).toMatch(
+    /^This database has version 0 .+ needs version 2\. .+npx pgflow upgrade.+supabase db push\.$/,
+  )
+  expect(schemaProblem(undefined)).toMatch(
+    /^This database has no migrations .+npx pgflow init.+supabase db push\.$/,
+  )
 })

@@ -1,5 +1,5 @@
 /** The version of the migrations that this package needs, as `pgflow.schema_version()` says it. */
-export const schemaVersion = 1
+export const schemaVersion = 2
 
 /**
  * Says what to do if the migrations of a database are older than this package; `undefined` if they fit. Newer ones fit.
@@ -8,9 +8,7 @@ export const schemaVersion = 1
  */
 export function schemaProblem(found: number | undefined): string | undefined {
   if (found !== undefined && found >= schemaVersion) return undefined
-  const state =
-    found === undefined
-      ? 'This database has no migrations of pgflow, or older ones than this package needs'
-      : `This database has version ${found} of the migrations of pgflow, and this package needs version ${schemaVersion}`
-  return `${state}. Copy those of this package into supabase/migrations and apply them: supabase db push.`
+  return found === undefined
+    ? 'This database has no migrations of pgflow. Write them with `npx pgflow init` and apply them: supabase db push.'
+    : `This database has version ${found} of the migrations of pgflow, and this package needs version ${schemaVersion}. Write the upgrade with \`npx pgflow upgrade\` and apply it: supabase db push.`
 }

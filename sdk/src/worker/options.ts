@@ -19,7 +19,7 @@ export type DatabaseConnection =
       readonly connection?: never
     }
 
-/** The project's REST API: needs no password of the database. `pgflow_public` must be among its exposed schemas. */
+/** The project's REST API: needs no password of the database. `pgflow_worker` must be among its exposed schemas. */
 export interface ProjectConnection {
   /** `https://<project>.supabase.co` */
   readonly url: string
@@ -175,6 +175,12 @@ function checkConnection(options: WorkerConnection): void {
   for (const [name, value] of Object.entries(wanted)) {
     if (!value)
       throw new WorkerStartError(`${name} is missing: is the environment variable that holds it set?`)
+  }
+  if (url !== undefined && !/^https?:\/\//.test(url)) {
+    const isDatabase = /^postgres(ql)?:/.test(url)
+    throw new WorkerStartError(
+      `url is not that of a project (https://<project ref>.supabase.co)${isDatabase ? ', but of a database: use connection' : ''}.`,
+    )
   }
 }
 

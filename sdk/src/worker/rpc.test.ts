@@ -1,19 +1,20 @@
-import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http'
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { schemaVersion } from '../shared/schema-version.ts'
 import { isTransient } from './faults.ts'
 import { openRpcTransport } from './rpc.ts'
 
 const worker_id = '30000000-0000-4000-8000-000000000001'
 
 /** A gateway that answers as told; it keeps what it was asked. */
-async function gateway(answer: (response: ServerResponse) => unknown) {
+async function gateway(answer: (response: ServerResponse, request: IncomingMessage) => unknown) {
   const asked: { path: string; headers: IncomingHttpHeaders; body: string }[] = []
   const server = createServer(async (request, response) => {
     let body = ''
     for await (const chunk of request) body += chunk
     asked.push({ path: request.url!, headers: request.headers, body })
-    answer(response)
+    answer(response, request)
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   onTestFinished(() => {
@@ -46,7 +47,7 @@ describe('The RPC transport', () => {
     ])
     expect(asked[0]).toMatchObject({
       path: '/rest/v1/rpc/stop_worker',
-      headers: { 'content-type': 'application/json', 'content-profile': 'pgflow_public' },
+      headers: { 'content-type': 'application/json', 'content-profile': 'pgflow_worker' },
       body: JSON.stringify({ worker_id }),
     })
   })
@@ -89,6 +90,28 @@ describe('The RPC transport', () => {
   it('asks again later when the connection is cut', async () => {
     const { open } = await gateway((response) => response.destroy())
     expect(isTransient(await failureOf(open('k').handBack([])))).toBe(true)
+  })
+
+  it.each([
+    ['has older migrations', { status: 200, body: '1' }, 1],
+    ['does not expose the schema of workers', { status: 200, body: String(schemaVersion) }, 'PGRST106'],
+    [
+      'exposes no schema',
+      { status: 406, body: '{"code":"PGRST106","message":"Invalid schema"}' },
+      'PGRST106',
+    ],
+  ])('tells when a project %s', async (_, inPublic, expected) => {
+    const { open } = await gateway((response, { headers }) => {
+      const isPublic = headers['content-profile'] === 'pgflow_public'
+      const { status, body } = isPublic
+        ? inPublic
+        : { status: 406, body: '{"code":"PGRST106","message":"Invalid schema"}' }
+      response.writeHead(status).end(body)
+    })
+    const answer = await open('k')
+      .schemaVersion()
+      .catch((error) => error.code)
+    expect(answer).toBe(expected)
   })
 
   it('ends what is under way when it is closed', async () => {

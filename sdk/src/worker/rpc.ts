@@ -1,5 +1,6 @@
 import { definitionOf } from '../flow/compile.ts'
 import { nameErrors, PgflowError } from '../shared/errors.ts'
+import { schemaVersion as neededVersion } from '../shared/schema-version.ts'
 import { codeOf } from './faults.ts'
 import type { ProjectConnection } from './options.ts'
 import { resultsJson } from './tasks.ts'
@@ -21,11 +22,11 @@ export class RpcError extends PgflowError {
   }
 }
 
-/** How a function of `pgflow_public` is called. */
-export function requestOf({ url, secretKey }: ProjectConnection, name: string) {
+/** How a function of a schema is called. */
+export function requestOf({ url, secretKey }: ProjectConnection, name: string, schema = 'pgflow_worker') {
   const headers = {
     'content-type': 'application/json',
-    'content-profile': 'pgflow_public',
+    'content-profile': schema,
     apikey: secretKey,
     // The older keys are JWTs, which name the role; the new ones are not, and are refused here.
     ...(!secretKey.startsWith('sb_') && { authorization: `Bearer ${secretKey}` }),
@@ -33,14 +34,14 @@ export function requestOf({ url, secretKey }: ProjectConnection, name: string) {
   return { url: `${url.replace(/\/+$/, '')}/rest/v1/rpc/${name}`, headers }
 }
 
-/** Calls the functions of `pgflow_public` through PostgREST, so that no password of the database is needed. */
+/** Calls the functions of `pgflow_worker` through PostgREST, so that no password of the database is needed. */
 export function openRpcTransport(project: ProjectConnection): Transport {
   const closing = new AbortController()
 
   /** Answers with JSON text; the empty text is that of a function that returns nothing. */
-  async function call(name: string, body: string): Promise<string> {
+  async function call(name: string, body: string, schema?: string): Promise<string> {
     const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(patience)])
-    const { url, headers } = requestOf(project, name)
+    const { url, headers } = requestOf(project, name, schema)
     const response = await fetch(url, { method: 'POST', headers, body, signal })
     const text = await response.text()
     if (!response.ok) throw new RpcError(response.status, errorOf(text))
@@ -60,9 +61,16 @@ export function openRpcTransport(project: ProjectConnection): Transport {
     try {
       return await answer<number>('schema_version', {})
     } catch (error) {
-      if (['PGRST202', '42883', '3F000'].includes(codeOf(error) ?? '')) return undefined
+      if (isMissing(error)) return undefined
+      // Older migrations have no such schema, which can be exposed only once it is there.
+      const older = codeOf(error) === 'PGRST106' ? await publicVersion().catch(() => undefined) : undefined
+      if (older !== undefined && older < neededVersion) return older
       throw error
     }
+  }
+
+  async function publicVersion(): Promise<number> {
+    return JSON.parse(await call('schema_version', '{}', 'pgflow_public')) as number
   }
 
   return {
@@ -80,6 +88,11 @@ export function openRpcTransport(project: ProjectConnection): Transport {
     stopWorker: (worker_id) => tell('stop_worker', { worker_id }),
     close: async () => closing.abort(),
   }
+}
+
+/** Whether the error says that there is no such function or schema. */
+function isMissing(error: unknown): boolean {
+  return ['PGRST202', '42883', '3F000'].includes(codeOf(error) ?? '')
 }
 
 /** A gateway's own refusals are not always JSON. */

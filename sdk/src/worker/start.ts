@@ -2,6 +2,7 @@ import type { Log } from '../flow/context.ts'
 import type { AnyFlow } from '../flow/definition.ts'
 import type { Duration } from '../shared/duration.ts'
 import { schemaProblem, schemaVersion } from '../shared/schema-version.ts'
+import { ConnectionProblem } from './connection-problem.ts'
 import { Core, type CoreOptions } from './core.ts'
 import { WorkerStartError } from './errors.ts'
 import { codeOf, explain } from './faults.ts'
@@ -123,16 +124,17 @@ async function register(transport: Transport, flows: readonly AnyFlow[], worker:
 
 /** What to do, by what the database or PostgREST says. */
 const advice: Readonly<Record<string, string>> = {
-  '28P01': 'Check the password in the URL of the database.',
   '42501': 'Connect as the role postgres, or with a secret key of the project.',
   ECONNREFUSED: 'Check the URL, and whether the database runs.',
   ENOTFOUND: 'Check the host in the URL.',
-  PGRST106: 'Add pgflow_public to the exposed schemas of the project.',
+  PGRST106:
+    'Add pgflow_worker to the exposed schemas of the project: in the API settings of the dashboard, or in [api] schemas of config.toml.',
 }
 
 function startError(what: string, cause: unknown): WorkerStartError {
-  const next = advice[codeOf(cause) ?? '']
-  const why = explain(cause).replace(/\.$/, '')
+  const isExplained = cause instanceof ConnectionProblem
+  const next = isExplained ? undefined : advice[codeOf(cause) ?? '']
+  const why = isExplained ? cause.message : explain(cause).replace(/\.$/, '')
   return new WorkerStartError(`${what}: ${why}.${next ? ` ${next}` : ''}`, { cause })
 }
 

@@ -264,7 +264,7 @@ describe('A worker with a key', () => {
     const starting = startWorker({ url: stack.url, secretKey: stack.publishableKey, flows })
     await expect(starting).rejects.toMatchObject({
       code: 'worker_not_started',
-      message: expect.stringContaining('permission denied for function register_flow'),
+      message: expect.stringContaining('permission denied for schema pgflow_worker'),
     })
   })
 
@@ -276,7 +276,7 @@ describe('A worker with a key', () => {
   it('needs the schema to be exposed, and says so', async () => {
     await using closed = await startLocalSupabase({ schemas: ['public'], fsync: false })
     const starting = startWorker({ url: closed.url, secretKey: closed.secretKey, flows })
-    await expect(starting).rejects.toThrow('Add pgflow_public to the exposed schemas')
+    await expect(starting).rejects.toThrow('Add pgflow_worker to the exposed schemas')
   })
 })
 

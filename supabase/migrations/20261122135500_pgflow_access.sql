@@ -1,6 +1,6 @@
--- Chapter 23: who may do what. All policies and grants.
+-- Chapter 24: who may do what. All policies and grants.
 --
--- Clients reach nothing but pgflow_public and the few definer functions that it calls. Tables have row level security and no
+-- Clients reach nothing but pgflow_public (workers with a secret key: pgflow_worker) and the few definer functions that it calls. Tables have row level security and no
 -- grants to clients: a second wall.
 
 -- Row level security: the own runs for users, where somebody grants them the tables; everything else is closed. The rule is
@@ -62,6 +62,7 @@ $$;
 do $$
 begin
   if to_regclass('realtime.messages') is not null then
+    drop policy if exists pgflow_run_channels on realtime.messages;
     create policy pgflow_run_channels on realtime.messages for select to authenticated
       using (pgflow.can_read_topic((select realtime.topic())));
   end if;
@@ -71,7 +72,7 @@ $$;
 -- Grants: execute is taken from everybody, then given by name.
 
 revoke all on all tables in schema pgflow from public, anon, authenticated, service_role;
-revoke all on all functions in schema pgflow, pgflow_public from public, anon, authenticated, service_role;
+revoke all on all functions in schema pgflow, pgflow_public, pgflow_worker from public, anon, authenticated, service_role;
 
 grant usage on schema pgflow_public, pgflow to anon, authenticated, service_role;
 
@@ -102,6 +103,8 @@ grant execute on function pgflow.forget_owner(uuid, int), pgflow_public.forget_o
 
 -- Workers with a secret key.
 
+grant usage on schema pgflow_worker to service_role;
+
 grant execute on function
   pgflow.register_flow(jsonb),
   pgflow.register_worker(uuid, text, text[]),
@@ -111,12 +114,13 @@ grant execute on function
   pgflow.report_progress(jsonb),
   pgflow.fetch_value(uuid, text, text),
   pgflow.stop_worker(uuid),
-  pgflow_public.register_flow(jsonb),
-  pgflow_public.register_worker(uuid, text, text[]),
-  pgflow_public.settle_and_claim(jsonb, text[], int, uuid, int, int),
-  pgflow_public.heartbeat(uuid, jsonb, int),
-  pgflow_public.hand_back(jsonb),
-  pgflow_public.report_progress(jsonb),
-  pgflow_public.fetch_value(uuid, text, text),
-  pgflow_public.stop_worker(uuid)
+  pgflow_worker.schema_version(),
+  pgflow_worker.register_flow(jsonb),
+  pgflow_worker.register_worker(uuid, text, text[]),
+  pgflow_worker.settle_and_claim(jsonb, text[], int, uuid, int, int),
+  pgflow_worker.heartbeat(uuid, jsonb, int),
+  pgflow_worker.hand_back(jsonb),
+  pgflow_worker.report_progress(jsonb),
+  pgflow_worker.fetch_value(uuid, text, text),
+  pgflow_worker.stop_worker(uuid)
 to service_role;

@@ -1,0 +1,30 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { onTestFinished } from 'vitest'
+import { fromSources, startProcess, type WorkerProcess } from '../../worker/testing/process.ts'
+import { main, root } from './pgflow.ts'
+
+/** A user's project, in which the packages are found. */
+export interface Project {
+  readonly folder: string
+  write(path: string, text: string): Promise<void>
+  /** Starts the CLI in it. */
+  start(...args: string[]): WorkerProcess
+}
+
+/** A folder with these files, until the test ends. */
+export async function newProject(files: Readonly<Record<string, string>> = {}): Promise<Project> {
+  await mkdir(join(root, '.vitest'), { recursive: true })
+  const folder = await mkdtemp(join(root, '.vitest/project-'))
+  onTestFinished(() => rm(folder, { recursive: true, force: true }))
+  const write = async (path: string, text: string) => {
+    await mkdir(dirname(join(folder, path)), { recursive: true })
+    await writeFile(join(folder, path), text)
+  }
+  for (const [path, text] of Object.entries(files)) await write(path, text)
+  return {
+    folder,
+    write,
+    start: (...args) => startProcess([...fromSources, main, ...args], folder),
+  }
+}
