@@ -6,7 +6,7 @@ import { callAfter } from './timing.ts'
 import { CurrentUser } from './user.ts'
 
 export interface RequestOptions {
-  /** Ends the request, which rejects with the signal's reason. What was asked for may happen all the same. */
+  /** Aborts the request, which rejects with the signal's reason. The server may have done it nevertheless. */
   readonly signal?: AbortSignal | undefined
 }
 
