@@ -60,7 +60,9 @@ export async function waitFor(
 
 function lateAfter(timeout: Duration): TimeoutError {
   const time = typeof timeout === 'number' ? `${timeout} s` : timeout
-  return new TimeoutError(`Not completed within ${time}`, { hint: 'The run goes on: wait again, or longer.' })
+  return new TimeoutError(`Not completed within ${time}`, {
+    hint: 'The run continues: wait again, or longer.',
+  })
 }
 
 export interface EventsOptions {
