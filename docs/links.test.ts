@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
-import { dirname, relative, resolve } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { expect, it } from 'vitest'
+import { packedPages, pagesOf } from '../scripts/pages.ts'
 import { anchorsOf, api, docs, type Page, pageOf, readmes, root } from './testing/pages.ts'
 
 const others = ['ARCHITECTURE.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'bench/README.md'].map(pageOf)
@@ -24,6 +25,22 @@ it.each(pages.map((page) => [page.name, page]))('The links of %s lead somewhere'
   const isDead = ({ path, anchor }: Link) =>
     !existsSync(path) || (anchor !== undefined && !anchorsOf(pageOf(relative(root, path))).has(anchor))
   expect(linksOf(page).filter(isDead)).toEqual([])
+})
+
+it('The links of the pages in @pgflow/sdk lead to pages in it', async () => {
+  const files = Object.entries(await packedPages(root))
+  const packed = files.map(([name, content]) => ({ name, path: join('/', name), text: content.toString() }))
+  const pagesByPath = new Map(packed.map((page) => [page.path, page]))
+  const isDead = ({ path, anchor }: Link) => {
+    const page = pagesByPath.get(path)
+    return page === undefined || (anchor !== undefined && !anchorsOf(page).has(anchor))
+  }
+  const links = packed.flatMap((page) => linksOf(page).map((link) => ({ page: page.name, ...link })))
+  expect(links.filter(isDead)).toEqual([])
+  // None became text, but for those to what only the repository has.
+  const kept = [...(await pagesOf(root)).values()].map((name) => resolve(root, name))
+  const between = [pageOf('sdk/README.md'), pageOf('CHANGELOG.md'), ...docs, ...api].flatMap(linksOf)
+  expect(links).toHaveLength(between.filter(({ path }) => kept.includes(path)).length)
 })
 
 it('README leads to the index of docs, and that to each page', () => {

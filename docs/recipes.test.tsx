@@ -67,7 +67,7 @@ class Recipe {
   }
 
   async flows(): Promise<AnyFlow[]> {
-    return Object.values(await this.import('supabase/functions/flow-worker/flows.ts'))
+    return (await this.import('supabase/functions/flow-worker/flows.ts')).flows
   }
 
   async work(): Promise<void> {

@@ -97,7 +97,7 @@ describe.skipIf(executablePath === undefined)('apps made by their own generators
     const worker = 'supabase/functions/flow-worker'
     await cp(join(repository, worker, 'index.ts'), join(cwd, worker, 'index.ts'))
     await writeFile(join(cwd, '.env'), envOf(stack))
-    const wanted = [await packages.tarballOf('@pgflow/sdk'), ...others]
+    const wanted = [packages.tarballOf('@pgflow/sdk'), ...others]
     await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', ...wanted], { cwd, env })
     await run('npm', ['run', 'build'], { cwd, env })
   }
