@@ -40,9 +40,10 @@ export async function problemsIn(blocks: readonly Block[]): Promise<string[]> {
       for (const [copied, other] of shown) programs.set(`${folder}/${copied}`, { block: other, isCopy: true })
     }
     programs.set(`${folder}/${name}`, { block, isCopy: false })
+    const isShown = (path: string) => ['', '.ts', '.tsx'].some((ending) => shown.has(`${path}${ending}`))
     early.push(
       ...importsOf(name, block)
-        .filter(({ path }) => !shown.has(path))
+        .filter(({ path }) => !isShown(path))
         .map(({ problem }) => problem),
     )
     if (block.file !== undefined) shown.set(name, block)
@@ -74,10 +75,13 @@ interface Program {
   readonly isCopy: boolean
 }
 
-/** What Edge Functions find in their environment without an import. */
+/** What Edge Functions, and pages of Vite, find in their environment without an import. */
 const platform = `declare namespace Deno {
   const env: { get(name: string): string | undefined; toObject(): Record<string, string> }
   function serve(handler: ((request: Request) => Response | Promise<Response>)): unknown
+}
+interface ImportMeta {
+  readonly env: Readonly<Record<string, any>>
 }
 `
 

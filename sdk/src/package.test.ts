@@ -1,8 +1,12 @@
+import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { cp, readdir, readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core'
+import { publint } from 'publint'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as local from '../../local/src/index.ts'
 import * as client from './client/index.ts'
@@ -13,7 +17,9 @@ import { PackedPackages, type Project, packageNames } from './testing/packages.t
 import * as worker from './worker/index.ts'
 
 const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc')
-const migrations = fileURLToPath(new URL('../../supabase/migrations', import.meta.url))
+const run = promisify(execFile)
+const root = fileURLToPath(new URL('../../', import.meta.url))
+const migrations = join(root, 'supabase/migrations')
 
 let packages: PackedPackages
 /** Has what the packages cannot do without. */
@@ -49,33 +55,65 @@ describe.each(packageNames)('%s', (name) => {
     expect(named.filter((path) => !existsSync(join(bare.pathOf(name), path)))).toEqual([])
   })
 
-  it('gives the types, the code and the source of one module', async () => {
+  it('gives the types and the code of one module', async () => {
     const { exports } = await bare.manifestOf(name)
-    const modules = Object.values(exports).map((paths) =>
-      Object.values(paths).map((path) => path.replace(/^\.\/(src|dist)\/|(\.d)?\.[jt]s$/g, '')),
-    )
-    expect(modules).toEqual(modules.map(([module]) => [module, module, module]))
+    for (const { types, default: code, ...others } of Object.values(exports)) {
+      expect([types, others]).toEqual([code!.replace(/\.js$/, '.d.ts'), {}])
+    }
   })
 
-  it('has no tests, nor what only they use', async () => {
+  it('has declarations and code of its modules, without tests, and nothing of others', async () => {
     const folder = bare.pathOf(name)
-    const paths = (await filesIn(folder)).map((path) => path.slice(folder.length))
-    expect(paths.filter((path) => /test|fixture/.test(path))).toEqual([])
-    const folders = name === '@pgflow/local' ? ['dist', 'sql', 'src'] : ['dist', 'src']
-    expect((await readdir(folder)).sort()).toEqual(
+    const sources = join(root, name === '@pgflow/sdk' ? 'sdk' : 'local', 'src')
+    const files = (await filesIn(join(folder, 'dist'))).map((path) => relative(join(folder, 'dist'), path))
+    expect(files.filter((path) => /test|fixture/.test(path))).toEqual([])
+    const modules = files.map((path) => path.replace(/(\.d)?\.[jt]s$/, '.ts'))
+    expect(modules.filter((path) => !existsSync(join(sources, path)))).toEqual([])
+    expect(files.filter((path) => !/\.js$|\.d\.ts$/.test(path))).toEqual([])
+  })
+
+  it('has its licence, and no folders besides these', async () => {
+    const folders =
+      name === '@pgflow/local' ? ['dist', 'sql'] : ['CHANGELOG.md', 'dist', 'docs', 'migrations']
+    expect((await readdir(bare.pathOf(name))).sort()).toEqual(
       ['LICENSE', 'README.md', 'package.json', ...folders].sort(),
     )
+    expect(await readFile(join(bare.pathOf(name), 'LICENSE'), 'utf8')).toBe(
+      await readFile(join(root, 'LICENSE'), 'utf8'),
+    )
   })
 
-  it('has the source of all that is compiled', async () => {
-    const files = await filesIn(join(bare.pathOf(name), 'dist'))
-    const compiled = files.filter((path) => /\.[jt]s$/.test(path))
-    expect(compiled.filter((path) => !files.includes(`${path}.map`))).toEqual([])
-    for (const path of compiled) {
-      const { sources } = JSON.parse(await readFile(`${path}.map`, 'utf8'))
-      const missing = sources.filter((source: string) => !existsSync(resolve(dirname(path), source)))
-      expect([path, sources.length, missing]).toEqual([path, 1, []])
-    }
+  it('passes publint', async () => {
+    const tarball = (await readFile(packages.tarballOf(name))).buffer as ArrayBuffer
+    const { messages } = await publint({ pack: { tarball }, strict: true })
+    expect(messages).toEqual([])
+  })
+
+  it('has types that TypeScript resolves, in ES modules and with bundlers', async () => {
+    const analysis = await checkPackage(
+      createPackageFromTarballData(await readFile(packages.tarballOf(name))),
+    )
+    if (!analysis.types) throw new Error(`${name} has no types`)
+    // What a package of ES modules cannot have: a require() that loads it, and subpaths for the resolution of Node 10.
+    const ofOtherModules = ['node10', 'node16-cjs']
+    expect(
+      analysis.problems.filter(
+        (problem) => !ofOtherModules.includes('resolutionKind' in problem ? problem.resolutionKind : ''),
+      ),
+    ).toEqual([])
+  })
+
+  it('can be published, for everybody', async () => {
+    // It asks no registry, and so says the same before and after a version is published.
+    const registry = ['--registry', 'http://127.0.0.1:9', '--fetch-retries', '0']
+    const { stdout, stderr } = await run('npm', [
+      'publish',
+      '--dry-run',
+      ...registry,
+      packages.tarballOf(name),
+    ])
+    expect(stdout.trim()).toBe(`+ ${name}@0.1.0`)
+    expect(stderr).toContain('with tag latest and public access (dry-run)')
   })
 })
 

@@ -1,11 +1,17 @@
 #!/usr/bin/env node
+import { ask } from './ask.ts'
 import { type Command, CommandError, type Io } from './command.ts'
 import { compileCommand } from './compile.ts'
+import { devCommand } from './dev.ts'
 import { doctorCommand } from './doctor.ts'
+import { loadEnvironment } from './environment.ts'
 import { runsCommand } from './runs.ts'
+import { workerCommand } from './worker.ts'
 
 const commands: Readonly<Record<string, Command>> = {
   compile: compileCommand,
+  dev: devCommand,
+  worker: workerCommand,
   runs: runsCommand,
   doctor: doctorCommand,
 }
@@ -13,7 +19,8 @@ const commands: Readonly<Record<string, Command>> = {
 const io: Io = {
   cwd: process.cwd(),
   now: new Date(),
-  databaseUrl: process.env.DATABASE_URL,
+  environment: loadEnvironment(process.cwd()),
+  ask: process.stdin.isTTY && process.stdout.isTTY ? ask : undefined,
   out: (line) => process.stdout.write(`${line}\n`),
   note: (line) => process.stderr.write(`${line}\n`),
 }

@@ -196,7 +196,7 @@ export const steps = (value: StepsOf<typeof Crawl>) => value
                   }[];
                   skips: never;
                   handlerInput: [string];
-                  progress: import("@pgflow/sdk/flow").Json;
+                  progress: import("@pgflow/sdk/flow").MapProgress<never>;
               };
           } & {
               links: {
