@@ -9,7 +9,7 @@ const ended = new Promise<void>((resolve) => {
 
 console.log('starting Postgres, REST and Realtime, a worker, and Vite')
 const stack = await startStack()
-const worker = await startPageWorker(stack, (signal) => setTimeout(700, undefined, { signal }))
+const worker = await startPageWorker(stack, ({ signal }) => setTimeout(1_500, undefined, { signal }))
 const server = await createServer(pageConfig(stack))
 await server.listen()
 server.printUrls()
