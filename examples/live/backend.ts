@@ -14,5 +14,5 @@ export type Pause = ResourcesOf<typeof ReadDocument>['pause']
 
 /** A worker for the page's flow, to be stopped before the stack. */
 export function startPageWorker({ dbUrl }: LocalSupabase, pause: Pause): Promise<Worker> {
-  return startWorker({ connection: dbUrl, flows: [ReadDocument], resources: { pause }, concurrency: 4 })
+  return startWorker({ connection: dbUrl, flows: [ReadDocument], resources: { pause }, concurrency: 8 })
 }

@@ -1,4 +1,4 @@
-import { Flow } from '@pgflow/sdk/flow'
+import { type Context, Flow } from '@pgflow/sdk/flow'
 import { headingsOf, linksOf, wordsOf } from '../quickstart/document.ts'
 import { chaptersOf, readDocument } from './read.ts'
 import { failOnRequest, type Trouble } from './trouble.ts'
@@ -8,9 +8,11 @@ interface Input {
   trouble?: Trouble
 }
 
+type Task = Pick<Context, 'stepSlug' | 'taskIndex' | 'signal'>
+
 interface Resources {
   /** Waits a little, so that people can watch. */
-  pause(step: { stepSlug: string; signal: AbortSignal }): Promise<void>
+  pause(task: Task): Promise<void>
 }
 
 /** Reads a document, and looks at it from several sides at once. */

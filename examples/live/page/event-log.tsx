@@ -1,6 +1,7 @@
 import type { RunEvent } from '@pgflow/sdk'
 import { seconds } from './elapsed.tsx'
 import { useOnline } from './online.tsx'
+import { countIn } from './progress.ts'
 import { useRunEvents } from './use-run-events.ts'
 import './event-log.css'
 
@@ -69,8 +70,10 @@ function detailsOf(event: RunEvent): string | null {
       return event.initial_tasks === 1 ? null : `${event.initial_tasks} tasks`
     case 'step:skipped':
       return event.skip_reason
-    case 'step:progress':
-      return JSON.stringify(event.progress)
+    case 'step:progress': {
+      const count = countIn(event.progress)
+      return count ? `${count.done} of ${count.total}` : JSON.stringify(event.progress)
+    }
     case 'step:completed':
     case 'run:completed':
       return JSON.stringify(event.output)?.slice(0, 200) ?? null

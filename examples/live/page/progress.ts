@@ -7,7 +7,11 @@ export interface Progress {
 
 /** How many tasks of a running map step are done. */
 export function progressOf({ status, progress }: Pick<StepState, 'status' | 'progress'>): Progress | null {
+  return status === 'started' ? countIn(progress) : null
+}
+
+/** What a map step says of its progress; a handler may say something else. */
+export function countIn(progress: unknown): Progress | null {
   const { done, total } = (progress ?? {}) as { done?: unknown; total?: unknown }
-  if (status !== 'started' || typeof done !== 'number' || typeof total !== 'number') return null
-  return { done, total }
+  return typeof done === 'number' && typeof total === 'number' ? { done, total } : null
 }

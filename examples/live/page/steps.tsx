@@ -81,12 +81,13 @@ function NextAttempt({ number, at }: { number: number; at: string | null }) {
   const left = Date.parse(at ?? '') - useNow(true)
   return left > 0
     ? `Attempt ${number} follows in ${Math.ceil(left / 1000)} s.`
-    : `Attempt ${number} is running.`
+    : `Attempt ${number} is queued or running.`
 }
 
 function Details({ step: { step_slug, status, output, error, skip_reason } }: { step: StepState }) {
   if (status === 'completed') return <JsonView label={`Output of ${step_slug}`} value={output} />
   if (status === 'failed') return <p className="step-note">{error}</p>
   if (status === 'skipped') return <p className="step-note">Skipped: {skip_reason}</p>
-  return <p className="step-note">There is no output.</p>
+  if (status === 'cancelled') return <p className="step-note">There is no output.</p>
+  return <p className="step-note">There is no output yet.</p>
 }
