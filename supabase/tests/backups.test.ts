@@ -36,7 +36,14 @@ test.each([
   ['with its queues', ['--schema=pgmq', '--extension=pgmq']],
   ['without the schema pgmq, as supabase db dump makes it', []],
 ])('a backup %s is restored, and every run ends', { timeout: 60_000 }, async (_, more) => {
-  const args = ['--inserts', '--no-owner', '--schema=pgflow', '--schema=pgflow_public', '--schema=pgflow_worker', ...more]
+  const args = [
+    '--inserts',
+    '--no-owner',
+    '--schema=pgflow',
+    '--schema=pgflow_public',
+    '--schema=pgflow_worker',
+    ...more,
+  ]
   const dump = await (await pgDump({ pg: source, args })).text()
 
   await using stack = await startLocalSupabase({ migrations: [], fsync: false })
