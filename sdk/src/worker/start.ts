@@ -17,7 +17,7 @@ import type { Transport, WorkerRow } from './transport.ts'
 const stopTimeout = 2
 
 export interface StopOptions {
-  /** How long running handlers get; 0 ends at once. @default the worker's */
+  /** How long running handlers get to finish; `0` aborts them at once. @default the worker's `gracePeriod` */
   readonly gracePeriod?: Duration
 }
 
@@ -43,7 +43,7 @@ export interface Worker {
 }
 
 /**
- * Defines the flows in the database and runs their steps until it is stopped.
+ * Registers the flows in the database and runs their steps until the worker is stopped.
  *
  * @throws WorkerStartError if an option cannot work, the database cannot be reached, lacks the migrations or has older
  * ones, or refuses a flow; the message says what to do
