@@ -73,7 +73,8 @@ describe.each(packageNames)('%s', (name) => {
   })
 
   it('has its licence, and no folders besides these', async () => {
-    const folders = name === '@pgflow/local' ? ['dist', 'sql'] : ['CHANGELOG.md', 'dist', 'docs', 'migrations']
+    const folders =
+      name === '@pgflow/local' ? ['dist', 'sql'] : ['CHANGELOG.md', 'dist', 'docs', 'migrations']
     expect((await readdir(bare.pathOf(name))).sort()).toEqual(
       ['LICENSE', 'README.md', 'package.json', ...folders].sort(),
     )
