@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { type Browser, chromium } from 'playwright-core'
@@ -19,7 +19,7 @@ const executablePath = findChromium()
 if (executablePath === undefined && process.env.CI) throw new Error(missingChromium)
 
 /** What `pgflow dev` says when its worker has started. */
-const runsTheFlow = /analyze_text/
+const runsTheFlow = /tarted the worker for analyze_text/
 
 const blocks = shownIn(pageOf('docs/getting-started.md').text)
 const isHosted = ({ note }: Shown) => note === 'needs a hosted project'
@@ -38,7 +38,7 @@ it('getting-started.md leaves to its reader what needs a hosted project, and not
     "select vault.create_secret('https://<project-ref>.supabase.co/functions/v1/flow-worker', 'pgflow_worker_url');",
     "select vault.create_secret('<the secret>', 'pgflow_worker_secret');",
     'select pgflow.keep_worker_awake();',
-    'SUPABASE_URL=https://<project-ref>.supabase.co SUPABASE_SECRET_KEY=sb_secret_… npx pgflow worker',
+    'SUPABASE_SECRET_KEY=sb_secret_… npx pgflow worker --url https://<project-ref>.supabase.co',
   ])
   expect(blocks.filter((block) => !isHosted(block) && block.note !== undefined)).toEqual([])
 })
@@ -107,13 +107,17 @@ class Terminal implements AsyncDisposable {
         NO_COLOR: '1',
       },
       stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+      detached: true, // a process group of its own, as in a terminal
     })
   }
 
+  /** Presses Ctrl-C. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const shell of this.#running.reverse()) {
+      if (shell.exitCode !== null) continue
       const ended = once(shell, 'close')
-      if (shell.exitCode === null && shell.kill('SIGINT')) await ended
+      process.kill(-shell.pid!, 'SIGINT')
+      await ended
     }
   }
 }
@@ -137,6 +141,7 @@ describe.skipIf(executablePath === undefined)('getting-started.md', () => {
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'pgflow-getting-started-'))
+    await chmod(folder, 0o755) // root's Postgres runs as another user
     packages = await PackedPackages.pack()
     terminal = new Terminal(folder, {
       '<repo>/dist/pgflow-sdk.tgz': await packages.tarballOf('@pgflow/sdk'),
@@ -171,7 +176,8 @@ describe.skipIf(executablePath === undefined)('getting-started.md', () => {
         wasUsed = true
       } else {
         expect(language, code).toBe('sh')
-        await terminal.run(code)
+        const said = await terminal.run(code)
+        if (code === 'npx pgflow runs list\n') expect(said).toMatch(/completed +analyze_text/)
       }
     }
     expect(wasUsed).toBe(true)
@@ -191,9 +197,14 @@ describe.skipIf(executablePath === undefined)('getting-started.md', () => {
     const page = await browser.newPage()
     const complaints: string[] = []
     page.on('pageerror', ({ message }) => complaints.push(message))
+    const shows = async (text: string) => {
+      const report = page.getByText(text).or(page.getByRole('alert'))
+      await report.waitFor({ timeout: 20_000 })
+      expect(await report.textContent()).toBe(text)
+    }
     await page.goto(url)
     await page.getByRole('button', { name: 'Analyze' }).click()
-    await page.getByText('5 words, the longest is hello').waitFor()
+    await shows('5 words, the longest is hello')
     expect(await page.getByRole('listitem').allTextContents()).toEqual(
       ['words', 'longest', 'count', 'report'].map((slug) => `${slug}: completed`),
     )
@@ -205,7 +216,7 @@ describe.skipIf(executablePath === undefined)('getting-started.md', () => {
     await write(flows, text.replace('the longest is', 'the longest of them is'))
     await isRestarted
     await page.getByRole('button', { name: 'Analyze' }).click()
-    await page.getByText('5 words, the longest of them is hello').waitFor()
+    await shows('5 words, the longest of them is hello')
     expect(complaints).toEqual([])
     await page.close()
   }

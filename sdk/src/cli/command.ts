@@ -16,8 +16,8 @@ export interface Io {
   readonly now: Date
   /** The variables of the process and of the folder's `.env` files. */
   readonly environment: Environment
-  /** Asks a question that is answered by yes or no; `undefined` where nobody sits at a terminal. */
-  readonly ask: ((question: string) => Promise<boolean>) | undefined
+  /** Asks a question that is answered by yes or no, unless its signal withdraws it; `undefined` without a terminal. */
+  readonly ask: ((question: string, signal?: AbortSignal) => Promise<boolean>) | undefined
   out(line: string): void
   /** For what is no result. */
   note(line: string): void

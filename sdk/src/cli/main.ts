@@ -2,6 +2,7 @@
 import { ask } from './ask.ts'
 import { type Command, CommandError, type Io } from './command.ts'
 import { compileCommand } from './compile.ts'
+import { devCommand } from './dev.ts'
 import { doctorCommand } from './doctor.ts'
 import { loadEnvironment } from './environment.ts'
 import { runsCommand } from './runs.ts'
@@ -9,6 +10,7 @@ import { workerCommand } from './worker.ts'
 
 const commands: Readonly<Record<string, Command>> = {
   compile: compileCommand,
+  dev: devCommand,
   worker: workerCommand,
   runs: runsCommand,
   doctor: doctorCommand,

@@ -167,6 +167,22 @@ export async function retryRun(sql: Sql, run_id: string): Promise<void> {
   await sql`select (pgflow.retry_run(run_id => ${run_id})).status`
 }
 
+export async function countRunsOf(sql: Sql, flow_slug: string): Promise<number> {
+  const [count] = await values<number>(sql`
+    select count(*)::int as value from pgflow.runs r where r.flow_slug = ${flow_slug}`)
+  return count!
+}
+
+/** Deletes a flow with all its runs. Tasks that a worker has at the moment come to nothing. */
+export async function deleteFlow(sql: Sql, flow_slug: string): Promise<void> {
+  await sql.begin(async (transaction) => {
+    await transaction`
+      select pgflow.close_tasks(array(select r.run_id from pgflow.runs r where r.flow_slug = ${flow_slug} order by r.run_id))`
+    await transaction`delete from pgflow.runs r where r.flow_slug = ${flow_slug}`
+    await transaction`select pgflow.delete_flow(flow_slug => ${flow_slug})`
+  })
+}
+
 /** The type is what the query says. */
 async function values<Value>(rows: PromiseLike<readonly unknown[]>): Promise<Value[]> {
   return (await rows).map((row) => (row as { value: Value }).value)

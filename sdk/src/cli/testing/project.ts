@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import { fromSources, startProcess, type WorkerProcess } from '../../worker/testing/process.ts'
@@ -14,9 +15,10 @@ export interface Project {
 
 /** A folder with these files, until the test ends. */
 export async function newProject(files: Readonly<Record<string, string>> = {}): Promise<Project> {
-  await mkdir(join(root, '.vitest'), { recursive: true })
-  const folder = await mkdtemp(join(root, '.vitest/project-'))
+  const folder = await mkdtemp(join(await realpath(tmpdir()), 'pgflow-project-'))
   onTestFinished(() => rm(folder, { recursive: true, force: true }))
+  await chmod(folder, 0o755) // for the account that runs Postgres
+  await symlink(join(root, 'node_modules'), join(folder, 'node_modules'))
   const write = async (path: string, text: string) => {
     await mkdir(dirname(join(folder, path)), { recursive: true })
     await writeFile(join(folder, path), text)
@@ -25,6 +27,6 @@ export async function newProject(files: Readonly<Record<string, string>> = {}): 
   return {
     folder,
     write,
-    start: (...args) => startProcess([...fromSources, main, ...args], folder),
+    start: (...args) => startProcess([...fromSources, main, ...args], folder, 'pipe'),
   }
 }
