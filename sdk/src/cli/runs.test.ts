@@ -86,7 +86,7 @@ describe('pgflow runs show', () => {
     expect(text).toMatch(/^ {6}TypeError: two is bad .*\n {10}at .*runs\.test\.ts:\d+/m)
     expect(text).toMatch(/^ {8}caused by Error: because$/m)
     expect(text).toMatch(
-      /another:\n {4}[\d:.]{12} {2}step:retrying {2}items .*\(failed 1 times, next attempt/,
+      /another:\n {4}[\d:.]{12} {2}step:retrying {2}items .*\(failures so far: 1, next attempt/,
     )
     const json = JSON.parse((await runs(['show', run_id, '--json'])).out.join('\n'))
     expect(json).toMatchObject({ run_id, steps: [{}, {}], tasks: [{ max_attempts: 2 }, { is_map: true }] })
