@@ -174,7 +174,7 @@ describe('pgflow runs cancel and retry', () => {
       '… and 2 more',
     ])
     expect((await runs(['retry', ...filter])).error).toBe(
-      'nobody can be asked here: say --yes, or --dry-run to look only',
+      'there is no terminal to ask for confirmation: add --yes, or --dry-run to see what would change',
     )
     const asked: string[] = []
     const answer = (yes: boolean) => async (question: string) => {
