@@ -48,7 +48,9 @@ describe('The Edge Function', () => {
     expect([first.status, await first.json()]).toMatchObject([202, { status: 'started' }])
     expect((await call(deno)).status).toBe(200)
     const run_id = await db.startRun('summarize_text', { text: 'One. Two three.' })
-    expect(await db.runEnded(run_id)).toMatchObject({ output: { summary: { words: 3, first_sentence: 'One.' } } })
+    expect(await db.runEnded(run_id)).toMatchObject({
+      output: { summary: { words: 3, first_sentence: 'One.' } },
+    })
   })
 
   it('does not start without a secret', async () => {
