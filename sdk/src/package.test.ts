@@ -113,9 +113,21 @@ describe.each(packageNames)('%s', (name) => {
       ...registry,
       packages.tarballOf(name),
     ])
-    expect(stdout.trim()).toBe(`+ ${name}@0.1.0`)
+    expect(stdout.trim()).toBe(`+ ${name}@${(await bare.manifestOf(name)).version}`)
     expect(stderr).toContain('with tag latest and public access (dry-run)')
   })
+})
+
+it('Packages, lockfile, and the function that imports them name one version', async () => {
+  const read = (name: string) => readFile(join(root, name), 'utf8')
+  const { version } = JSON.parse(await read('sdk/package.json'))
+  expect(JSON.parse(await read('local/package.json')).version).toBe(version)
+  const { packages: locked } = JSON.parse(await read('package-lock.json'))
+  expect([locked.sdk.version, locked.local.version]).toEqual([version, version])
+  const imports = Object.values<string>(
+    JSON.parse(await read('supabase/functions/flow-worker/deno.json')).imports,
+  )
+  expect(imports.map((name) => name.split('/')[1])).toEqual(imports.map(() => `sdk@${version}`))
 })
 
 it('What is installed with the packages has permissive licences', async () => {
