@@ -57,7 +57,16 @@ async function filesOf(folder: Folder): Promise<Record<string, string | Buffer>>
     }
   }
   const migrations = Object.entries(await buildMigrations()).map(([name, sql]) => [`migrations/${name}`, sql])
-  return { ...files, ...Object.fromEntries(migrations), ...(await packedPages(root)) }
+  const templates = ['index.ts', 'flows.ts'].map(async (name) => [
+    `templates/flow-worker/${name}`,
+    await readFile(join(root, 'supabase/functions/flow-worker', name), 'utf8'),
+  ])
+  return {
+    ...files,
+    ...Object.fromEntries(migrations),
+    ...Object.fromEntries(await Promise.all(templates)),
+    ...(await packedPages(root)),
+  }
 }
 
 /** Without what is of use in this repository only. */

@@ -21,7 +21,7 @@ export function blocksOf(page: string, text: string): Block[] {
 }
 
 /**
- * Compiles the blocks of a page as they are displayed. A block is a module, which may import packages and the files that the
+ * Compiles the blocks of pages as they are displayed. A block is a module, which may import packages and the files that its
  * page shows before it; where a file is shown again, the later blocks see its new text.
  *
  * @returns what the compiler says, with the lines of the page
@@ -34,9 +34,10 @@ export async function problemsIn(blocks: readonly Block[]): Promise<string[]> {
   let folder = 0
   blocks.forEach((block, index) => {
     const name = block.file ?? `block_${index}.${block.language}`
-    if (shown.has(name)) {
+    const isNewPage = block.page !== blocks[index - 1]?.page
+    if (isNewPage || shown.has(name)) {
       folder += 1
-      shown = new Map([...shown].filter(([shownName]) => shownName !== name))
+      shown = new Map([...shown].filter(([shownName]) => !isNewPage && shownName !== name))
       for (const [copied, other] of shown) programs.set(`${folder}/${copied}`, { block: other, isCopy: true })
     }
     programs.set(`${folder}/${name}`, { block, isCopy: false })

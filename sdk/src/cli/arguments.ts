@@ -23,7 +23,7 @@ export function parsed<const Options extends OptionsConfig>(
     const missing = names[positionals.length]
     if (missing !== undefined) throw new Error(words[missing])
     if (positionals.length > names.length && !more)
-      throw new Error(`"${positionals[names.length]}" is one word too many`)
+      throw new Error(`unexpected argument "${positionals[names.length]}"`)
     return { values, words: positionals }
   } catch (cause) {
     throw new CommandError(`${(cause as Error).message}\nUsage: pgflow ${usage}`, { cause })

@@ -212,14 +212,15 @@ class Session {
   async #offerReplacing(flow_slug: string): Promise<void> {
     const { io } = this.#options
     try {
-      const runs = await countRunsOf(this.#sql, flow_slug)
+      const count = await countRunsOf(this.#sql, flow_slug)
+      const runs = count === 1 ? '1 run' : `${count} runs`
       io.note(
-        `Either give the flow a version, as in production, or delete the flow and its ${runs} runs in this local database.`,
+        `Either give the flow a version, as in production, or delete the flow and its ${runs} in this local database.`,
       )
       if (io.ask === undefined)
         return io.note('At a terminal pgflow dev offers that; --reset empties the database.')
       this.#question = new AbortController()
-      if (!(await io.ask(`Delete "${flow_slug}" and its ${runs} runs here?`, this.#question.signal))) return
+      if (!(await io.ask(`Delete "${flow_slug}" and its ${runs} here?`, this.#question.signal))) return
       await deleteFlow(this.#sql, flow_slug)
       this.#workers?.restart()
     } catch (error) {

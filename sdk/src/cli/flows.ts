@@ -22,7 +22,9 @@ export async function flowsOf(file: string): Promise<Map<string, AnyFlow>> {
   const sorted = named.sort(([, one], [, other]) => (one.slug < other.slug ? -1 : 1))
   const twice = sorted.find(([, { slug }], index) => sorted[index + 1]?.[1].slug === slug)
   if (twice !== undefined) {
-    throw new CommandError(`${file} exports two flows "${twice[1].slug}": give one another slug or version`)
+    throw new CommandError(
+      `${file} exports two flows "${twice[1].slug}": give one of them another slug or version`,
+    )
   }
   return new Map(sorted)
 }
@@ -49,7 +51,7 @@ export async function flowsIn(
   const twice = slugs.find((slug, index) => slugs.indexOf(slug) !== index)
   if (twice !== undefined) {
     throw new CommandError(
-      `${files.join(' and ')} export two flows "${twice}": give one another slug or version`,
+      `${files.join(' and ')} export two flows "${twice}": give one of them another slug or version`,
     )
   }
   return [...flows]

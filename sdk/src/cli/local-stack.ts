@@ -43,7 +43,7 @@ export async function loadLocalPackage(folder: string): Promise<LocalPackage> {
     const path = pathIn(folder, name)
     if (path !== undefined) return import(pathToFileURL(path).href)
     throw new CommandError(
-      `pgflow dev needs the package ${name}: npm install --save-dev ${name}. With Docker, use supabase start and pgflow worker instead`,
+      `this needs the package ${name}: npm install --save-dev ${name}. With Docker, use supabase start and pgflow worker instead`,
       { cause },
     )
   }

@@ -5,10 +5,16 @@ import { compileCommand } from './compile.ts'
 import { devCommand } from './dev.ts'
 import { doctorCommand } from './doctor.ts'
 import { loadEnvironment } from './environment.ts'
+import { initCommand } from './init.ts'
 import { runsCommand } from './runs.ts'
+import { uninstallCommand } from './uninstall.ts'
+import { upgradeCommand } from './upgrade.ts'
 import { workerCommand } from './worker.ts'
 
 const commands: Readonly<Record<string, Command>> = {
+  init: initCommand,
+  upgrade: upgradeCommand,
+  uninstall: uninstallCommand,
   compile: compileCommand,
   dev: devCommand,
   worker: workerCommand,

@@ -50,7 +50,9 @@ export async function changeRuns(
 
 async function agrees(question: string, { ask }: Io): Promise<boolean> {
   if (ask === undefined)
-    throw new CommandError('nobody can be asked here: say --yes, or --dry-run to look only')
+    throw new CommandError(
+      'there is no terminal to ask for confirmation: add --yes, or --dry-run to see what would change',
+    )
   return ask(question)
 }
 

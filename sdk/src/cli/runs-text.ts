@@ -69,12 +69,19 @@ function linesOfTask(task: TaskRow, isMap: boolean): string[] {
 
 /** The stack, which begins with the message, and the causes. */
 function linesOfError({ name, message, code, stack, cause, errors = [] }: ErrorDescription): string[] {
-  const own = (stack ?? `${name}: ${message}`).split('\n')
+  const own = (stack ?? `${name}: ${message}`).split('\n').filter((line) => !isForeign(line))
   const lines = own.slice(0, deepest).concat(own.length > deepest ? ['    …'] : [])
   const inner = [...(cause ? [cause] : []), ...errors].flatMap((one) => {
     return linesOfError(one).map((line, index) => (index === 0 ? `  caused by ${line}` : `  ${line}`))
   })
   return [...lines, ...(code === undefined ? [] : [`  code ${code}`]), ...inner].map((line) => cut(line))
+}
+
+/** Whether a line of a stack is Node's or the worker's own. */
+function isForeign(line: string): boolean {
+  return /^ +at .*(\(| )node:internal\/|^ +at .*\/@pgflow\/sdk\/dist\/|^ +at .*\/sdk\/src\/worker\//.test(
+    line,
+  )
 }
 
 /** Time, type, step and what the type says. */
@@ -97,7 +104,7 @@ function factsOf(event: RunEvent): string {
     case 'step:started':
       return event.initial_tasks === null || event.initial_tasks === 1 ? '' : `${event.initial_tasks} items`
     case 'step:retrying':
-      return `${event.error} (failed ${event.retries} times, next attempt ${time(event.retry_at)})`
+      return `${event.error} (failures so far: ${event.retries}, next attempt ${time(event.retry_at)})`
     case 'step:progress':
       return json(event.progress)
     case 'step:skipped':

@@ -86,7 +86,7 @@ describe('pgflow runs show', () => {
     expect(text).toMatch(/^ {6}TypeError: two is bad .*\n {10}at .*runs\.test\.ts:\d+/m)
     expect(text).toMatch(/^ {8}caused by Error: because$/m)
     expect(text).toMatch(
-      /another:\n {4}[\d:.]{12} {2}step:retrying {2}items .*\(failed 1 times, next attempt/,
+      /another:\n {4}[\d:.]{12} {2}step:retrying {2}items .*\(failures so far: 1, next attempt/,
     )
     const json = JSON.parse((await runs(['show', run_id, '--json'])).out.join('\n'))
     expect(json).toMatchObject({ run_id, steps: [{}, {}], tasks: [{ max_attempts: 2 }, { is_map: true }] })
@@ -174,7 +174,7 @@ describe('pgflow runs cancel and retry', () => {
       '… and 2 more',
     ])
     expect((await runs(['retry', ...filter])).error).toBe(
-      'nobody can be asked here: say --yes, or --dry-run to look only',
+      'there is no terminal to ask for confirmation: add --yes, or --dry-run to see what would change',
     )
     const asked: string[] = []
     const answer = (yes: boolean) => async (question: string) => {

@@ -35,7 +35,7 @@ export const workerCommand: Command = {
     )
     onStopSignal((isFirst) => {
       if (!isFirst) process.exit(1)
-      io.note('Stopping: running steps have 25 s to finish. The same again ends at once.')
+      io.note('Stopping: running steps have 25 s to finish. Press Ctrl-C again to stop at once.')
       void worker.stop()
     })
     await worker.stopped

@@ -1,17 +1,19 @@
--- All tables at once, before anything changes, so that no worker and no start can meet a half, nor deadlock with this. Each
--- attempt waits half a second at most, since everybody else queues behind it; then it lets go and tries again, for 30 seconds.
+-- All tables at once, before anything changes: so no worker and no start meets a half, nor deadlocks with this. Each attempt
+-- waits half a second at most, since everybody else queues behind it; then it lets go and tries again, for 30 seconds, or as
+-- long as the setting pgflow.lock_patience says.
 do $$
 declare
   tables text;
-  deadline timestamptz := clock_timestamp() + interval '30 seconds';
+  patience interval := coalesce(nullif(current_setting('pgflow.lock_patience', true), ''), '30 seconds');
+  deadline timestamptz := clock_timestamp() + patience;
 begin
   select string_agg(format('only %s', c.oid::regclass), ', ' order by c.oid) into tables
   from pg_class c
   where c.relnamespace = to_regnamespace('pgflow') and c.relkind = 'r'
      or c.oid = to_regclass('realtime.messages') and has_table_privilege(c.oid, 'update');
-  perform set_config('lock_timeout', '500ms', true);
   while tables is not null loop
     begin
+      perform set_config('lock_timeout', '500ms', true);
       execute format('lock table %s in access exclusive mode', tables);
       exit;
     exception
@@ -19,7 +21,7 @@ begin
         if clock_timestamp() > deadline then
           raise exception using
             errcode = 'PT409',
-            message = 'other transactions held tables of pgflow for 30 seconds; nothing was changed',
+            message = format('other transactions have held tables of pgflow for %s; nothing was changed', patience),
             detail = 'Held by: ' || (
               select string_agg(format('pid %s, open since %s: %s', a.pid, a.xact_start, left(a.query, 100)), '; ')
               from pg_stat_activity a
