@@ -31,7 +31,11 @@ async function packFolder(folder: Folder, destination: string): Promise<void> {
   const stage = await mkdtemp(join(tmpdir(), `pgflow-pack-${folder}-`))
   try {
     const build = join(source, 'tsconfig.build.json')
-    await run(process.execPath, [tsc, '-p', build, '--outDir', join(stage, 'dist')], { cwd: root })
+    await run(process.execPath, [tsc, '-p', build, '--outDir', join(stage, 'dist')], { cwd: root }).catch(
+      ({ stdout }: { stdout: string }) => {
+        throw new Error(`${folder} does not compile:\n${stdout}`)
+      },
+    )
     await write(stage, await filesOf(folder))
     if (folder === 'local') await cp(join(source, 'sql'), join(stage, 'sql'), { recursive: true })
     const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', destination], { cwd: stage })

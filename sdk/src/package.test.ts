@@ -9,6 +9,7 @@ import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/co
 import { publint } from 'publint'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as local from '../../local/src/index.ts'
+import { installSql, uninstallSql, upgradeSql } from './cli/migration-sql.ts'
 import * as client from './client/index.ts'
 import { bundle, limit } from './client/testing/bundle.ts'
 import * as flow from './flow/index.ts'
@@ -48,6 +49,13 @@ async function filesIn(folder: string): Promise<string[]> {
   return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
 }
 
+it('@pgflow/sdk has the SQL that its sources make', async () => {
+  const packed = await import(join(bare.pathOf('@pgflow/sdk'), 'dist/cli/migration-sql.js'))
+  expect(await packed.installSql()).toBe(await installSql())
+  expect(await packed.upgradeSql(1)).toBe(await upgradeSql(1))
+  expect(await packed.uninstallSql()).toBe(await uninstallSql())
+})
+
 describe.each(packageNames)('%s', (name) => {
   it('has every file that its package.json names', async () => {
     const { bin, exports } = await bare.manifestOf(name)
@@ -76,7 +84,7 @@ describe.each(packageNames)('%s', (name) => {
     const others =
       name === '@pgflow/local'
         ? ['LICENSE-APACHE', 'NOTICE', 'dist', 'sql']
-        : ['CHANGELOG.md', 'dist', 'docs', 'migrations']
+        : ['CHANGELOG.md', 'dist', 'docs', 'migrations', 'templates']
     const folder = bare.pathOf(name)
     expect((await readdir(folder)).sort()).toEqual(['LICENSE', 'README.md', 'package.json', ...others].sort())
     expect(await readFile(join(folder, 'LICENSE'), 'utf8')).toBe(
@@ -113,9 +121,21 @@ describe.each(packageNames)('%s', (name) => {
       ...registry,
       packages.tarballOf(name),
     ])
-    expect(stdout.trim()).toBe(`+ ${name}@0.1.0`)
+    expect(stdout.trim()).toBe(`+ ${name}@${(await bare.manifestOf(name)).version}`)
     expect(stderr).toContain('with tag latest and public access (dry-run)')
   })
+})
+
+it('Packages, lockfile, and the function that imports them name one version', async () => {
+  const read = (name: string) => readFile(join(root, name), 'utf8')
+  const { version } = JSON.parse(await read('sdk/package.json'))
+  expect(JSON.parse(await read('local/package.json')).version).toBe(version)
+  const { packages: locked } = JSON.parse(await read('package-lock.json'))
+  expect([locked.sdk.version, locked.local.version]).toEqual([version, version])
+  const imports = Object.values<string>(
+    JSON.parse(await read('supabase/functions/flow-worker/deno.json')).imports,
+  )
+  expect(imports.map((name) => name.split('/')[1])).toEqual(imports.map(() => `sdk@${version}`))
 })
 
 it('What is installed with the packages has permissive licences', async () => {

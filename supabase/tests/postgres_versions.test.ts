@@ -6,7 +6,7 @@ import { startLocalSupabase } from '@pgflow/local'
 import { Flow } from '@pgflow/sdk/flow'
 import { startWorker } from '@pgflow/sdk/worker'
 import postgres, { type Sql } from 'postgres'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { postgresAccount } from '../../local/src/account.ts'
 import { startPostgres } from '../../local/src/postgres.ts'
 import { failuresIn, files, tapOf } from './testing/pgtap.ts'
@@ -92,16 +92,17 @@ async function runFlow(connection: string): Promise<unknown> {
   let output: unknown
   await as(connection, async (sql) => {
     const worker = await startWorker({ connection, flows: [Greet] })
-    const [run] = await sql`select run_id from pgflow.start_flow('greet_once', '"you"')`
-    await expect
-      .poll(async () => {
+    try {
+      const [run] = await sql`select run_id from pgflow.start_flow('greet_once', '"you"')`
+      await vi.waitUntil(async () => {
         const rows =
           await sql`select output from pgflow.runs where run_id = ${run!.run_id} and status = 'completed'`
         output = rows[0]?.output
-        return rows.length
-      })
-      .toBe(1)
-    await worker.stop()
+        return rows.length > 0
+      }, 20_000)
+    } finally {
+      await worker.stop()
+    }
   })
   return output
 }

@@ -15,6 +15,7 @@ export const packageNames = Object.values(packages)
 export type PackageName = (typeof packageNames)[number]
 
 export interface Manifest {
+  readonly version: string
   readonly bin?: Readonly<Record<string, string>>
   readonly exports: Readonly<Record<string, Readonly<Record<string, string>>>>
   readonly dependencies: Readonly<Record<string, string>>
