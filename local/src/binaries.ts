@@ -1,8 +1,10 @@
+import { execFile } from 'node:child_process'
 import { constants, existsSync } from 'node:fs'
 import { chmod, chown, copyFile, link, mkdir, readdir, readFile, rm, symlink } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { arch, platform } from 'node:os'
 import { basename, dirname, join, relative } from 'node:path'
+import { promisify } from 'node:util'
 import { extract } from 'tar'
 import type { Account } from './account.ts'
 import { LocalSupabaseError } from './errors.ts'
@@ -42,11 +44,39 @@ export async function copyBinaries(
   folder: string,
   account: Account | undefined,
 ): Promise<void> {
+  const pgConfig = join(native, 'bin', 'pg_config')
+  if (existsSync(pgConfig)) return copyInstalled(pgConfig, folder, account)
   await copyFolder(native, folder, account)
   await restoreSymlinks(native, folder)
   const executables = await readdir(join(folder, 'bin'))
   await Promise.all(executables.map((name) => chmod(join(folder, 'bin', name), 0o755)))
-  await Promise.all(EXTENSIONS.map((name) => addExtension(folder, name)))
+  await Promise.all(EXTENSIONS.map((name) => addExtension(join(folder, 'share/postgresql/extension'), name)))
+}
+
+/**
+ * Copies a Postgres that a distribution has installed. It finds its files by the way from its programs to them, so that stays
+ * the same, and `bin` is a link.
+ */
+async function copyInstalled(pgConfig: string, folder: string, account: Account | undefined): Promise<void> {
+  const paths = await promisify(execFile)(pgConfig, ['--bindir', '--pkglibdir', '--sharedir'])
+  const parts = paths.stdout.trim().split('\n')
+  const [bin, , share] = parts as [string, string, string]
+  const inFolder = (path: string) => join(folder, relative(commonFolder(bin, share), path))
+  if (account) await chown(folder, account.uid, account.gid)
+  for (const part of parts) {
+    const first = await mkdir(inFolder(part), { recursive: true, mode: 0o755 })
+    await copyFolder(part, inFolder(part), account)
+    for (let made = inFolder(part); account && first && made !== dirname(first); made = dirname(made)) {
+      await chown(made, account.uid, account.gid)
+    }
+  }
+  await symlink(relative(folder, inFolder(bin)), join(folder, 'bin'))
+  await Promise.all(EXTENSIONS.map((name) => addExtension(join(inFolder(share), 'extension'), name)))
+}
+
+/** The folder that holds both. */
+function commonFolder(one: string, other: string): string {
+  return `${other}/`.startsWith(`${one}/`) ? one : commonFolder(dirname(one), other)
 }
 
 /** Each folder belongs to the account at once, so that the account can remove it whenever this is interrupted. */
@@ -93,5 +123,5 @@ async function restoreSymlinks(native: string, folder: string): Promise<void> {
 async function addExtension(folder: string, name: string): Promise<void> {
   const file = join(dirname(require.resolve(`@electric-sql/pglite-${name}`)), `${name}.tar.gz`)
   const isWanted = (path: string) => path.startsWith('share/postgresql/extension/')
-  await extract({ file, cwd: folder, preserveOwner: false, filter: isWanted })
+  await extract({ file, cwd: folder, strip: 3, preserveOwner: false, filter: isWanted })
 }

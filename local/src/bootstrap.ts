@@ -9,7 +9,7 @@ export async function bootstrap(postgres: Postgres, password: string): Promise<v
   const client = new pg.Client(postgres.admin)
   await client.connect()
   try {
-    if (!(await isBootstrapped(client))) await client.query(await bootstrapSql(password))
+    if (!(await isBootstrapped(client))) await client.query(await bootstrapSql(client, password))
     // Yesterday to three days from now, as Realtime keeps them.
     await client.query(`select realtime_local.create_partitions((now() at time zone 'utc')::date - 1, 5)`)
   } finally {
@@ -22,10 +22,15 @@ async function isBootstrapped(client: pg.Client): Promise<boolean> {
   return rows[0].done
 }
 
-async function bootstrapSql(password: string): Promise<string> {
+async function bootstrapSql(client: pg.Client, password: string): Promise<string> {
   const names = (await readdir(FOLDER)).filter((name) => name.endsWith('.sql')).sort()
   const files = await Promise.all(names.map((name) => readFile(new URL(name, FOLDER), 'utf8')))
+  const { rows } = await client.query(
+    `select current_setting('server_version_num')::int >= 160000 as grants_say`,
+  )
+  // Before version 16 the role alone says whether it inherits.
+  const roles = (sql: string) => (rows[0].grants_say ? sql : sql.replaceAll(' with inherit false', ''))
   const literal = pg.escapeLiteral(password)
   const passwords = ['postgres', 'authenticator'].map((role) => `alter role ${role} password ${literal};`)
-  return ['begin;', ...files, ...passwords, 'commit;'].join('\n')
+  return ['begin;', ...files.map(roles), ...passwords, 'commit;'].join('\n')
 }

@@ -28,6 +28,8 @@ const SETTINGS = {
 
 export interface PostgresOptions {
   port: number | undefined
+  /** The folder of its files; `undefined` for those of the npm package. */
+  binaries?: string | undefined
   /** Runs the server, when this process is root. */
   account: Account | undefined
   /** Where the data stays, or undefined for data that goes with the server. */
@@ -65,7 +67,7 @@ export interface Postgres {
 
 export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
   const { account, keptData, fsync, log } = options
-  const native = locateBinaries()
+  const native = options.binaries ?? locateBinaries()
   const folder = await temporaryFolder(account)
   const data = keptData ?? join(folder, 'data')
   const settings = Object.entries({ ...SETTINGS, fsync: fsync ? 'on' : 'off' })
@@ -112,7 +114,7 @@ async function createData(folder: string, data: string, options: PostgresOptions
   for (const path of account ? [unfinished, passwordFile] : []) await chown(path, account!.uid, account!.gid)
   const initdb = [
     ...['-D', unfinished, '-U', ADMIN, '-A', 'scram-sha-256', `--pwfile=${passwordFile}`],
-    ...['-E', 'UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'],
+    ...['-E', 'UTF8', ...(await localeOptions(join(folder, 'bin', 'initdb'), folder))],
     ...(keptData ? [] : ['--no-sync']),
   ]
   try {
@@ -127,6 +129,15 @@ async function createData(folder: string, data: string, options: PostgresOptions
   } finally {
     await rm(passwordFile, { force: true })
   }
+}
+
+/** Text is sorted by code points, and has letters beyond ASCII; Postgres does that by itself from version 17 on. */
+async function localeOptions(initdb: string, cwd: string): Promise<string[]> {
+  const { stdout } = await promisify(execFile)(initdb, ['--version'], { cwd })
+  const isBuiltin = Number(/\d+/.exec(stdout)) >= 17
+  return isBuiltin
+    ? ['--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8']
+    : ['--locale=C.UTF-8']
 }
 
 /** Starts the server under the supervisor, and returns what controls it. */

@@ -15,6 +15,11 @@ export interface LocalSupabaseOptions {
   port?: number
   /** Port of Postgres. @default a free one */
   databasePort?: number
+  /**
+   * Folder of another Postgres than the package's, which is 17: one that has `bin/postgres`, for instance
+   * `/usr/lib/postgresql/15` of Debian. It needs no pgmq. @default that of the package
+   */
+  postgresFolder?: string
   /** Folder that keeps the database and the keys between starts. @default a temporary one, removed at the stop */
   dataDir?: string
   /** Schemas that REST exposes; the first is the default one. @default ['public', 'pgflow_public', 'pgflow_worker'] */
@@ -106,6 +111,7 @@ async function startParts(options: LocalSupabaseOptions, stoppers: Stopper[]): P
   const keys = await createKeys(jwtSecret)
   const postgres = await startPostgres({
     port: options.databasePort,
+    binaries: options.postgresFolder,
     account,
     keptData: kept?.data,
     password,

@@ -390,15 +390,34 @@ begin
   cross join lateral (
     select case
       when jsonb_typeof(e.r) <> 'object' then 'it is not an object'
-      when pg_input_is_valid(e.r ->> 'run_id', 'uuid') is not true then 'run_id is not a uuid'
+      when pgflow.is_readable(e.r ->> 'run_id', 'uuid') is not true then 'run_id is not a uuid'
       when jsonb_typeof(e.r -> 'step_slug') is distinct from 'string' then 'step_slug is not a text'
-      when pg_input_is_valid(e.r ->> 'task_index', 'int') is not true then 'task_index is not a whole number'
-      when pg_input_is_valid(e.r ->> 'attempt', 'int') is false then 'attempt is not a whole number'
-      when pg_input_is_valid(e.r ->> 'retry_delay', 'numeric') is false then 'retry_delay is not a number of seconds'
-      when pg_input_is_valid(e.r ->> 'permanent', 'boolean') is false then 'permanent is not true or false'
-       when pg_input_is_valid(e.r ->> 'uncounted', 'boolean') is false then 'uncounted is not true or false'
+      when pgflow.is_readable(e.r ->> 'task_index', 'int') is not true then 'task_index is not a whole number'
+      when pgflow.is_readable(e.r ->> 'attempt', 'int') is false then 'attempt is not a whole number'
+      when pgflow.is_readable(e.r ->> 'retry_delay', 'numeric') is false then 'retry_delay is not a number of seconds'
+      when pgflow.is_readable(e.r ->> 'permanent', 'boolean') is false then 'permanent is not true or false'
+      when pgflow.is_readable(e.r ->> 'uncounted', 'boolean') is false then 'uncounted is not true or false'
     end
   ) as p (problem);
+end
+$$;
+
+-- Whether a text can be read as a value of a type; null for null. (As pg_input_is_valid, which Postgres has from version 16 on.)
+create function pgflow.is_readable(value text, type regtype)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if value is null then
+    return null;
+  end if;
+  execute format('select %L::%s', value, type);
+  return true;
+exception
+  when data_exception then
+    return false;
 end
 $$;
 

@@ -113,6 +113,7 @@ select set_eq(
     'pgflow.heartbeat(worker_id uuid, tasks jsonb, lease integer)',
     'pgflow.held_flow(name text)',
     'pgflow.hide_messages(queue_name text, msg_ids bigint[], until timestamp with time zone[])',
+    'pgflow.is_readable(value text, type regtype)',
     'pgflow.is_unattended()',
     'pgflow.is_valid_slug(slug text)',
     'pgflow.keep_errors(results jsonb, applied bigint[])',

@@ -91,7 +91,8 @@ describe('A released version', () => {
     expect(frozen).toEqual(expect.arrayContaining(released))
   })
 
-  test.runIf(frozen.includes(currentVersion))('does not change: count schema_version up', async () => {
+  test('does not change: count schema_version up', async () => {
+    if (!frozen.includes(currentVersion)) return
     expect(await catalogAfter(await installSql())).toEqual(await catalogAfter(installed(currentVersion)))
   })
 })
