@@ -49,7 +49,13 @@ async function filesOf(folder: Folder): Promise<Record<string, string | Buffer>>
     'package.json': publishedManifest(await source('package.json')),
     LICENSE: await source('LICENSE'),
   }
-  if (folder === 'local') return { ...files, 'README.md': await source('README.md') }
+  if (folder === 'local') {
+    const names = ['README.md', 'NOTICE', 'LICENSE-APACHE']
+    return {
+      ...files,
+      ...Object.fromEntries(await Promise.all(names.map(async (name) => [name, await source(name)]))),
+    }
+  }
   const migrations = Object.entries(await buildMigrations()).map(([name, sql]) => [`migrations/${name}`, sql])
   return { ...files, ...Object.fromEntries(migrations), ...(await packedPages(root)) }
 }

@@ -72,13 +72,14 @@ describe.each(packageNames)('%s', (name) => {
     expect(files.filter((path) => !/\.js$|\.d\.ts$/.test(path))).toEqual([])
   })
 
-  it('has its licence, and no folders besides these', async () => {
-    const folders =
-      name === '@pgflow/local' ? ['dist', 'sql'] : ['CHANGELOG.md', 'dist', 'docs', 'migrations']
-    expect((await readdir(bare.pathOf(name))).sort()).toEqual(
-      ['LICENSE', 'README.md', 'package.json', ...folders].sort(),
-    )
-    expect(await readFile(join(bare.pathOf(name), 'LICENSE'), 'utf8')).toBe(
+  it('has its licence, and nothing besides', async () => {
+    const others =
+      name === '@pgflow/local'
+        ? ['LICENSE-APACHE', 'NOTICE', 'dist', 'sql']
+        : ['CHANGELOG.md', 'dist', 'docs', 'migrations']
+    const folder = bare.pathOf(name)
+    expect((await readdir(folder)).sort()).toEqual(['LICENSE', 'README.md', 'package.json', ...others].sort())
+    expect(await readFile(join(folder, 'LICENSE'), 'utf8')).toBe(
       await readFile(join(root, 'LICENSE'), 'utf8'),
     )
   })
@@ -115,6 +116,33 @@ describe.each(packageNames)('%s', (name) => {
     expect(stdout.trim()).toBe(`+ ${name}@0.1.0`)
     expect(stderr).toContain('with tag latest and public access (dry-run)')
   })
+})
+
+it('What is installed with the packages has permissive licences', async () => {
+  const { packages: installed } = JSON.parse(await readFile(join(root, 'package-lock.json'), 'utf8'))
+  const licences = (path: string): string[] => {
+    const { license, dependencies = {}, optionalDependencies = {} } = installed[path]
+    const names = Object.keys({ ...dependencies, ...optionalDependencies })
+    return [license, ...names.flatMap((name) => licences(placeOf(name, path)))]
+  }
+  /** Where Node finds a package for another one. */
+  const placeOf = (name: string, path: string): string => {
+    const place = `${path && `${path}/`}node_modules/${name}`
+    return place in installed ? place : placeOf(name, path.replace(/\/?[^/]+$/, ''))
+  }
+  const permissive = [
+    '0BSD',
+    'Apache-2.0',
+    'BlueOak-1.0.0',
+    'BSD-2-Clause',
+    'BSD-3-Clause',
+    'ISC',
+    'MIT',
+    'Unlicense',
+  ]
+  const found = new Set(['sdk', 'local'].flatMap(licences))
+  expect(found).toContain('Apache-2.0')
+  expect([...found].filter((licence) => !permissive.includes(licence))).toEqual([])
 })
 
 describe('In plain Node', () => {
