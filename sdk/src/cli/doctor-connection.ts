@@ -1,5 +1,6 @@
 import type { Sql } from 'postgres'
 import type { placeOf } from '../worker/database-url.ts'
+import { explain } from '../worker/faults.ts'
 import { Notifier } from '../worker/time.ts'
 import type { Finding } from './doctor.ts'
 import { type Environment, firstIn, projectUrlIn } from './environment.ts'
@@ -117,56 +118,66 @@ function valuesIn(value: string): string[] {
   }
 }
 
-/** Whether clients and workers reach the functions, asked of the project's REST API if its URL and a key are known. */
+const publicKeys = [
+  'NEXT_PUBLIC_SUPABASE_PUBLISHABLE_KEY',
+  'VITE_SUPABASE_PUBLISHABLE_KEY',
+  'SUPABASE_PUBLISHABLE_KEY',
+]
+
+const exposing =
+  'to the exposed schemas: in the dashboard (Settings > Data API), or in [api].schemas of config.toml with supabase config push'
+
+/** Whether clients and workers reach their functions, asked of the project's REST API if its URL and a key are known. */
 export async function apiOf(sql: Sql, environment: Environment): Promise<Finding[]> {
   const url = projectUrlIn(environment)
-  const key = firstIn(environment, [
-    'SUPABASE_SECRET_KEY',
-    'SUPABASE_SERVICE_ROLE_KEY',
-    'NEXT_PUBLIC_SUPABASE_PUBLISHABLE_KEY',
-    'VITE_SUPABASE_PUBLISHABLE_KEY',
-    'SUPABASE_PUBLISHABLE_KEY',
-    'SUPABASE_ANON_KEY',
-  ])
+  const secretKey = firstIn(environment, ['SUPABASE_SECRET_KEY', 'SUPABASE_SERVICE_ROLE_KEY'])
+  const key = secretKey ?? firstIn(environment, [...publicKeys, 'SUPABASE_ANON_KEY'])
   if (url === undefined || key === undefined || !isSameProject(url, sql)) return []
-  const title = `clients reach pgflow_public at ${url}`
-  const advice =
-    'add pgflow_public to the exposed schemas: in the dashboard (Settings > Data API), or in [api].schemas of config.toml with supabase config push'
+  const clients = `clients reach pgflow_public at ${url}`
+  const advice = 'check SUPABASE_URL and the key'
   try {
-    const headers = {
+    const { ok, code, message } = await call(url, key, 'pgflow_public')
+    if (code === 'PGRST106') {
+      return [
+        {
+          state: 'fix',
+          title: clients,
+          problem: 'the schema is not exposed',
+          advice: `add pgflow_public ${exposing}`,
+        },
+      ]
+    }
+    if (!ok) return [{ state: 'fix', title: clients, problem: message, advice }]
+    const findings: Finding[] = [{ state: 'ok', title: clients }]
+    return secretKey === undefined ? findings : [...findings, await workersAt(url, secretKey)]
+  } catch (error) {
+    return [{ state: 'fix', title: clients, problem: explain(error), advice }]
+  }
+}
+
+async function workersAt(url: string, key: string): Promise<Finding> {
+  const title = `workers with a secret key reach pgflow_worker at ${url}`
+  const { code } = await call(url, key, 'pgflow_worker')
+  if (code !== 'PGRST106') return { state: 'ok', title }
+  const advice = `for these and for Edge Functions, add pgflow_worker ${exposing}; workers with the URL of the database need nothing`
+  return { state: 'note', title, problem: 'the schema is not exposed', advice }
+}
+
+/** Calls `schema_version`, which only one of the schemas has: the answer tells an unknown schema from an unknown function. */
+async function call(url: string, key: string, schema: string) {
+  const response = await fetch(`${url.replace(/\/+$/, '')}/rest/v1/rpc/schema_version`, {
+    method: 'POST',
+    headers: {
       apikey: key,
       ...(!key.startsWith('sb_') && { authorization: `Bearer ${key}` }),
       'content-type': 'application/json',
-      'content-profile': 'pgflow_public',
-    }
-    const address = `${url.replace(/\/+$/, '')}/rest/v1/rpc/schema_version`
-    const response = await fetch(address, {
-      method: 'POST',
-      headers,
-      body: '{}',
-      signal: AbortSignal.timeout(10_000),
-    })
-    if (response.ok) return [{ state: 'ok', title }]
-    const { code, message } = (await response.json().catch(() => ({}))) as { code?: string; message?: string }
-    if (code === 'PGRST106') return [{ state: 'fix', title, problem: 'the schema is not exposed', advice }]
-    return [
-      {
-        state: 'fix',
-        title,
-        problem: message ?? `HTTP status ${response.status}`,
-        advice: 'check the URL and the key',
-      },
-    ]
-  } catch (error) {
-    return [
-      {
-        state: 'fix',
-        title,
-        problem: (error as Error).message,
-        advice: 'check SUPABASE_URL and the network',
-      },
-    ]
-  }
+      'content-profile': schema,
+    },
+    body: '{}',
+    signal: AbortSignal.timeout(10_000),
+  })
+  const { code, message } = (await response.json().catch(() => ({}))) as { code?: string; message?: string }
+  return { ok: response.ok, code, message: message ?? `HTTP status ${response.status}` }
 }
 
 /** The project of the environment may be another one than that of the database. */

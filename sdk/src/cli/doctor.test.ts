@@ -1,12 +1,13 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { compile, Flow } from '../flow/index.ts'
 import { schemaVersion } from '../shared/schema-version.ts'
 import { startWorker } from '../worker/index.ts'
-import { startTestDatabase, type TestDatabase } from '../worker/testing/database.ts'
+import { migrations, startTestDatabase, type TestDatabase } from '../worker/testing/database.ts'
 import { doctorCommand, examine, type Finding } from './doctor.ts'
 import { limits } from './doctor-checks.ts'
 import { encryptionOf, keysIn } from './doctor-connection.ts'
@@ -163,9 +164,24 @@ describe('pgflow doctor', () => {
   it('asks the API of the same project whether the schema is exposed', async () => {
     const { url, secretKey } = db.stack
     const environment = { SUPABASE_URL: url, SUPABASE_SECRET_KEY: secretKey }
-    expect((await doctor(environment)).out).toContain(`ok    clients reach pgflow_public at ${url}`)
+    const { out } = await doctor(environment)
+    expect(out).toContain(`ok    clients reach pgflow_public at ${url}`)
+    expect(out).toContain(`ok    workers with a secret key reach pgflow_worker at ${url}`)
+    const apart = await startLocalSupabase({
+      schemas: ['public', 'pgflow_public'],
+      migrations: [migrations],
+      fsync: false,
+    })
+    onTestFinished(() => apart.stop())
+    const narrow = await doctor(
+      { SUPABASE_URL: apart.url, SUPABASE_SECRET_KEY: apart.secretKey },
+      apart.dbUrl,
+    )
+    expect(narrow.out).toContainEqual(
+      expect.stringMatching(/^note {2}workers with a secret key reach .*not exposed – .* add pgflow_worker/),
+    )
     expect((await doctor({ ...environment, SUPABASE_SECRET_KEY: 'sb_secret_wrong' })).out).toContainEqual(
-      expect.stringMatching(/^fix {3}clients reach .* – check the URL and the key$/),
+      expect.stringMatching(/^fix {3}clients reach .* – check SUPABASE_URL and the key$/),
     )
     const server = createServer((_, response) =>
       response.writeHead(406).end('{"code":"PGRST106","message":"x"}'),

@@ -126,7 +126,7 @@ async function register(transport: Transport, flows: readonly AnyFlow[], worker:
 const advice: Readonly<Record<string, string>> = {
   '42501': 'Connect as the role postgres, or with a secret key of the project.',
   ECONNREFUSED: 'Check the URL, and whether the database runs.',
-  ENOTFOUND: 'Check the host in the URL.',
+  ENOTFOUND: 'Check the host in the URL, and in the dashboard whether the project is paused.',
   PGRST106:
     'Add pgflow_worker to the exposed schemas of the project: in the API settings of the dashboard, or in [api] schemas of config.toml.',
 }
