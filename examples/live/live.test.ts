@@ -129,7 +129,7 @@ describe.skipIf(executablePath === undefined)('the page in Chromium', () => {
       const texts: string[] = []
       const statuses: string[] = []
       const observer = new MutationObserver(() => {
-        const parts = [...document.querySelectorAll('nav, .run-header')]
+        const parts = Array.from(document.querySelectorAll('nav, .run-header'))
         texts.push([document.title, ...parts.map((part) => part.textContent)].join(' '))
         if (document.body.textContent.includes('You are signed out')) texts.push('signed out')
         const announced = document.querySelector('article [role=status]')?.textContent

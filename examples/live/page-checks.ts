@@ -17,7 +17,7 @@ export function layoutIssues(page: Page): Promise<string[]> {
   return page.evaluate(() => {
     const issues: string[] = []
     if (document.documentElement.scrollWidth > innerWidth) issues.push('the page scrolls sideways')
-    for (const element of document.querySelectorAll('.card *')) {
+    for (const element of Array.from(document.querySelectorAll('.card *'))) {
       // These scroll by themselves.
       if (element.closest('.code, .event-log')) continue
       const box = element.parentElement!.closest('.node, .card')!.getBoundingClientRect()
@@ -25,7 +25,7 @@ export function layoutIssues(page: Page): Promise<string[]> {
       if (width > 0 && (left < box.left || right > box.right))
         issues.push(`${element.className || element.tagName} leaves its box: ${element.textContent}`)
     }
-    for (const word of document.querySelectorAll('.status, .slug')) {
+    for (const word of Array.from(document.querySelectorAll('.status, .slug'))) {
       const range = document.createRange()
       range.selectNodeContents(word)
       const { height } = range.getBoundingClientRect()

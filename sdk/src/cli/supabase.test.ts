@@ -77,10 +77,16 @@ class Project {
   #run(args: readonly string[], expected: number): Promise<string> {
     const env = { ...process.env, HOME: this.#folder, PGSSLMODE: 'disable', DO_NOT_TRACK: '1' }
     return new Promise((resolve, reject) => {
-      execFile(process.execPath, [bin, ...args], { cwd: this.#folder, env }, (error, out, errors) => {
-        if ((error?.code ?? 0) === expected) resolve(out + errors)
-        else reject(new Error(`supabase ${args.join(' ')}: ${out}${errors}`))
-      })
+      const child = execFile(
+        process.execPath,
+        [bin, ...args],
+        { cwd: this.#folder, env },
+        (error, out, errors) => {
+          if ((error?.code ?? 0) === expected) resolve(out + errors)
+          else reject(new Error(`supabase ${args.join(' ')}: ${out}${errors}`))
+        },
+      )
+      child.stdin?.end() // `migration new` reads it
     })
   }
 }
@@ -153,7 +159,7 @@ describe.sequential('The Supabase CLI', () => {
     expect(left).toEqual([])
     const policies = await admin`select policyname from pg_policies where policyname like 'pgflow%'`
     expect(policies).toEqual([])
-    await project.supabase(...out.at(-1)!.trim().split(' ').slice(2), remote()) // supabase migration repair …
+    await project.supabase(...out.at(-1)!.trim().split(' ').slice(2), remote(), '--yes') // supabase migration repair …
     expect(await history()).toEqual([])
   })
 
