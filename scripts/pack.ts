@@ -3,10 +3,10 @@
  * dist/pgflow-local.tgz. Each is built into a folder of its own, so that any number of builds may run at once.
  */
 import { execFile } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { buildMigrations } from '../sdk/scripts/build-migrations.ts'
@@ -43,6 +43,26 @@ async function packFolder(folder: Folder, destination: string): Promise<void> {
     await rename(join(destination, filename), join(destination, `pgflow-${folder}.tgz`))
   } finally {
     await rm(stage, { recursive: true })
+  }
+}
+
+/**
+ * Deno takes a module's types from where the module says that they are, and needs the names of files as they are. (Where npm
+ * resolves a package, its manifest says the same; a Supabase function may import the files themselves.)
+ */
+async function describeForDeno(dist: string): Promise<void> {
+  const names = await readdir(dist, { recursive: true })
+  for (const name of names) {
+    const path = join(dist, name)
+    if (name.endsWith('.d.ts')) {
+      const text = await readFile(path, 'utf8')
+      await writeFile(path, text.replaceAll(/((?:from|import\()\s*'\.[^']+)\.ts'/g, "$1.js'"))
+    } else if (name.endsWith('.js')) {
+      const text = await readFile(path, 'utf8')
+      const isDirective = text.startsWith('#!') || text.startsWith("'use client'")
+      const types = `// @ts-self-types="./${basename(name, '.js')}.d.ts"\n`
+      if (!isDirective) await writeFile(path, types + text)
+    }
   }
 }
 

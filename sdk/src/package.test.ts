@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { cp, readdir, readFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -16,6 +16,7 @@ import * as flow from './flow/index.ts'
 import * as react from './react/index.ts'
 import { PackedPackages, type Project, packageNames } from './testing/packages.ts'
 import * as worker from './worker/index.ts'
+import { deno } from './worker/testing/deno.ts'
 
 const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc')
 const run = promisify(execFile)
@@ -54,6 +55,25 @@ it('@pgflow/sdk has the SQL that its sources make', async () => {
   expect(await packed.installSql()).toBe(await installSql())
   expect(await packed.upgradeSql(1)).toBe(await upgradeSql(1))
   expect(await packed.uninstallSql()).toBe(await uninstallSql())
+})
+
+it('pgflow init writes a worker function that Deno checks and runs, while the package is a file', async () => {
+  const project = await packages.project('function')
+  await mkdir(join(project.folder, 'supabase'))
+  await project.write({
+    'package.json': JSON.stringify({
+      type: 'module',
+      dependencies: { '@pgflow/sdk': 'file:pgflow-sdk.tgz' },
+    }),
+    'supabase/config.toml': '[api]\nschemas = ["public"]\n',
+  })
+  await project.run(join(project.folder, 'node_modules/.bin/pgflow'), 'init')
+  const cwd = join(project.folder, 'supabase/functions/flow-worker')
+  await run(deno, ['check', '--no-lock', 'index.ts'], { cwd })
+  const refused = run(deno, ['run', '--no-lock', '--allow-env', '--allow-net', '--allow-read', 'index.ts'], {
+    cwd,
+  })
+  await expect(refused).rejects.toThrow('secret is missing or short') // its own code has run
 })
 
 describe.each(packageNames)('%s', (name) => {

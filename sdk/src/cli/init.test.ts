@@ -79,6 +79,14 @@ describe('pgflow init', () => {
     )
   })
 
+  it('says what Next.js needs', async () => {
+    const { run } = await project({ 'package.json': '{ "dependencies": { "next": "16" } }' })
+    const { out } = await run(initCommand)
+    expect(out).toContain(
+      'Next.js compiles every file: add "supabase/functions" to "exclude" in tsconfig.json.',
+    )
+  })
+
   it('does nothing a second time, and keeps what is there', async () => {
     const own = { 'supabase/functions/flow-worker/flows.ts': '// mine\n' }
     const { run, read, migrations } = await project(own)

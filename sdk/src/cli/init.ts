@@ -33,7 +33,7 @@ export const initCommand: Command = {
     ]
     await makeChanges(changes, isDryRun, io)
     if (changes.length === 0) io.out('This project has all of pgflow already.')
-    else if (!isDryRun) for (const line of nextSteps) io.out(line)
+    else if (!isDryRun) for (const line of [...(await advice(io)), ...nextSteps]) io.out(line)
   },
 }
 
@@ -68,6 +68,13 @@ async function missingSettings({ cwd }: Io): Promise<Change[]> {
   const changed = withFunction(withExposedSchemas(text), 'flow-worker')
   const what = 'exposes pgflow_public and pgflow_worker; the worker function checks a secret of its own'
   return changed === text ? [] : [{ path: configPath, text: changed, what, isEdit: true }]
+}
+
+/** What a framework needs that compiles every file of the folder. */
+async function advice({ cwd }: Io): Promise<string[]> {
+  const manifest = await readFile(join(cwd, 'package.json'), 'utf8').catch(() => '')
+  if (!/"next"\s*:/.test(manifest)) return []
+  return ['', 'Next.js compiles every file: add "supabase/functions" to "exclude" in tsconfig.json.']
 }
 
 const nextSteps = [
