@@ -90,7 +90,8 @@ describe.skipIf(executablePath === undefined)('apps made by their own generators
     await rm(folder, { recursive: true })
   })
 
-  const env = { ...process.env, NEXT_TELEMETRY_DISABLED: '1' }
+  // Vite colours what it prints where there is a variable CI, its URL too.
+  const env = { ...process.env, NEXT_TELEMETRY_DISABLED: '1', NO_COLOR: '1' }
   // As in a user's shell: vitest's own would make both build for development.
   Reflect.deleteProperty(env, 'NODE_ENV')
 
