@@ -36,6 +36,7 @@ async function packFolder(folder: Folder, destination: string): Promise<void> {
         throw new Error(`${folder} does not compile:\n${stdout}`)
       },
     )
+    await describeForDeno(join(stage, 'dist'))
     await write(stage, await filesOf(folder))
     if (folder === 'local') await cp(join(source, 'sql'), join(stage, 'sql'), { recursive: true })
     const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', destination], { cwd: stage })
