@@ -1,64 +1,27 @@
-import { readdirSync, readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { basename } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { toMermaid } from '../sdk/src/flow/index.ts'
-import { type Complaint, complaintsAbout } from '../sdk/src/testing/typescript.ts'
+import { blocksOf, problemsIn, programOf } from './testing/blocks.ts'
+import { docs, pageOf, readmes, root } from './testing/pages.ts'
 
 /*
- * Each TypeScript block of the pages compiles. A block is a module of its own; what its reader takes for granted stands
- * in a comment before it, which holds for all blocks up to the next such comment:
+ * Each TypeScript block of the pages compiles as it is displayed: it shows what it imports, from packages or from a file that
+ * the same page shows before it. A block shows a file if its first line is a comment with its name: `// flows.ts`.
  *
- * <!-- ts
- * import { Flow } from '@pgflow/sdk/flow'
- * -->
- *
- * A comment behind a type says what it is, and is held against it: `type Output = OutputOf<typeof F> // { a: number }`.
+ * A comment behind a type says what the type is, and is checked: `type Output = OutputOf<typeof F> // { a: number }`.
  */
 
-const docs = fileURLToPath(new URL('.', import.meta.url))
-const pages = readdirSync(docs)
-  .filter((name) => name.endsWith('.md'))
-  .map((name) => `${docs}${name}`)
-  .concat(`${docs}../README.md`)
-  .filter((path) => /^```tsx?$/m.test(readFileSync(path, 'utf8')))
+/** Its code is that of examples/nextjs, which Next.js itself compiles. */
+const isBuiltElsewhere = 'docs/nextjs.md'
 
-interface Block {
-  readonly page: string
-  /** The number of its first line in the page. */
-  readonly line: number
-  readonly language: string
-  readonly setup: string
-  readonly code: string
-}
-
-function blocksOf(page: string, text: string): Block[] {
-  const blocks: Block[] = []
-  let setup = ''
-  for (const match of text.matchAll(/^<!-- ts\n(.*?)^-->$|^```(tsx?)\n(.*?)^```$/gms)) {
-    const [, comment, language = '', code] = match
-    if (code === undefined) setup = comment ?? ''
-    else blocks.push({ page, line: linesBefore(text, match.index) + 2, language, setup, code })
-  }
-  return blocks
-}
-
-function linesBefore(text: string, index: number): number {
-  return text.slice(0, index).split('\n').length - 1
-}
-
-async function problemsIn(blocks: readonly Block[]): Promise<string[]> {
-  if (blocks.length === 0) return []
-  const programs = Object.fromEntries(
-    blocks.map((block, n) => [`block_${n}.${block.language}`, programOf(block)]),
-  )
-  return (await complaintsAbout(programs)).map((complaint) => problem(complaint, blocks))
-}
+const pages = [...readmes, ...docs].filter(
+  ({ name, text }) => name !== isBuiltElsewhere && /^```tsx?$/m.test(text),
+)
 
 async function imported(program: string) {
-  await mkdir(`${docs}../.vitest`, { recursive: true })
-  const folder = await mkdtemp(`${docs}../.vitest/page-`)
+  await mkdir(join(root, '.vitest'), { recursive: true })
+  const folder = await mkdtemp(join(root, '.vitest', 'page-'))
   try {
     await writeFile(`${folder}/page.ts`, program)
     return await import(`${folder}/page.ts`)
@@ -67,72 +30,68 @@ async function imported(program: string) {
   }
 }
 
-/** With the types' comments as assertions, on their lines. */
-function programOf({ setup, code }: Block): string {
-  const asserted = code.replaceAll(
-    /^type (\w+) = .*?(?= \/\/ (.*))/gm,
-    (type, name, is) => `${type}; true satisfies Is<${name}, ${is}>`,
-  )
-  return `${setup}${asserted}type Is<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false\n`
-}
-
-function problem({ file, line, text }: Complaint, blocks: readonly Block[]): string {
-  const { page, line: first, setup } = blocks[Number(/\d+/.exec(file)?.[0])]!
-  const inBlock = line - linesBefore(setup, setup.length)
-  return `${page}:${inBlock > 0 ? first + inBlock - 1 : `${first} (setup)`}: ${text}`
-}
+const page = (...lines: string[]) => blocksOf('page.md', `${lines.join('\n')}\n`)
 
 describe('the pages', () => {
-  it.each(pages.map((path) => [basename(path), path]))('%s has code that compiles', async (name, path) => {
-    const blocks = blocksOf(name, readFileSync(path, 'utf8'))
+  it('have code that compiles', async () => {
+    const blocks = pages.flatMap(({ name, text }) => blocksOf(name, text))
+    expect(blocks.length).toBeGreaterThan(60)
     expect(await problemsIn(blocks)).toEqual([])
   })
 
-  it('show the picture of their flow', async () => {
-    const text = readFileSync(`${docs}flows.md`, 'utf8')
-    const [first] = blocksOf('flows.md', text)
+  it.each(pages.map((page) => [page.name, page]))('%s hides nothing that its code needs', (_, { text }) => {
+    expect(text).not.toMatch(/^<!-- ts/m)
+  })
+
+  it.each(['docs/flows.md', 'docs/concepts.md'])('%s shows the picture of its flow', async (path) => {
+    const { name, text } = pageOf(path)
+    const [first] = blocksOf(name, text)
     const { Crawl } = await imported(programOf(first!))
     expect(text).toContain(`\`\`\`mermaid\n${toMermaid(Crawl)}\`\`\``)
   })
 
   it('say of types what they are', async () => {
-    const page = [
+    const blocks = page(
       '```ts',
       "type A = Pick<Date, 'getDay'> // { getDay: () => number }",
       'type B = 1 // 2',
       '```',
-      '',
-    ]
-    expect(await problemsIn(blocksOf('page.md', page.join('\n')))).toEqual([
+    )
+    expect(await problemsIn(blocks)).toEqual([
       "page.md:3: Type 'true' does not satisfy the expected type 'false'.",
     ])
   })
 
-  it('are read block by block, with the lines of the page', async () => {
-    const page = [
-      '# Page',
-      '<!-- ts',
-      'const a = 1',
-      '-->',
-      '```ts',
-      'a()',
-      'a = 2',
-      '```',
-      'text',
-      '```ts',
-      'b',
-      '```',
-      '',
-    ]
-    const blocks = blocksOf('page.md', page.join('\n'))
+  it('are read block by block, each a module, with the lines of the page', async () => {
+    const blocks = page('# Page', '```ts', 'const a = 1', 'a = 2', '```', 'text', '```ts', 'a()', '```')
     expect(blocks.map(({ line, code }) => [line, code])).toEqual([
-      [6, 'a()\na = 2\n'],
-      [11, 'b\n'],
+      [3, 'const a = 1\na = 2\n'],
+      [8, 'a()\n'],
     ])
     expect(await problemsIn(blocks)).toEqual([
-      'page.md:6: This expression is not callable.',
-      "page.md:7: Cannot assign to 'a' because it is a constant.",
-      "page.md:11: Cannot find name 'b'.",
+      "page.md:4: Cannot assign to 'a' because it is a constant.",
+      "page.md:8: Cannot find name 'a'.",
+    ])
+  })
+
+  it('have blocks that import the files shown before them, as they were shown last', async () => {
+    const use = ['```ts', "import { a } from './lib/a.ts'", 'const n: number = a', '```']
+    const blocks = page(
+      ...use,
+      '```ts',
+      '// lib/a.ts: a file',
+      'export const a = 1',
+      '```',
+      ...use,
+      '```ts',
+      '// lib/a.ts',
+      "export const a = '1'",
+      '```',
+      ...use,
+    )
+    expect(await problemsIn(blocks)).toEqual([
+      'page.md:2: The page does not show lib/a.ts before this block.',
+      "page.md:19: Type 'string' is not assignable to type 'number'.",
     ])
   })
 })

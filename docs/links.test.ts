@@ -1,63 +1,59 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { basename, dirname, relative, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { existsSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
 import { expect, it } from 'vitest'
+import { packedPages, pagesOf } from '../scripts/pages.ts'
+import { anchorsOf, api, docs, type Page, pageOf, readmes, root } from './testing/pages.ts'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
-const docs = readdirSync(resolve(root, 'docs')).filter((name) => name.endsWith('.md'))
-const pages = [
-  'README.md',
-  'ARCHITECTURE.md',
-  'CHANGELOG.md',
-  'CONTRIBUTING.md',
-  'local/README.md',
-  'bench/README.md',
-]
-  .concat(docs.map((name) => `docs/${name}`))
-  .map((name) => resolve(root, name))
+const others = ['ARCHITECTURE.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'bench/README.md'].map(pageOf)
+const pages = [...readmes, ...others, ...docs, ...api]
 
 interface Link {
-  readonly page: string
-  /** A file of this project. */
+  /** Of a file of this project. */
   readonly path: string
   readonly anchor: string | undefined
 }
 
-function linksOf(page: string): Link[] {
-  const targets = [...readFileSync(page, 'utf8').matchAll(/\]\((?!https?:)([^)#]*)#?([^)]*)\)/g)]
+function linksOf(page: Page): Link[] {
+  const targets = [...page.text.matchAll(/\]\((?!https?:)([^)#]*)#?([^)]*)\)/g)]
   return targets.map(([, path, anchor]) => ({
-    page,
-    path: path === '' ? page : resolve(dirname(page), path!),
+    path: path === '' ? page.path : resolve(dirname(page.path), path!),
     anchor: anchor || undefined,
   }))
 }
 
-/** What GitHub makes of the headings of a page. */
-function anchorsOf(page: string): string[] {
-  const headings = [...readFileSync(page, 'utf8').matchAll(/^#+ (.*)$/gm)]
-  return headings.map(([, text]) =>
-    text!
-      .toLowerCase()
-      .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
-      .replaceAll(' ', '-'),
-  )
-}
-
-it.each(pages.map((page) => [relative(root, page), page]))('The links of %s lead somewhere', (_, page) => {
+it.each(pages.map((page) => [page.name, page]))('The links of %s lead somewhere', (_, page) => {
   const isDead = ({ path, anchor }: Link) =>
-    !existsSync(path) || (anchor !== undefined && !anchorsOf(path).includes(anchor))
+    !existsSync(path) || (anchor !== undefined && !anchorsOf(pageOf(relative(root, path))).has(anchor))
   expect(linksOf(page).filter(isDead)).toEqual([])
 })
 
-it('README leads to each page of docs', () => {
-  const linked = linksOf(resolve(root, 'README.md')).map(({ path }) => path)
-  expect(
-    docs.filter((name) => !linked.includes(resolve(root, 'docs', name))).map((name) => basename(name)),
-  ).toEqual([])
+it('The links of the pages in @pgflow/sdk lead to pages in it', async () => {
+  const files = Object.entries(await packedPages(root))
+  const packed = files.map(([name, content]) => ({ name, path: join('/', name), text: content.toString() }))
+  const pagesByPath = new Map(packed.map((page) => [page.path, page]))
+  const isDead = ({ path, anchor }: Link) => {
+    const page = pagesByPath.get(path)
+    return page === undefined || (anchor !== undefined && !anchorsOf(page).has(anchor))
+  }
+  const links = packed.flatMap((page) => linksOf(page).map((link) => ({ page: page.name, ...link })))
+  expect(links.filter(isDead)).toEqual([])
+  // None became text, but for those to what only the repository has.
+  const kept = [...(await pagesOf(root)).values()].map((name) => resolve(root, name))
+  const between = [pageOf('sdk/README.md'), pageOf('CHANGELOG.md'), ...docs, ...api].flatMap(linksOf)
+  expect(links).toHaveLength(between.filter(({ path }) => kept.includes(path)).length)
+})
+
+it('README leads to the index of docs, and that to each page', () => {
+  const [fromReadme, fromIndex] = ['README.md', 'docs/README.md'].map((name) =>
+    linksOf(pageOf(name)).map(({ path }) => path),
+  )
+  const index = pageOf('docs/README.md').path
+  expect(fromReadme).toContain(index)
+  expect([...docs, ...api].filter(({ path }) => path !== index && !fromIndex!.includes(path))).toEqual([])
 })
 
 it('README has at most 150 lines, and code before line 25', () => {
-  const lines = readFileSync(resolve(root, 'README.md'), 'utf8').trimEnd().split('\n')
+  const lines = pageOf('README.md').text.trimEnd().split('\n')
   expect(lines.length).toBeLessThanOrEqual(150)
   expect(lines.indexOf('```ts')).toBeLessThan(24)
 })

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
+import { signaturesOf } from './testing/signatures.ts'
 
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url))
 
@@ -50,9 +51,9 @@ it('versions.md has SQL that runs', async () => {
   ])
 })
 
-it('access.md has rules by which a team shares runs, and users start a few at a time', async () => {
+it('security.md has rules by which a team shares runs, and users start a few at a time', async () => {
   const client = await connected()
-  const [team, forget, quota, ...more] = blocksOf('access.md')
+  const [team, forget, quota, ...more] = blocksOf('security.md')
   expect(more).toEqual([])
   await client.query(`
     begin;
@@ -138,4 +139,54 @@ it('sql.md has SQL that runs and does what the page says', async () => {
     run.run_id,
   ])
   expect(started.rows).toEqual([{ input: { path: 'b.md' }, owner_id: user }])
+})
+
+it('operations.md has SQL that runs, and finds what the page says', async () => {
+  const client = await connected()
+  await client.query(`
+    begin;
+    select pgflow.create_flow('import_csv', max_attempts => 1), pgflow.add_step('import_csv', 'store')`)
+  onTestFinished(async () => void (await client.query('rollback')))
+  const start = async () => {
+    const { rows } = await client.query(`select run_id from pgflow.start_flow('import_csv', '{}')`)
+    return rows[0].run_id as string
+  }
+  const failed = await start()
+  const running = await start()
+  await client.query(`select pgflow.fail_task($1, 'store', 0, 'Error: the rate limit is exceeded')`, [failed])
+
+  const [find, bulk, queues, workers, ...changes] = blocksOf('operations.md')
+  const [errors, old, tasks] = await rowsOf(client, find!.replace('<run_id>', failed))
+  expect(errors).toMatchObject([{ flow_slug: 'import_csv', count: '1' }])
+  expect(old).toEqual([])
+  expect(tasks).toMatchObject([{ error_message: 'Error: the rate limit is exceeded' }])
+  const [backlog] = await rowsOf(client, queues!)
+  expect(backlog).toContainEqual(
+    expect.objectContaining({ flow_slug: 'import_csv', status: 'queued', count: '1' }),
+  )
+  const [, versions] = await rowsOf(client, workers!)
+  expect(versions).toContainEqual(
+    expect.objectContaining({ alias: 'import_csv', running_runs: '1', workers: '0' }),
+  )
+  // The one that was retried is running again.
+  expect(await rowsOf(client, bulk!)).toEqual([[{ count: '1' }], [{ count: '2' }]])
+  const { rows } = await client.query('select distinct error from pgflow.runs where run_id in ($1, $2)', [
+    failed,
+    running,
+  ])
+  expect(rows).toEqual([{ error: 'started by mistake' }])
+  for (const sql of changes) await rowsOf(client, sql)
+  expect(
+    (await client.query('select start_role, opt_timeout, max_input_bytes from pgflow.flows')).rows,
+  ).toContainEqual({
+    start_role: 'service_role',
+    opt_timeout: 120,
+    max_input_bytes: 5_000_000,
+  })
+})
+
+it('sql.md has the signature of each function that is meant for users', async () => {
+  const client = await connected()
+  const shown = [...readFileSync(path('sql.md'), 'utf8').matchAll(/^```text\n(pgflow\w*\..*?)\n```$/gms)]
+  expect(shown.map(([, signature]) => signature).sort()).toEqual((await signaturesOf(client)).sort())
 })

@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, type LocalSupabaseOptions, startLocalSupabase } from '@pgflow/local'
+import type { ResourcesOf } from '@pgflow/sdk/flow'
 import { startWorker, type Worker } from '@pgflow/sdk/worker'
 import { ReadDocument } from './flow.ts'
 
@@ -9,10 +10,9 @@ export function startStack(options: LocalSupabaseOptions = {}): Promise<LocalSup
   return startLocalSupabase({ ...options, migrations: [migrations] })
 }
 
+export type Pause = ResourcesOf<typeof ReadDocument>['pause']
+
 /** A worker for the page's flow, to be stopped before the stack. */
-export function startPageWorker(
-  { dbUrl }: LocalSupabase,
-  pause: (signal: AbortSignal) => Promise<void>,
-): Promise<Worker> {
-  return startWorker({ connection: dbUrl, flows: [ReadDocument], resources: { pause }, concurrency: 2 })
+export function startPageWorker({ dbUrl }: LocalSupabase, pause: Pause): Promise<Worker> {
+  return startWorker({ connection: dbUrl, flows: [ReadDocument], resources: { pause }, concurrency: 8 })
 }

@@ -9,7 +9,10 @@ const ended = new Promise<void>((resolve) => {
 
 console.log('starting Postgres, REST and Realtime, a worker, and Vite')
 const stack = await startStack()
-const worker = await startPageWorker(stack, (signal) => setTimeout(700, undefined, { signal }))
+// The tasks of a map end one after another, so that its progress can be watched.
+const worker = await startPageWorker(stack, ({ taskIndex, signal }) =>
+  setTimeout(1_500 + (taskIndex % 8) * 400, undefined, { signal }),
+)
 const server = await createServer(pageConfig(stack))
 await server.listen()
 server.printUrls()

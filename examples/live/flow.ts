@@ -1,35 +1,70 @@
-import { readFile } from 'node:fs/promises'
-import { Flow, NonRetryableError } from '@pgflow/sdk/flow'
+import { type Context, Flow } from '@pgflow/sdk/flow'
 import { headingsOf, linksOf, wordsOf } from '../quickstart/document.ts'
-import { documents } from './documents.ts'
+import { chaptersOf, readDocument } from './read.ts'
+import { failOnRequest, type Trouble } from './trouble.ts'
+
+interface Input {
+  document: string
+  trouble?: Trouble
+}
+
+type Task = Pick<Context, 'stepSlug' | 'taskIndex' | 'signal'>
 
 interface Resources {
   /** Waits a little, so that people can watch. */
-  pause(signal: AbortSignal): Promise<void>
+  pause(task: Task): Promise<void>
 }
 
-/** Reads one of the documents chapter by chapter, and looks at it from other sides meanwhile. */
-export const ReadDocument = new Flow({ slug: 'read_document', baseDelay: '1s', startRole: 'authenticated' })
-  .input<{ document: string }>()
+/** Reads a document, and looks at it from several sides at once. */
+export const ReadDocument = new Flow({
+  slug: 'read_document',
+  startRole: 'authenticated',
+  baseDelay: '1s',
+})
+  .input<Input>()
   .resources<Resources>()
-  .step('text', ({ run: { document } }) => {
-    // The input comes from a browser: it names no file but these.
-    if (!(document in documents)) throw new NonRetryableError(`there is no document ${document}`)
-    return readFile(new URL(`../../${document}`, import.meta.url), 'utf8').catch((error: Error) => {
-      throw new NonRetryableError(`${document} cannot be read`, { cause: error })
-    })
+
+  .step('text', async ({ run }, context) => {
+    await context.resources.pause(context)
+    return readDocument(run.document)
   })
-  .step('headings', ['text'], ({ text }) => headingsOf(text))
-  .step('links', ['text'], ({ text }) => linksOf(text))
-  .step('chapters', ['text'], ({ text }) => text.split(/^(?=#{1,2} )/m))
-  .map({ slug: 'words', items: 'chapters' }, async (chapter, { signal, resources: { pause } }) => {
-    await pause(signal)
-    return wordsOf(chapter).total
+
+  // Three steps that run at the same time.
+  .step('headings', ['text'], async ({ text }, context) => {
+    await context.resources.pause(context)
+    return headingsOf(text)
   })
-  .step('report', ['headings', 'links', 'words'], ({ headings, links, words }) => ({
-    title: headings[0]?.text ?? null,
-    headings: headings.length,
-    links: links.length,
-    words: words.reduce((sum, count) => sum + count, 0),
-    longestChapter: Math.max(0, ...words),
-  }))
+  .step('links', ['text'], async ({ run, text }, context) => {
+    await context.resources.pause(context)
+    failOnRequest(run.trouble, context.attempt)
+    return linksOf(text)
+  })
+  .step('chapters', ['text'], ({ text }) => chaptersOf(text))
+
+  // Only for one document; for the others it is skipped.
+  .step(
+    {
+      slug: 'contents',
+      dependsOn: ['headings'],
+      runIf: { run: { document: 'ARCHITECTURE.md' } },
+    },
+    ({ headings }) => headings.map(({ text }) => text),
+  )
+
+  // A task for each chapter.
+  .map({ slug: 'words', items: 'chapters' }, async (chapter, context) => {
+    await context.resources.pause(context)
+    return { chapter: chapter.title, words: wordsOf(chapter.text).total }
+  })
+
+  .step('report', ['headings', 'links', 'words'], async (all, context) => {
+    await context.resources.pause(context)
+    const longest = all.words.toSorted((a, b) => b.words - a.words)[0]
+    return {
+      title: all.headings[0]?.text ?? null,
+      headings: all.headings.length,
+      links: all.links.length,
+      words: all.words.reduce((sum, { words }) => sum + words, 0),
+      longestChapter: longest?.chapter ?? null,
+    }
+  })

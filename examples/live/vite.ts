@@ -23,7 +23,7 @@ export function pageConfig({ url, publishableKey }: PageOptions): InlineConfig {
     define: {
       'import.meta.env.SUPABASE_URL': JSON.stringify(url),
       'import.meta.env.SUPABASE_KEY': JSON.stringify(publishableKey),
-      'import.meta.env.FLOW_SHAPES': JSON.stringify([shapeOf(ReadDocument)]),
+      'import.meta.env.FLOW_SHAPE': JSON.stringify(shapeOf(ReadDocument)),
     },
   }
 }

@@ -37,7 +37,9 @@ describe.skipIf(executablePath === undefined)('a page of server components', () 
     const chaptersMayBeRead = new Promise<void>((resolve) => {
       readChapters = resolve
     })
-    worker = await startPageWorker(stack, () => chaptersMayBeRead)
+    worker = await startPageWorker(stack, async ({ stepSlug }) => {
+      if (stepSlug === 'words') await chaptersMayBeRead
+    })
     await (await createBuilder(serverConfig(folder))).buildApp()
     const page: { respond: typeof respond } = await import(join(folder, 'rsc/index.js'))
     server = createServer(async ({ url: path, headers }, response) => {

@@ -9,8 +9,8 @@ import { promisify } from 'node:util'
 import { type Account, assertReachable, assertWritable } from './account.ts'
 import { copyBinaries, locateBinaries } from './binaries.ts'
 import { LocalSupabaseError } from './errors.ts'
-import { Guardian } from './guardian.ts'
 import { HOST, PortBusyError, withPort } from './ports.ts'
+import { Supervisor } from './supervisor.ts'
 
 /** The cluster's superuser, as on the platform. */
 const ADMIN = 'supabase_admin'
@@ -71,7 +71,7 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
   const folder = await temporaryFolder(account)
   const data = keptData ?? join(folder, 'data')
   const settings = Object.entries({ ...SETTINGS, fsync: fsync ? 'on' : 'off' })
-  const guardian = new Guardian({
+  const supervisor = new Supervisor({
     folder,
     signal: keptData ? 'INT' : 'QUIT', // a clean shutdown is for data that is used again
     command: [
@@ -82,14 +82,14 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
     ],
     account,
   })
-  guardian.on('line', log)
+  supervisor.on('line', log)
   try {
-    await guardian.ready()
+    await supervisor.ready()
     await copyBinaries(native, folder, account)
     if (!existsSync(data)) await createData(folder, data, options)
-    return await withPort(options.port, (port) => run(guardian, port, options.password))
+    return await withPort(options.port, (port) => run(supervisor, port, options.password))
   } catch (error) {
-    await guardian.end()
+    await supervisor.end()
     throw error
   }
 }
@@ -140,16 +140,16 @@ async function localeOptions(initdb: string, cwd: string): Promise<string[]> {
     : ['--locale=C.UTF-8']
 }
 
-/** Starts the server that the guardian holds, and returns what controls it. */
-async function run(guardian: Guardian, port: number, password: string): Promise<Postgres> {
+/** Starts the server under the supervisor, and returns what controls it. */
+async function run(supervisor: Supervisor, port: number, password: string): Promise<Postgres> {
   let pid: number | undefined
-  guardian.on('pid', (value) => {
+  supervisor.on('pid', (value) => {
     pid = value
   })
-  guardian.on('exit', () => {
+  supervisor.on('exit', () => {
     pid = undefined
   })
-  await boot(guardian, port)
+  await boot(supervisor, port)
   const postgres: Postgres = {
     port,
     get pid() {
@@ -159,25 +159,25 @@ async function run(guardian: Guardian, port: number, password: string): Promise<
     admin: { host: HOST, port, user: ADMIN, password, database: 'postgres' },
     async kill(signal = 'SIGQUIT') {
       if (pid === undefined) return
-      const exited = once(guardian, 'exit')
+      const exited = once(supervisor, 'exit')
       process.kill(pid, signal)
       await exited
     },
     async start() {
-      if (pid === undefined) await boot(guardian, port)
+      if (pid === undefined) await boot(supervisor, port)
     },
     async restart() {
       await postgres.kill()
       await postgres.start()
     },
-    stop: () => guardian.end(),
+    stop: () => supervisor.end(),
   }
   return postgres
 }
 
 /** Resolves when the server accepts connections. */
-async function boot(guardian: Guardian, port: number): Promise<void> {
-  const failure = await attempt(guardian, port)
+async function boot(supervisor: Supervisor, port: number): Promise<void> {
+  const failure = await attempt(supervisor, port)
   if (!failure) return
   if (failure.includes('could not bind')) throw new PortBusyError(port, 'databasePort', failure)
   if (failure.includes('"postmaster.pid" already exists')) {
@@ -187,17 +187,17 @@ async function boot(guardian: Guardian, port: number): Promise<void> {
     )
   }
   // After SIGKILL the server's own children take a moment to notice, and to let go of the data.
-  if (failure.includes('pre-existing shared memory block')) return boot(guardian, port)
+  if (failure.includes('pre-existing shared memory block')) return boot(supervisor, port)
   throw new LocalSupabaseError(`Postgres did not start: ${failure}`)
 }
 
 /** Undefined when the server is ready, or what it said before it exited. */
-function attempt(guardian: Guardian, port: number): Promise<string | undefined> {
+function attempt(supervisor: Supervisor, port: number): Promise<string | undefined> {
   return new Promise((resolve) => {
     const said: string[] = []
     const finish = (result: string | undefined) => {
-      guardian.off('line', onLine)
-      guardian.off('exit', onExit)
+      supervisor.off('line', onLine)
+      supervisor.off('exit', onExit)
       resolve(result)
     }
     const onLine = (line: string) => {
@@ -205,8 +205,8 @@ function attempt(guardian: Guardian, port: number): Promise<string | undefined> 
       if (line.includes('database system is ready to accept connections')) finish(undefined)
     }
     const onExit = () => finish(said.join('\n') || 'it said nothing')
-    guardian.on('line', onLine)
-    guardian.on('exit', onExit)
-    guardian.run(String(port))
+    supervisor.on('line', onLine)
+    supervisor.on('exit', onExit)
+    supervisor.run(String(port))
   })
 }

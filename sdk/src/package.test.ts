@@ -1,8 +1,12 @@
+import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { cp, readdir, readFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core'
+import { publint } from 'publint'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as local from '../../local/src/index.ts'
 import { installSql, uninstallSql, upgradeSql } from './cli/migration-sql.ts'
@@ -12,9 +16,12 @@ import * as flow from './flow/index.ts'
 import * as react from './react/index.ts'
 import { PackedPackages, type Project, packageNames } from './testing/packages.ts'
 import * as worker from './worker/index.ts'
+import { deno } from './worker/testing/deno.ts'
 
 const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc')
-const migrations = fileURLToPath(new URL('../../supabase/migrations', import.meta.url))
+const run = promisify(execFile)
+const root = fileURLToPath(new URL('../../', import.meta.url))
+const migrations = join(root, 'supabase/migrations')
 
 let packages: PackedPackages
 /** Has what the packages cannot do without. */
@@ -50,6 +57,24 @@ it('@pgflow/sdk has the SQL that its sources make', async () => {
   expect(await packed.uninstallSql()).toBe(await uninstallSql())
 })
 
+it('pgflow init writes a worker function that Deno runs, while the package is a file', async () => {
+  const project = await packages.project('function')
+  await mkdir(join(project.folder, 'supabase'))
+  await project.write({
+    'package.json': JSON.stringify({
+      type: 'module',
+      dependencies: { '@pgflow/sdk': 'file:pgflow-sdk.tgz' },
+    }),
+    'supabase/config.toml': '[api]\nschemas = ["public"]\n',
+  })
+  await project.run(join(project.folder, 'node_modules/.bin/pgflow'), 'init')
+  const cwd = join(project.folder, 'supabase/functions/flow-worker')
+  const refused = run(deno, ['run', '--no-lock', '--allow-env', '--allow-net', '--allow-read', 'index.ts'], {
+    cwd,
+  })
+  await expect(refused).rejects.toThrow('The environment has no SUPABASE_URL') // its own code has run
+})
+
 describe.each(packageNames)('%s', (name) => {
   it('has every file that its package.json names', async () => {
     const { bin, exports } = await bare.manifestOf(name)
@@ -57,34 +82,106 @@ describe.each(packageNames)('%s', (name) => {
     expect(named.filter((path) => !existsSync(join(bare.pathOf(name), path)))).toEqual([])
   })
 
-  it('gives the types, the code and the source of one module', async () => {
+  it('gives the types and the code of one module', async () => {
     const { exports } = await bare.manifestOf(name)
-    const modules = Object.values(exports).map((paths) =>
-      Object.values(paths).map((path) => path.replace(/^\.\/(src|dist)\/|(\.d)?\.[jt]s$/g, '')),
-    )
-    expect(modules).toEqual(modules.map(([module]) => [module, module, module]))
-  })
-
-  it('has no tests, nor what only they use', async () => {
-    const folder = bare.pathOf(name)
-    const paths = (await filesIn(folder)).map((path) => path.slice(folder.length))
-    expect(paths.filter((path) => /test|fixture/.test(path))).toEqual([])
-    const folders = name === '@pgflow/local' ? ['dist', 'sql', 'src'] : ['dist', 'migrations', 'src']
-    expect((await readdir(folder)).sort()).toEqual(
-      ['LICENSE', 'README.md', 'package.json', ...folders].sort(),
-    )
-  })
-
-  it('has the source of all that is compiled', async () => {
-    const files = await filesIn(join(bare.pathOf(name), 'dist'))
-    const compiled = files.filter((path) => /\.[jt]s$/.test(path))
-    expect(compiled.filter((path) => !files.includes(`${path}.map`))).toEqual([])
-    for (const path of compiled) {
-      const { sources } = JSON.parse(await readFile(`${path}.map`, 'utf8'))
-      const missing = sources.filter((source: string) => !existsSync(resolve(dirname(path), source)))
-      expect([path, sources.length, missing]).toEqual([path, 1, []])
+    for (const { types, default: code, ...others } of Object.values(exports)) {
+      expect([types, others]).toEqual([code!.replace(/\.js$/, '.d.ts'), {}])
     }
   })
+
+  it('has declarations and code of its modules, without tests, and nothing of others', async () => {
+    const folder = bare.pathOf(name)
+    const sources = join(root, name === '@pgflow/sdk' ? 'sdk' : 'local', 'src')
+    const files = (await filesIn(join(folder, 'dist'))).map((path) => relative(join(folder, 'dist'), path))
+    expect(files.filter((path) => /test|fixture/.test(path))).toEqual([])
+    const modules = files.map((path) => path.replace(/(\.d)?\.[jt]s$/, '.ts'))
+    expect(modules.filter((path) => !existsSync(join(sources, path)))).toEqual([])
+    expect(files.filter((path) => !/\.js$|\.d\.ts$/.test(path))).toEqual([])
+  })
+
+  it('has its licence, and nothing besides', async () => {
+    const others =
+      name === '@pgflow/local'
+        ? ['LICENSE-APACHE', 'NOTICE', 'dist', 'sql']
+        : ['CHANGELOG.md', 'dist', 'docs', 'migrations', 'templates']
+    const folder = bare.pathOf(name)
+    expect((await readdir(folder)).sort()).toEqual(['LICENSE', 'README.md', 'package.json', ...others].sort())
+    expect(await readFile(join(folder, 'LICENSE'), 'utf8')).toBe(
+      await readFile(join(root, 'LICENSE'), 'utf8'),
+    )
+  })
+
+  it('passes publint', async () => {
+    const tarball = (await readFile(packages.tarballOf(name))).buffer as ArrayBuffer
+    const { messages } = await publint({ pack: { tarball }, strict: true })
+    expect(messages).toEqual([])
+  })
+
+  it('has types that TypeScript resolves, in ES modules and with bundlers', async () => {
+    const analysis = await checkPackage(
+      createPackageFromTarballData(await readFile(packages.tarballOf(name))),
+    )
+    if (!analysis.types) throw new Error(`${name} has no types`)
+    // What a package of ES modules cannot have: a require() that loads it, and subpaths for the resolution of Node 10.
+    const ofOtherModules = ['node10', 'node16-cjs']
+    expect(
+      analysis.problems.filter(
+        (problem) => !ofOtherModules.includes('resolutionKind' in problem ? problem.resolutionKind : ''),
+      ),
+    ).toEqual([])
+  })
+
+  it('can be published, for everybody', async () => {
+    // It asks no registry, and so says the same before and after a version is published.
+    const registry = ['--registry', 'http://127.0.0.1:9', '--fetch-retries', '0']
+    const { stdout, stderr } = await run('npm', [
+      'publish',
+      '--dry-run',
+      ...registry,
+      packages.tarballOf(name),
+    ])
+    expect(stdout.trim()).toBe(`+ ${name}@${(await bare.manifestOf(name)).version}`)
+    expect(stderr).toContain('with tag latest and public access (dry-run)')
+  })
+})
+
+it('Packages, lockfile, and the function that imports them name one version', async () => {
+  const read = (name: string) => readFile(join(root, name), 'utf8')
+  const { version } = JSON.parse(await read('sdk/package.json'))
+  expect(JSON.parse(await read('local/package.json')).version).toBe(version)
+  const { packages: locked } = JSON.parse(await read('package-lock.json'))
+  expect([locked.sdk.version, locked.local.version]).toEqual([version, version])
+  const imports = Object.values<string>(
+    JSON.parse(await read('supabase/functions/flow-worker/deno.json')).imports,
+  )
+  expect(imports.map((name) => name.split('/')[1])).toEqual(imports.map(() => `sdk@${version}`))
+})
+
+it('What is installed with the packages has permissive licences', async () => {
+  const { packages: installed } = JSON.parse(await readFile(join(root, 'package-lock.json'), 'utf8'))
+  const licences = (path: string): string[] => {
+    const { license, dependencies = {}, optionalDependencies = {} } = installed[path]
+    const names = Object.keys({ ...dependencies, ...optionalDependencies })
+    return [license, ...names.flatMap((name) => licences(placeOf(name, path)))]
+  }
+  /** Where Node finds a package for another one. */
+  const placeOf = (name: string, path: string): string => {
+    const place = `${path && `${path}/`}node_modules/${name}`
+    return place in installed ? place : placeOf(name, path.replace(/\/?[^/]+$/, ''))
+  }
+  const permissive = [
+    '0BSD',
+    'Apache-2.0',
+    'BlueOak-1.0.0',
+    'BSD-2-Clause',
+    'BSD-3-Clause',
+    'ISC',
+    'MIT',
+    'Unlicense',
+  ]
+  const found = new Set(['sdk', 'local'].flatMap(licences))
+  expect(found).toContain('Apache-2.0')
+  expect([...found].filter((licence) => !permissive.includes(licence))).toEqual([])
 })
 
 describe('In plain Node', () => {

@@ -1,16 +1,18 @@
 import type { SupabaseClient } from '@supabase/supabase-js'
 import { useSyncExternalStore } from 'react'
-import { Account } from './account.tsx'
+import { Account, SignedOut, useUser } from './account.tsx'
+import { FlowPreview } from './flow-preview.tsx'
+import { OfflineNotice } from './online.tsx'
 import { RunPage } from './run-page.tsx'
 import { RunTitle } from './run-title.tsx'
 import { Runs } from './runs.tsx'
 import { Start } from './start.tsx'
 
-/** The run that is looked at is in the address, so that a reload and the back button find it. */
-function useRunId(): [string | null, (runId: string) => void] {
+/** The id of the shown run is in the address, so that a reload and the back button find it. */
+function useRunId(): [string | null, (runId: string | null) => void] {
   const hash = useSyncExternalStore(listenToHash, () => location.hash)
-  const show = (runId: string) => {
-    location.hash = runId
+  const show = (runId: string | null) => {
+    location.hash = runId ?? ''
   }
   return [hash.slice(1) || null, show]
 }
@@ -22,27 +24,29 @@ function listenToHash(changed: () => void): () => void {
 
 export function App({ supabase }: { supabase: SupabaseClient }) {
   const [runId, show] = useRunId()
+  const user = useUser(supabase)
   return (
     <>
-      <RunTitle runId={runId} />
-      <header>
-        <h1>Live runs</h1>
-        <p>Start a flow, and watch its steps as the database moves them on.</p>
-        <Account supabase={supabase} />
+      <RunTitle runId={user === null ? null : runId} />
+      <header className="page-header">
+        <div>
+          <h1>Live runs</h1>
+          <p>Start a flow and watch each step as it happens in your database.</p>
+        </div>
+        <Account supabase={supabase} user={user} />
       </header>
-      <div className="columns">
-        <nav aria-label="Runs">
-          <Start onStart={show} />
-          <Runs shown={runId} />
-        </nav>
+      <OfflineNotice />
+      {user === null ? (
         <main>
-          {runId ? (
-            <RunPage key={runId} runId={runId} onStart={show} />
-          ) : (
-            <p>Start a run, or choose one of yours.</p>
-          )}
+          <SignedOut supabase={supabase} onSignedIn={() => show(null)} />
         </main>
-      </div>
+      ) : (
+        <div className="workspace">
+          <Start onStart={show} />
+          <main>{runId ? <RunPage key={runId} runId={runId} onStart={show} /> : <FlowPreview />}</main>
+          <Runs shown={runId} />
+        </div>
+      )}
     </>
   )
 }

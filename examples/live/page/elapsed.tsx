@@ -8,12 +8,22 @@ interface ElapsedProps {
 
 /** A time that runs until it has an end. */
 export function Elapsed({ from, to }: ElapsedProps) {
+  const now = useNow(to === null)
+  return <span className="number">{seconds((to === null ? now : Date.parse(to)) - Date.parse(from))}</span>
+}
+
+/** Milliseconds as seconds. */
+export function seconds(milliseconds: number): string {
+  return `${(Math.max(0, milliseconds) / 1000).toFixed(1)} s`
+}
+
+/** The current time, ten times a second while it is needed. */
+export function useNow(isNeeded: boolean): number {
   const [now, setNow] = useState(Date.now)
   useEffect(() => {
-    if (to !== null) return
+    if (!isNeeded) return
     const timer = setInterval(() => setNow(Date.now()), 100)
     return () => clearInterval(timer)
-  }, [to])
-  const milliseconds = (to === null ? now : Date.parse(to)) - Date.parse(from)
-  return <time className="elapsed">{(Math.max(0, milliseconds) / 1000).toFixed(to === null ? 1 : 2)} s</time>
+  }, [isNeeded])
+  return now
 }

@@ -1,9 +1,7 @@
-interface ImportMeta {
-  readonly env: {
-    readonly SUPABASE_URL: string
-    readonly SUPABASE_KEY: string
-    readonly FLOW_SHAPES: import('@pgflow/sdk/flow').FlowShape[]
-  }
-}
+/// <reference types="vite/client" />
 
-declare module '*.css'
+interface ImportMetaEnv {
+  readonly SUPABASE_URL: string
+  readonly SUPABASE_KEY: string
+  readonly FLOW_SHAPE: import('@pgflow/sdk/flow').FlowShape
+}

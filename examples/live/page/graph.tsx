@@ -1,93 +1,97 @@
-import { Graph as Dagre, layout } from '@dagrejs/dagre'
 import type { StepState } from '@pgflow/sdk'
 import type { FlowShape } from '@pgflow/sdk/flow'
-import { type Edge, Handle, type Node, type NodeProps, Position, ReactFlow } from '@xyflow/react'
-import '@xyflow/react/dist/style.css'
-import { useMemo } from 'react'
-import { StepProgress } from './progress.tsx'
+import { useMemo, useSyncExternalStore } from 'react'
+import { layoutOf, type NodeSize } from './graph-layout.ts'
+import { progressOf } from './progress.ts'
 import { Status } from './status.tsx'
+import './graph.css'
 
-type StepNode = Node<{ step: StepState }, 'step'>
+const wide: NodeSize = { width: 128, height: 60, gap: 14 }
+const narrow: NodeSize = { width: 102, height: 56, gap: 10 }
+const narrowScreen = matchMedia('(max-width: 30rem)')
 
-const size = { width: 168, height: 92 }
-
-/** Where dagre puts the steps, from left to right. */
-function place({ steps }: FlowShape): Map<string, { x: number; y: number }> {
-  const graph = new Dagre()
-  graph.setGraph({ rankdir: 'LR', nodesep: 24, ranksep: 56 })
-  graph.setDefaultEdgeLabel(() => ({}))
-  for (const { step_slug } of steps) graph.setNode(step_slug, { ...size })
-  for (const { step_slug, deps_slugs } of steps) {
-    for (const dep of deps_slugs) graph.setEdge(dep, step_slug)
-  }
-  layout(graph)
-  // dagre gives the middles, and they are wanted by their corners.
-  const corner = (slug: string) => {
-    const { x, y } = graph.node(slug) as { x: number; y: number }
-    return { x: x - size.width / 2, y: y - size.height / 2 }
-  }
-  return new Map(steps.map(({ step_slug }) => [step_slug, corner(step_slug)]))
+function useNodeSize(): NodeSize {
+  const isNarrow = useSyncExternalStore(
+    (changed) => {
+      narrowScreen.addEventListener('change', changed)
+      return () => narrowScreen.removeEventListener('change', changed)
+    },
+    () => narrowScreen.matches,
+  )
+  return isNarrow ? narrow : wide
 }
 
-function Step({ data: { step } }: NodeProps<StepNode>) {
+interface GraphProps {
+  shape: FlowShape
+  /** The steps of a run; without a run, no status is shown. */
+  steps?: readonly StepState[]
+  selected: string | null
+  onSelect: (slug: string) => void
+}
+
+/** The steps and their deps as a picture. The list of steps says the same in words. */
+export function Graph({ shape, steps, selected, onSelect }: GraphProps) {
+  const size = useNodeSize()
+  const layout = useMemo(() => layoutOf(shape, size), [shape, size])
+  const states = new Map(steps?.map((step) => [step.step_slug, step]))
+  const statusOf = (slug: string) => states.get(slug)?.status ?? 'created'
   return (
-    <div className="node" data-status={step.status}>
-      <Handle type="target" position={Position.Left} />
-      <strong>{step.step_slug}</strong>
-      <Status status={step.status} />
-      <StepProgress step={step} />
-      <Handle type="source" position={Position.Right} />
+    <div className="graph">
+      <div className="canvas" style={{ width: layout.width, height: layout.height }}>
+        <svg width={layout.width} height={layout.height} aria-hidden="true">
+          {layout.deps.map(({ from, to, path }) => (
+            <path key={`${from} ${to}`} d={path} data-from={statusOf(from)} data-to={statusOf(to)} />
+          ))}
+        </svg>
+        <ul aria-label="Steps as a graph">
+          {layout.steps.map(({ slug, x, y }) => (
+            <li key={slug} style={{ left: x, top: y, width: size.width, height: size.height }}>
+              <Node
+                slug={slug}
+                step={states.get(slug)}
+                isSelected={slug === selected}
+                onSelect={() => onSelect(slug)}
+              />
+            </li>
+          ))}
+        </ul>
+      </div>
     </div>
   )
 }
 
-const nodeTypes = { step: Step }
+interface NodeProps {
+  slug: string
+  step: StepState | undefined
+  isSelected: boolean
+  onSelect: () => void
+}
 
-/** The steps and what they wait for, as they stand. The table of steps says the same in words. */
-export function Graph({ shape, steps }: { shape: FlowShape; steps: readonly StepState[] }) {
-  const places = useMemo(() => place(shape), [shape])
-  const nodes = steps.map(
-    (step): StepNode => ({
-      id: step.step_slug,
-      type: 'step',
-      position: places.get(step.step_slug) ?? { x: 0, y: 0 },
-      data: { step },
-      ...size,
-    }),
-  )
-  const running = new Set(
-    steps.filter(({ status }) => status === 'started').map(({ step_slug }) => step_slug),
-  )
-  const edges = shape.steps.flatMap(({ step_slug, deps_slugs }) =>
-    deps_slugs.map(
-      (dep): Edge => ({
-        id: `${dep}-${step_slug}`,
-        source: dep,
-        target: step_slug,
-        animated: running.has(step_slug),
-      }),
-    ),
-  )
+function Node({ slug, step, isSelected, onSelect }: NodeProps) {
   return (
-    <figure className="graph" aria-label="The steps as a graph; the table says the same in words">
-      <ReactFlow
-        nodes={nodes}
-        edges={edges}
-        nodeTypes={nodeTypes}
-        colorMode="system"
-        fitView
-        fitViewOptions={{ padding: 0.08, maxZoom: 1 }}
-        nodesDraggable={false}
-        nodesConnectable={false}
-        nodesFocusable={false}
-        edgesFocusable={false}
-        elementsSelectable={false}
-        panOnDrag={false}
-        zoomOnScroll={false}
-        zoomOnPinch={false}
-        zoomOnDoubleClick={false}
-        preventScrolling={false}
-      />
-    </figure>
+    <button
+      type="button"
+      className="node"
+      data-status={step?.status ?? 'created'}
+      aria-pressed={isSelected}
+      onClick={onSelect}
+    >
+      <span className="slug">{slug}</span>
+      {step && <NodeStatus step={step} />}
+    </button>
+  )
+}
+
+function NodeStatus({ step }: { step: StepState }) {
+  const progress = progressOf(step)
+  if (!progress) return <Status status={step.status} />
+  const { done, total } = progress
+  return (
+    <>
+      <span className="status" data-status="started">
+        {done} of {total}
+      </span>
+      <span className="node-progress" style={{ width: `${(100 * done) / total}%` }} />
+    </>
   )
 }

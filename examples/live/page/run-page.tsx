@@ -1,73 +1,61 @@
 import type { RunSnapshot } from '@pgflow/sdk'
 import { useRun } from '@pgflow/sdk/react'
+import { useState } from 'react'
 import type { ReadDocument } from '../flow.ts'
-import { Elapsed } from './elapsed.tsx'
+import { EventLog } from './event-log.tsx'
+import { FlowSource } from './flow-source.tsx'
 import { Graph } from './graph.tsx'
-import { useOnline } from './online.ts'
 import { Problem } from './problem.tsx'
-import { RunProgress } from './progress.tsx'
-import { Report } from './report.tsx'
-import { StartOver } from './start-over.tsx'
-import { Status } from './status.tsx'
+import { RunHeader } from './run-header.tsx'
+import { readDocument } from './shape.ts'
 import { Steps } from './steps.tsx'
 
-type ReadRun = RunSnapshot<typeof ReadDocument>
-
-const shapes = new Map(import.meta.env.FLOW_SHAPES.map((shape) => [shape.flow_slug, shape]))
+interface RunPageProps {
+  runId: string
+  onStart: (runId: string) => void
+}
 
 /** One run, live. */
-export function RunPage({ runId, onStart }: { runId: string; onStart: (runId: string) => void }) {
+export function RunPage({ runId, onStart }: RunPageProps) {
   const { run, error, cancel, retry } = useRun<typeof ReadDocument>(runId)
-  const online = useOnline()
-  const shape = run && shapes.get(run.flow_slug)
   return (
-    <article aria-labelledby="run">
-      {!online && (
-        <p role="status" className="notice">
-          You are offline. This is how the run stood; it catches up when you are back.
-        </p>
+    <article aria-labelledby={run ? 'run' : undefined} aria-label={run ? undefined : 'Run'}>
+      {error && (
+        <Problem title={run ? 'The run is not up to date' : 'The run cannot be shown'} error={error} />
       )}
-      {error && <Problem title="Something went wrong" error={error} />}
       {run ? (
         <>
-          <Heading run={run} />
-          <div className="actions">
-            <button type="button" onClick={() => cancel()} disabled={run.status !== 'started'}>
-              Cancel
-            </button>
-            <button
-              type="button"
-              onClick={() => retry()}
-              disabled={run.status !== 'failed' && run.status !== 'cancelled'}
-            >
-              Retry
-            </button>
-            <StartOver input={run.input} onStart={onStart} />
-          </div>
-          {run.error && <p className="problem">{run.error}</p>}
-          {shape && <Graph shape={shape} steps={run.steps} />}
-          <Steps steps={run.steps} />
-          {run.output && <Report report={run.output.report} />}
+          <RunHeader run={run} cancel={cancel} retry={retry} onStart={onStart} />
+          <RunPanels run={run} />
         </>
       ) : (
-        !error && <p role="status">Looking for the run …</p>
+        !error && <p role="status">Loading the run …</p>
       )}
     </article>
   )
 }
 
-function Heading({ run }: { run: ReadRun }) {
-  const ended = run.completed_at ?? run.failed_at ?? run.cancelled_at
+/** The picture, the steps, the code and the log. What is selected in one of them is selected in all. */
+function RunPanels({ run }: { run: RunSnapshot<typeof ReadDocument> }) {
+  const [selected, select] = useState<string | null>(null)
+  const toggle = (slug: string) => select(slug === selected ? null : slug)
+  const { run_id, started_at, status, steps } = run
   return (
-    <>
-      <h2 id="run">{run.input.document}</h2>
-      <p className="summary">
-        <span role="status">
-          <Status status={run.status} />
-        </span>
-        <Elapsed from={run.started_at} to={ended} />
-        <RunProgress run={run} />
-      </p>
-    </>
+    <div className="panels">
+      <div className="panel">
+        <section className="card" aria-labelledby="graph">
+          <h3 id="graph">Graph</h3>
+          <Graph shape={readDocument} steps={steps} selected={selected} onSelect={toggle} />
+        </section>
+        <Steps steps={steps} selected={selected} onSelect={toggle} />
+      </div>
+      <div className="panel">
+        <section className="card" aria-labelledby="code">
+          <h3 id="code">Code</h3>
+          <FlowSource steps={steps} selected={selected} />
+        </section>
+        <EventLog runId={run_id} startedAt={started_at} isOpen={status === 'started'} />
+      </div>
+    </div>
   )
 }

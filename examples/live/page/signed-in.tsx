@@ -36,5 +36,9 @@ export function SignedIn({ supabase, children }: { supabase: SupabaseClient; chi
   if (signedIn) return children
   if (error)
     return <Problem title="You could not be signed in" error={error} hint="Reload the page to try again." />
-  return <p role="status">Signing in …</p>
+  return (
+    <p role="status" className="quiet">
+      Signing in …
+    </p>
+  )
 }

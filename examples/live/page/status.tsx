@@ -4,12 +4,12 @@ const marks = {
   created: '○',
   started: '◐',
   completed: '✓',
-  failed: '✗',
-  skipped: '–',
+  failed: '✕',
+  skipped: '↷',
   cancelled: '⊘',
 } as const satisfies Record<StepStatus | RunStatus, string>
 
-const words = {
+export const statusWords = {
   created: 'waiting',
   started: 'running',
   completed: 'completed',
@@ -18,11 +18,20 @@ const words = {
   cancelled: 'cancelled',
 } as const satisfies Record<StepStatus | RunStatus, string>
 
-/** A status as a mark, a word and a colour: none of them alone. */
-export function Status({ status }: { status: StepStatus | RunStatus }) {
+interface StatusProps {
+  status: StepStatus | RunStatus
+  /** How many have this status. */
+  count?: number
+}
+
+/** A status as a mark, a word and a colour. */
+export function Status({ status, count }: StatusProps) {
   return (
     <span className="status" data-status={status}>
-      <span aria-hidden="true">{marks[status]}</span> {words[status]}
+      <span className="mark" aria-hidden="true">
+        {marks[status]}
+      </span>
+      {count === undefined ? statusWords[status] : `${count} ${statusWords[status]}`}
     </span>
   )
 }

@@ -1,39 +1,63 @@
 import type { StepState } from '@pgflow/sdk'
-import { Elapsed } from './elapsed.tsx'
-import { StepProgress } from './progress.tsx'
+import { Elapsed, useNow } from './elapsed.tsx'
+import { JsonView } from './json.tsx'
+import { progressOf } from './progress.ts'
 import { Status } from './status.tsx'
+import './steps.css'
 
-/** The steps of a run as a table. */
-export function Steps({ steps }: { steps: readonly StepState[] }) {
+interface StepsProps {
+  steps: readonly StepState[]
+  selected: string | null
+  onSelect: (slug: string) => void
+}
+
+/** The steps of a run as a list; the selected one shows its output. */
+export function Steps({ steps, selected, onSelect }: StepsProps) {
   return (
-    <table>
-      <caption>Steps</caption>
-      <thead>
-        <tr>
-          <th scope="col">Step</th>
-          <th scope="col">Status</th>
-          <th scope="col">Time</th>
-          <th scope="col">Details</th>
-        </tr>
-      </thead>
-      <tbody>
+    <section className="card" aria-labelledby="steps">
+      <h3 id="steps">Steps</h3>
+      <ul className="steps">
         {steps.map((step) => (
-          <tr key={step.step_slug}>
-            <th scope="row">{step.step_slug}</th>
-            <td>
-              <Status status={step.status} />
-            </td>
-            <td>
-              <Time step={step} />
-            </td>
-            <td>
-              <StepProgress step={step} />
-              <Details step={step} />
-            </td>
-          </tr>
+          <li key={step.step_slug}>
+            <Step
+              step={step}
+              isSelected={step.step_slug === selected}
+              onSelect={() => onSelect(step.step_slug)}
+            />
+          </li>
         ))}
-      </tbody>
-    </table>
+      </ul>
+    </section>
+  )
+}
+
+interface StepProps {
+  step: StepState
+  isSelected: boolean
+  onSelect: () => void
+}
+
+function Step({ step, isSelected, onSelect }: StepProps) {
+  const { step_slug, status } = step
+  const progress = progressOf(step)
+  return (
+    <>
+      <button type="button" className="step" aria-expanded={isSelected} onClick={onSelect}>
+        <span className="slug">{step_slug}</span>
+        <Status status={status} />
+        <span className="step-time">
+          {progress ? (
+            <span className="number">
+              {progress.done} of {progress.total}
+            </span>
+          ) : (
+            <Time step={step} />
+          )}
+        </span>
+      </button>
+      <Retry step={step} />
+      {isSelected && <Details step={step} />}
+    </>
   )
 }
 
@@ -43,8 +67,27 @@ function Time({ step: { status, started_at, completed_at, failed_at } }: { step:
   return <Elapsed from={started_at} to={ended} />
 }
 
-function Details({ step: { status, error, skip_reason, retries } }: { step: StepState }) {
-  if (status === 'skipped') return skip_reason
-  if (status === 'started' && retries > 0) return `attempt ${retries + 1}, after: ${error}`
-  return error
+/** Why an attempt failed, and when the next one follows. */
+function Retry({ step: { status, error, retries, retry_at } }: { step: StepState }) {
+  if (status !== 'started' || retries === 0) return null
+  return (
+    <p className="step-note">
+      Attempt {retries}: {error}. <NextAttempt number={retries + 1} at={retry_at} />
+    </p>
+  )
+}
+
+function NextAttempt({ number, at }: { number: number; at: string | null }) {
+  const left = Date.parse(at ?? '') - useNow(true)
+  return left > 0
+    ? `Attempt ${number} follows in ${Math.ceil(left / 1000)} s.`
+    : `Attempt ${number} is queued or running.`
+}
+
+function Details({ step: { step_slug, status, output, error, skip_reason } }: { step: StepState }) {
+  if (status === 'completed') return <JsonView label={`Output of ${step_slug}`} value={output} />
+  if (status === 'failed') return <p className="step-note">{error}</p>
+  if (status === 'skipped') return <p className="step-note">Skipped: {skip_reason}</p>
+  if (status === 'cancelled') return <p className="step-note">There is no output.</p>
+  return <p className="step-note">There is no output yet.</p>
 }

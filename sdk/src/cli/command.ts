@@ -1,3 +1,5 @@
+import type { Environment } from './environment.ts'
+
 /** A command of the CLI. */
 export interface Command {
   /** What follows `pgflow` on the command line. */
@@ -12,8 +14,10 @@ export interface Command {
 export interface Io {
   readonly cwd: string
   readonly now: Date
-  /** The environment's `DATABASE_URL`. */
-  readonly databaseUrl: string | undefined
+  /** The variables of the process and of the folder's `.env` files. */
+  readonly environment: Environment
+  /** Asks a question that is answered by yes or no, unless its signal withdraws it; `undefined` without a terminal. */
+  readonly ask: ((question: string, signal?: AbortSignal) => Promise<boolean>) | undefined
   out(line: string): void
   /** For what is no result. */
   note(line: string): void

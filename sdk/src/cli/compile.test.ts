@@ -164,7 +164,7 @@ describe('pgflow says in a sentence', () => {
     [
       'that it takes one file',
       ['compile', 'x.ts', 'y.ts'],
-      { code: 1, errors: expect.stringContaining('"y.ts" is one word too many') },
+      { code: 1, errors: expect.stringContaining('unexpected argument "y.ts"') },
     ],
     [
       'that there is no such file',

@@ -3,8 +3,8 @@ import { relative, resolve } from 'node:path'
 import { definitionOf, sqlOf } from '../flow/compile.ts'
 import { parsed } from './arguments.ts'
 import { type Command, CommandError, type Io } from './command.ts'
+import { writeFlowMigration } from './flow-migration.ts'
 import { flowsOf } from './flows.ts'
-import { writeMigration } from './migrations.ts'
 import { withSchemas } from './schemas.ts'
 
 const usage = 'compile <file.ts> [--out <folder>] [--no-schemas]'
@@ -22,7 +22,7 @@ export const compileCommand: Command = {
     const complete = schemas ? await withSchemas(file, flows, definitions, io) : definitions
     for (const definition of complete) {
       const slug = definition.flow_slug
-      const path = await writeMigration(folder, slug, sqlOf(definition), io.now)
+      const path = await writeFlowMigration(folder, slug, sqlOf(definition), io.now)
       io.out(path === undefined ? `${slug} is up to date` : `${slug} → ${relative(io.cwd, path)}`)
     }
   },

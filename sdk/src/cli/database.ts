@@ -1,7 +1,8 @@
 import postgres, { type Sql } from 'postgres'
 import { schemaProblem } from '../shared/schema-version.ts'
+import { ConnectionProblem, firstAnswer } from '../worker/connection-problem.ts'
+import { DatabaseUrlError, databaseTarget } from '../worker/database-url.ts'
 import { explain, sqlState } from '../worker/faults.ts'
-import { knownToBePostgres } from '../worker/postgres.ts'
 import { schemaVersion } from '../worker/queries.ts'
 import { CommandError, type Io } from './command.ts'
 
@@ -31,35 +32,47 @@ export async function withAnyDatabase<Result>(
   io: Io,
   work: (sql: Sql) => Promise<Result>,
 ): Promise<Result> {
-  const sql = open(url ?? io.databaseUrl ?? local)
+  const { DATABASE_URL } = io.environment
+  const sql = url
+    ? open(url, '--db')
+    : DATABASE_URL
+      ? open(DATABASE_URL, 'DATABASE_URL')
+      : open(local, '--db')
   try {
-    await knownToBePostgres(sql, sql`select 1`)
+    await firstAnswer(sql, sql`select 1`)
     return await work(sql)
   } catch (error) {
     if (error instanceof CommandError) throw error
-    throw new CommandError(said(error), { cause: error })
+    throw new CommandError(problemOf(error), { cause: error })
   } finally {
     await sql.end({ timeout: 1 })
   }
 }
 
-function said(error: unknown): string {
+/** What the database, or the way to it, has against a call, in words. */
+export function problemOf(error: unknown): string {
+  if (error instanceof ConnectionProblem)
+    return `the database cannot be reached: ${error.message}. Name another with --db <url>`
   const state = sqlState(error)
   if (state === undefined)
     return `the database cannot be reached: ${explain(error)}. Name another with --db <url>`
   return state.startsWith('PT') ? explain(error) : `the database says: ${explain(error)}`
 }
 
-function open(url: string): Sql {
+function open(url: string, option: string): Sql {
   try {
-    return postgres(url, { max: 1, prepare: false, connect_timeout: 10, onnotice: () => {} })
+    const target = databaseTarget(url, option, 'the dashboard shows it under Connect')
+    return postgres(target.url, {
+      ...target.options,
+      max: 1,
+      prepare: false,
+      connect_timeout: 10,
+      onnotice: () => {},
+      connection: { application_name: 'pgflow' },
+    })
   } catch (cause) {
-    // Without the URL, which holds a password.
-    throw new CommandError(
-      '--db is not the URL of a database: postgresql://user:password@host:port/database',
-      {
-        cause,
-      },
-    )
+    if (!(cause instanceof DatabaseUrlError)) throw cause
+    // Its message is without the URL, which holds a password.
+    throw new CommandError(cause.message, { cause })
   }
 }

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises'
-import { pathToFileURL } from 'node:url'
+import * as nodeModule from 'node:module'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { AnyFlow } from '../flow/definition.ts'
 import { CommandError } from './command.ts'
 
@@ -16,14 +17,48 @@ export async function flowsOf(file: string): Promise<Map<string, AnyFlow>> {
     ([flow, name]) => [name, flow] as const,
   )
   if (named.length === 0) {
-    throw new CommandError(`${file} exports no flow: write \`export const MyFlow = new Flow(…)\``)
+    throw noFlow(file)
   }
   const sorted = named.sort(([, one], [, other]) => (one.slug < other.slug ? -1 : 1))
   const twice = sorted.find(([, { slug }], index) => sorted[index + 1]?.[1].slug === slug)
   if (twice !== undefined) {
-    throw new CommandError(`${file} exports two flows "${twice[1].slug}": give one another slug or version`)
+    throw new CommandError(
+      `${file} exports two flows "${twice[1].slug}": give one of them another slug or version`,
+    )
   }
   return new Map(sorted)
+}
+
+/**
+ * The flows that modules export, by themselves or in arrays.
+ *
+ * @param onImport is told of each file that is imported for it, as far as the loader says
+ * @throws CommandError if a module cannot be imported, or exports no flow, or two of one slug are exported
+ */
+export async function flowsIn(
+  files: readonly string[],
+  onImport?: (file: string) => void,
+): Promise<AnyFlow[]> {
+  const flows = new Set<AnyFlow>()
+  for (const file of files) {
+    const found = Object.values(await importModule(file, onImport))
+      .flat()
+      .filter(isFlow)
+    if (found.length === 0) throw noFlow(file)
+    for (const flow of found) flows.add(flow)
+  }
+  const slugs = [...flows].map(({ slug }) => slug)
+  const twice = slugs.find((slug, index) => slugs.indexOf(slug) !== index)
+  if (twice !== undefined) {
+    throw new CommandError(
+      `${files.join(' and ')} export two flows "${twice}": give one of them another slug or version`,
+    )
+  }
+  return [...flows]
+}
+
+function noFlow(file: string): CommandError {
+  return new CommandError(`${file} exports no flow: write \`export const MyFlow = new Flow(…)\``)
 }
 
 /** By what it has, since the module may have another copy of the class. */
@@ -37,15 +72,36 @@ function isFlow(value: unknown): value is AnyFlow {
   )
 }
 
-async function importModule(file: string): Promise<object> {
+async function importModule(file: string, onImport?: (file: string) => void): Promise<object> {
   if (!(await stat(file).catch(() => undefined))) throw new CommandError(`There is no file ${file}`)
   const url = pathToFileURL(file).href
   try {
     const tsx = await loadTsx()
-    return tsx === undefined ? await import(url) : await tsx.tsImport(url, { parentURL: url })
+    if (tsx !== undefined) {
+      return await tsx.tsImport(url, { parentURL: url, ...(onImport && { onImport: fromUrl(onImport) }) })
+    }
+    if (onImport !== undefined) observeImports(fromUrl(onImport))
+    return await import(url)
   } catch (cause) {
     throw new CommandError(explain(file, cause), { cause })
   }
+}
+
+function fromUrl(onFile: (file: string) => void): (url: string) => void {
+  return (url) => {
+    if (url.startsWith('file:')) onFile(fileURLToPath(url))
+  }
+}
+
+/** Node has this from 22.15 on. */
+function observeImports(onUrl: (url: string) => void): void {
+  const { registerHooks } = nodeModule as { registerHooks?: (hooks: object) => void }
+  registerHooks?.({
+    load(url: string, context: object, next: (url: string, context: object) => unknown) {
+      onUrl(url)
+      return next(url, context)
+    },
+  })
 }
 
 /** Node reads TypeScript by itself from 22.18 on, but not everything that tsx reads. */

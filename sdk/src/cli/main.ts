@@ -1,11 +1,23 @@
 #!/usr/bin/env node
+import { ask } from './ask.ts'
 import { type Command, CommandError, type Io } from './command.ts'
 import { compileCommand } from './compile.ts'
+import { devCommand } from './dev.ts'
 import { doctorCommand } from './doctor.ts'
+import { loadEnvironment } from './environment.ts'
+import { initCommand } from './init.ts'
 import { runsCommand } from './runs.ts'
+import { uninstallCommand } from './uninstall.ts'
+import { upgradeCommand } from './upgrade.ts'
+import { workerCommand } from './worker.ts'
 
 const commands: Readonly<Record<string, Command>> = {
+  init: initCommand,
+  upgrade: upgradeCommand,
+  uninstall: uninstallCommand,
   compile: compileCommand,
+  dev: devCommand,
+  worker: workerCommand,
   runs: runsCommand,
   doctor: doctorCommand,
 }
@@ -13,7 +25,8 @@ const commands: Readonly<Record<string, Command>> = {
 const io: Io = {
   cwd: process.cwd(),
   now: new Date(),
-  databaseUrl: process.env.DATABASE_URL,
+  environment: loadEnvironment(process.cwd()),
+  ask: process.stdin.isTTY && process.stdout.isTTY ? ask : undefined,
   out: (line) => process.stdout.write(`${line}\n`),
   note: (line) => process.stderr.write(`${line}\n`),
 }

@@ -1,31 +1,64 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { CommandError } from './command.ts'
 
-/**
- * Writes the SQL of a flow as a new migration, after all that are there: migrations are applied once, so that none is
- * written over.
- *
- * @returns the path, or `undefined` if the newest migration of the flow says the same
- */
-export async function writeMigration(
-  folder: string,
-  flowSlug: string,
-  sql: string,
-  now: Date,
-): Promise<string | undefined> {
-  const text = `-- The flow "${flowSlug}", written by \`pgflow compile\`. After a change of the flow, run it again.\n${sql}`
-  const names = (await readdir(folder)).filter((name) => /^\d{14}_.*\.sql$/.test(name)).sort()
-  const newest = names.findLast((name) => name.slice(14) === `_pgflow_flow_${flowSlug}.sql`)
-  if (newest !== undefined && (await readFile(join(folder, newest), 'utf8')) === text) return undefined
-  const path = join(folder, `${versionAfter(names.at(-1), now)}_pgflow_flow_${flowSlug}.sql`)
-  await writeFile(path, text, { flag: 'wx' })
-  return path
+/** Where a project's migrations are, from its folder. */
+export const migrationsPath = 'supabase/migrations'
+
+/** The names of the migrations in a folder, in the order in which they are applied; none if there is no folder. */
+export async function migrationsIn(folder: string): Promise<string[]> {
+  const names = await readdir(folder).catch(() => [])
+  return names.filter((name) => /^\d{14}_.*\.sql$/.test(name)).sort()
 }
 
-/** The time in the form `YYYYMMDDHHMMSS`, UTC, or a second after the last migration. */
-function versionAfter(last: string | undefined, now: Date): string {
-  const version = versionOf(now)
-  if (last === undefined || last.slice(0, 14) < version) return version
+/** A name after all that are there, in the form `YYYYMMDDHHMMSS_<name>.sql`: the time, UTC, or a second after the last one. */
+export function migrationAfter(names: readonly string[], name: string, now: Date): string {
+  return `${stampAfter(names.at(-1), now)}_${name}.sql`
+}
+
+/**
+ * The version of pgflow to which migrations of a folder lead.
+ *
+ * @returns `undefined` if none of them installs it, or the last of ours removes it
+ * @throws CommandError if one of them installs another engine of that name
+ */
+export async function installedVersion(
+  folder: string,
+  names: readonly string[],
+): Promise<number | undefined> {
+  let version: number | undefined
+  for (const name of names) {
+    const named = /^_pgflow_(?:install|upgrade_v\d+_to)_v(\d+)\.sql$/.exec(name.slice(14))
+    if (named) version = Number(named[1])
+    else if (name.endsWith('_pgflow_uninstall.sql')) version = undefined
+    else if (version === undefined)
+      version = versionOfSchema(name, await readFile(join(folder, name), 'utf8'))
+  }
+  return version
+}
+
+/** Whether a migration is one of pgflow's own, an install, upgrade or removal. */
+export function isOurs(name: string): boolean {
+  return /^_pgflow_(install|upgrade|uninstall)(_|\.)/.test(name.slice(14)) || chapters.test(name.slice(14))
+}
+
+/** The files of version 1, which were copied by hand. */
+const chapters =
+  /^_pgflow_(schema|tables|queue|define|definition|register|schemas|start|advance|settle|claim|workers|end|events|broadcast|maintenance|wake|service|plans|hooks|rules|clients|api|access)\.sql$/
+
+/** The version that a file installs which creates the schema `pgflow`. */
+function versionOfSchema(name: string, sql: string): number | undefined {
+  if (!/^\s*create\s+schema\s+(if\s+not\s+exists\s+)?"?pgflow"?\s*;/im.test(sql)) return undefined
+  const [, version] = /function pgflow\.schema_version\(\)[^$]*\$\$\s*select (\d+)\s*\$\$/.exec(sql) ?? []
+  if (version !== undefined) return Number(version)
+  throw new CommandError(
+    `${name} installs another engine in the schema pgflow, that of @pgflow/core. One database cannot hold both: docs/moving-from-pgflow-core.md in this package says how to move over.`,
+  )
+}
+
+function stampAfter(last: string | undefined, now: Date): string {
+  const stamp = stampOf(now)
+  if (last === undefined || last.slice(0, 14) < stamp) return stamp
   const [, ...parts] = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)/.exec(last)!
   const [year, month, day, hour, minute, second] = parts.map(Number) as [
     number,
@@ -35,9 +68,9 @@ function versionAfter(last: string | undefined, now: Date): string {
     number,
     number,
   ]
-  return versionOf(new Date(Date.UTC(year, month - 1, day, hour, minute, second + 1)))
+  return stampOf(new Date(Date.UTC(year, month - 1, day, hour, minute, second + 1)))
 }
 
-function versionOf(time: Date): string {
+function stampOf(time: Date): string {
   return time.toISOString().replaceAll(/[-:T]/g, '').slice(0, 14)
 }

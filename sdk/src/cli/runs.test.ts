@@ -1,155 +1,239 @@
-import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { compile, Flow } from '../flow/index.ts'
-import { schemaVersion } from '../shared/schema-version.ts'
+import { startWorker } from '../worker/index.ts'
 import { startTestDatabase, type TestDatabase } from '../worker/testing/database.ts'
+import type { Io } from './command.ts'
+import { runsCommand } from './runs.ts'
+import { said } from './testing/command.ts'
 import { pgflow } from './testing/pgflow.ts'
 
 let db: TestDatabase
-let failed: string
-let going: string
 
 beforeAll(async () => {
   db = await startTestDatabase()
-  const Greet = new Flow<string>({ slug: 'greet', maxAttempts: 1 })
-    .step('text', ({ run }) => run)
-    .step('mail', ['text'], ({ text }) => text)
-  await db.sql.unsafe(compile(Greet))
-  failed = await db.startRun('greet', 'Ada')
-  await db.sql`select pgflow.fail_task(${failed}, 'text', 0, 'no ink')`
-  going = await db.startRun('greet', 'Grace')
+  for (const slug of ['greet', 'other', 'bulk']) {
+    const flow = new Flow<string>({ slug, maxAttempts: 1 })
+      .step('text', ({ run }) => run)
+      .step('mail', ['text'], ({ text }) => text)
+    await db.sql.unsafe(compile(flow))
+  }
 })
 afterAll(() => db[Symbol.asyncDispose]())
 
-const runs = (...args: string[]) => pgflow('runs', ...args, '--db', db.url)
-const lines = (text: string) => text.trimEnd().split('\n')
+const runs = (args: readonly string[], io?: Partial<Io>) => said(runsCommand, [...args, '--db', db.url], io)
 
-describe('pgflow runs', () => {
+async function failedRun(flow_slug: string, error: string): Promise<string> {
+  const run_id = await db.startRun(flow_slug, 'Ada')
+  await db.sql`select pgflow.fail_task(${run_id}, 'text', 0, ${error})`
+  return run_id
+}
+
+describe('pgflow runs list', () => {
   it('lists, filters, and gives rows as JSON', async () => {
-    const all = await runs('list')
-    expect(all).toMatchObject({ code: 0, errors: '' })
-    expect(lines(all.out)).toEqual([
+    const failed = await failedRun('greet', 'no Ink, 100% out')
+    const going = await db.startRun('greet', 'Grace')
+    const all = await runs(['list'])
+    expect(all).toMatchObject({ error: undefined, notes: [] })
+    expect(all.out).toEqual([
       expect.stringMatching(new RegExp(`^${going}  \\d{4}-\\d\\d-\\d\\dT[\\d:]{8}  started    greet$`)),
-      expect.stringMatching(new RegExp(`^${failed}  .*  failed     greet  .*no ink$`)),
+      expect.stringMatching(new RegExp(`^${failed}  .*  failed     greet  .*no Ink, 100% out$`)),
     ])
-    const { out } = await runs('list', '--flow', 'greet', '--status', 'failed', '--limit', '5', '--json')
-    expect(JSON.parse(out)).toEqual([expect.objectContaining({ run_id: failed, input: 'Ada' })])
+    const { out } = await runs(['list', '--flow', 'greet', '--status', 'failed', '--limit', '5', '--json'])
+    expect(JSON.parse(out.join('\n'))).toEqual([expect.objectContaining({ run_id: failed, input: 'Ada' })])
+    const ids = async (...args: string[]) =>
+      (await runs(['list', ...args])).out.map((line) => line.slice(0, 36))
+    expect(await ids('--error', 'NO INK, 100%')).toEqual([failed])
+    expect(await ids('--error', 'no%ink')).toEqual([])
+    expect(await ids('--status', 'started,failed')).toEqual([going, failed])
+    expect(await ids('--flow', 'other')).toEqual([])
+    await db.sql`update pgflow.runs set started_at = now() - interval '3 h' where run_id = ${failed}`
+    expect(await ids('--since', '2h')).toEqual([going])
+    expect(await ids('--since', new Date(Date.now() - 4 * 3_600_000).toISOString())).toEqual([going, failed])
+    await db.sql`select pgflow.cancel_run(${going})`
   })
 
-  it('shows a run with its steps', async () => {
-    const { out } = await runs('show', failed)
-    expect(lines(out).slice(1)).toEqual(['  text  failed     no ink', '  mail  cancelled'])
-    expect(JSON.parse((await runs('show', failed, '--json')).out)).toMatchObject({
-      run_id: failed,
-      steps: [{}, {}],
+  it('takes an alias for all versions', async () => {
+    const newer = new Flow<string>({ slug: 'versioned', version: 2 }).step('a', ({ run }) => run)
+    await db.sql.unsafe(compile(new Flow<string>({ slug: 'versioned' }).step('a', ({ run }) => run)))
+    await db.sql.unsafe(compile(newer))
+    const ids = [await db.startRun(newer.slug, ''), await db.startRun('versioned', '')]
+    const listed = async (flow: string) => (await runs(['list', '--flow', flow])).out.length
+    expect([await listed('versioned'), await listed(newer.slug)]).toEqual([2, 2])
+    await Promise.all(ids.map((id) => db.sql`select pgflow.cancel_run(${id})`))
+  })
+})
+
+describe('pgflow runs show', () => {
+  it('has attempts, times, errors with stacks and causes, and items of maps', async () => {
+    const flow = new Flow<number[]>({ slug: 'shown', maxAttempts: 2, baseDelay: 0 })
+      .step('fine', ({ run }) => run.length)
+      .map({ slug: 'items', items: 'run' }, (n: number) => {
+        if (n === 2) throw new TypeError('two is bad\u001b[2J', { cause: new Error('because') })
+        return n
+      })
+    const worker = await startWorker({ connection: db.url, flows: [flow], log: false })
+    onTestFinished(() => worker.stop())
+    const run_id = await db.startRun('shown', [1, 2, 3])
+    await db.runEnded(run_id)
+    const { out, error } = await runs(['show', run_id])
+    expect(error).toBeUndefined()
+    const text = out.join('\n')
+    const stamp = '\\d{4}-\\d\\d-\\d\\d [\\d:]{8} UTC'
+    expect(text).toMatch(new RegExp(`^ {2}started ${stamp}, failed ${stamp}, after [\\d.]+ m?s$`, 'm'))
+    expect(text).toMatch(/^ {2}fine {3}completed {2}after \d+ ms, took \d+ ms, attempt 1 of 2$/m)
+    expect(text).toMatch(/^ {2}items {2}failed {5}after .*, 3 items: .*1 failed/m)
+    expect(text).toMatch(/^ {6}item 1, failed: step "items" failed: TypeError: two is bad \[2J: because$/m)
+    expect(text).toMatch(/^ {6}TypeError: two is bad .*\n {10}at .*runs\.test\.ts:\d+/m)
+    expect(text).toMatch(/^ {8}caused by Error: because$/m)
+    expect(text).toMatch(
+      /another:\n {4}[\d:.]{12} {2}step:retrying {2}items .*\(failures so far: 1, next attempt/,
+    )
+    const json = JSON.parse((await runs(['show', run_id, '--json'])).out.join('\n'))
+    expect(json).toMatchObject({ run_id, steps: [{}, {}], tasks: [{ max_attempts: 2 }, { is_map: true }] })
+  })
+})
+
+describe('pgflow runs watch', () => {
+  it('writes each event once, as it happens, and ends with the run', async () => {
+    const flow = new Flow<string>({ slug: 'watched' })
+      .step('a', ({ run }) => run)
+      .step('b', ['a'], ({ a }) => `${a}!`)
+    await db.sql.unsafe(compile(flow))
+    const run_id = await db.startRun('watched', 'x')
+    const lines: string[] = []
+    let onLine = () => {}
+    const watching = runs(['watch', run_id], {
+      out: (line) => {
+        lines.push(line)
+        onLine()
+      },
+    })
+    const saw = (word: string) =>
+      new Promise<void>((resolve) => {
+        onLine = () => lines.some((line) => line.includes(word)) && resolve()
+        onLine()
+      })
+    await saw('step:started')
+    await db.sql`select pgflow.complete_task(${run_id}, 'a', 0, '"x"')`
+    await saw('step:completed  a  "x"')
+    await db.sql`select pgflow.complete_task(${run_id}, 'b', 0, '"x!"')`
+    expect((await watching).error).toBeUndefined()
+    expect(lines.map((line) => line.replace(/^[\d:.]{12} {2}/, '').replace(/ +/g, ' '))).toEqual([
+      'run:started',
+      'step:started a',
+      'step:completed a "x"',
+      'step:started b',
+      'step:completed b "x!"',
+      'run:completed {"b":"x!"}',
+    ])
+  })
+
+  it('goes past an earlier failure of a run that was retried; fails with the run', async () => {
+    const run_id = await failedRun('greet', 'no ink')
+    await db.sql`select pgflow.retry_run(${run_id})`
+    await db.sql`select pgflow.cancel_run(${run_id}, 'enough')`
+    const { out, error } = await runs(['watch', run_id, '--json'])
+    expect(out.map((line) => JSON.parse(line).type)).toContain('run:retried')
+    expect(error).toBe(`run ${run_id} was cancelled: enough`)
+    const answer = await pgflow('runs', 'watch', await failedRun('greet', 'no paper'), '--db', db.url)
+    expect(answer).toMatchObject({
+      code: 1,
+      errors: expect.stringMatching(/^pgflow runs: run .* failed: .*no paper\n$/),
     })
   })
-
-  it('cancels one and lets one go on', async () => {
-    expect(lines((await runs('cancel', going)).out)[0]).toMatch(/ {2}cancelled {2}greet/)
-    expect(lines((await runs('retry', failed)).out)[0]).toMatch(/ {2}started {4}greet/)
-    const again = await runs('retry', failed)
-    expect(again).toMatchObject({ code: 1, out: '' })
-    expect(again.errors).toMatch(/^pgflow runs: run /)
-  })
-
-  it.each<[string, string[], string]>([
-    ['what to do', [], 'name what to do: list, show, cancel or retry\nUsage: pgflow runs'],
-    ['which run', ['show'], 'name the run by its id\nUsage: pgflow runs'],
-    ['that the id is none', ['show', 'x'], 'the database says: invalid input syntax for type uuid: "x"'],
-    ['that there is no such run', ['show', '10000000-0000-4000-8000-000000000000'], 'does not exist'],
-    ['that the limit is no number', ['list', '--limit', 'all'], '--limit is a whole number, 1 or more'],
-    ['that there is no such status', ['list', '--status', 'done'], '--status is one of started, completed, '],
-  ])('says %s', async (_, args, words) => {
-    expect(await runs(...args)).toMatchObject({ code: 1, out: '', errors: expect.stringContaining(words) })
-  })
-
-  it('says that it does not reach the database, without the password', async () => {
-    const { errors } = await pgflow('runs', 'list', '--db', 'postgresql://me:secret@127.0.0.1:1/postgres')
-    expect(errors).toMatch(/^pgflow runs: the database cannot be reached: .*ECONNREFUSED.*--db/)
-    expect(errors).not.toContain('secret')
-  })
 })
 
-it('A port that is not Postgres is named within seconds', async () => {
-  const server = createServer((_, response) => response.end()).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  onTestFinished(() => void server.close())
-  const { port } = server.address() as AddressInfo
-  const { errors } = await pgflow('doctor', '--db', `postgresql://me:secret@127.0.0.1:${port}/postgres`)
-  expect(errors).toContain(
-    `the database cannot be reached: 127.0.0.1:${port} is not Postgres: it answered "HTTP/1.1 400`,
-  )
-})
-
-describe('pgflow doctor', () => {
-  const doctor = () => pgflow('doctor', '--db', db.url)
-
-  it('tells what works from what would help', async () => {
-    await db.sql`select pgflow.cancel_run(${failed})`
-    const { code, out } = await doctor()
-    expect(out).toContain(
-      "finished runs and archives grow: select cron.schedule('pgflow', '10 seconds', $$ select pgflow.maintain(keep_runs",
+describe('pgflow runs cancel and retry', () => {
+  it('change one run', async () => {
+    const run_id = await db.startRun('other', 'x')
+    expect((await runs(['cancel', run_id, '--dry-run'])).out[0]).toMatch(/ {2}started {4}other$/)
+    expect((await runs(['cancel', run_id, '--reason', 'enough'])).out[0]).toMatch(
+      / {2}cancelled {2}other {2}enough$/,
     )
-    expect(lines(out).map((line) => line.slice(0, 40).trimEnd())).toMatchInlineSnapshot(`
-      [
-        "ok    the migrations fit this package",
-        "ok    clients reach pgflow_public",
-        "ok    clients may listen to their runs",
-        "ok    events are broadcast",
-        "ok    each flow has its queue",
-        "ok    each flow with runs that go on has",
-        "note  upkeep is scheduled: finished runs",
-        "ok    inputs are held against their sche",
-      ]
-    `)
-    expect(code).toBe(0)
+    expect((await runs(['retry', run_id])).out[0]).toMatch(/ {2}started {4}other$/)
+    expect(await runs(['retry', run_id])).toMatchObject({
+      out: [],
+      error: expect.stringMatching(/^run .* cannot be retried/),
+    })
+    await runs(['cancel', run_id])
   })
 
-  it('says what does not work, and fails', async () => {
-    const run_id = await db.startRun('greet', 'Joan')
-    const { code, out, errors } = await doctor()
-    expect(out).toContain('fix   each flow with runs that go on has a worker: start one;')
-    expect(errors).toBe('pgflow doctor: 1 of 8 checks failed\n')
-    expect(code).toBe(1)
-    await db.sql`select pgflow.cancel_run(${run_id})`
-  })
-
-  it('knows the exposed schemas where the database has them', async () => {
-    const admin = postgres(db.adminUrl, { max: 1 })
-    await admin`alter role authenticator set pgrst.db_schemas = 'public, graphql_public'`
-    expect((await doctor()).out).toContain('fix   clients reach pgflow_public: add pgflow_public')
-    await admin`alter role authenticator set pgrst.db_schemas = 'public, pgflow_public'`
-    expect((await doctor()).out).toContain('ok    clients reach pgflow_public\n')
-    await admin.end()
-  })
-
-  it('stops where the migrations are older', async () => {
-    const version = (n: number) =>
-      db.sql.unsafe(`create or replace function pgflow.schema_version() returns int language sql immutable
-        set search_path = pg_catalog, pg_temp as 'select ${n}'`)
-    await version(0)
-    try {
-      const words = `This database has version 0 of the migrations of pgflow, and this package needs version ${schemaVersion}.`
-      const { out, code } = await doctor()
-      expect(out).toContain(`fix   the migrations fit this package: ${words}`)
-      expect(lines(out)).toHaveLength(1)
-      expect(code).toBe(1)
-      expect(await runs('list')).toMatchObject({ code: 1, errors: expect.stringContaining(words) })
-    } finally {
-      await version(schemaVersion)
+  it('change what a filter finds, after a look at it', async () => {
+    const ids = await Promise.all(Array.from({ length: 7 }, () => failedRun('bulk', 'no ink')))
+    const others = [await failedRun('bulk', 'no paper'), await failedRun('other', 'no ink')]
+    const filter = ['--flow', 'bulk', '--error', 'ink']
+    const statuses = async () =>
+      (await db.sql`select status from pgflow.runs where run_id = any (${[...ids, ...others]})`).map(
+        ({ status }) => status,
+      )
+    const looked = await runs(['retry', ...filter, '--dry-run'])
+    expect(looked.error).toBeUndefined()
+    expect(looked.out).toEqual([
+      '      7  failed     bulk',
+      ...Array.from({ length: 5 }, () => expect.stringMatching(/ {2}failed {5}bulk {2}.*no ink$/)),
+      '… and 2 more',
+    ])
+    expect((await runs(['retry', ...filter])).error).toBe(
+      'there is no terminal to ask for confirmation: add --yes, or --dry-run to see what would change',
+    )
+    const asked: string[] = []
+    const answer = (yes: boolean) => async (question: string) => {
+      asked.push(question)
+      return yes
     }
+    expect((await runs(['retry', ...filter], { ask: answer(false) })).notes).toEqual(['nothing was changed'])
+    expect(await statuses()).toEqual(Array(9).fill('failed'))
+    expect((await runs(['retry', ...filter, '--limit', '2'], { ask: answer(true) })).out.at(-1)).toBe(
+      '2 runs retried',
+    )
+    expect((await runs(['retry', ...filter, '--yes'])).out.at(-1)).toBe('5 runs retried')
+    expect(asked).toEqual(['Retry 7 runs?', 'Retry 2 runs?'])
+    expect((await statuses()).filter((status) => status === 'started')).toHaveLength(7)
+    expect((await runs(['cancel', '--flow', 'bulk', '--yes'])).out.at(-1)).toBe('7 runs cancelled')
+    expect((await runs(['cancel', '--flow', 'bulk', '--yes'])).notes).toEqual(['no runs to cancel'])
   })
 
-  it('stops where pgflow is not installed', async () => {
-    const { out, code } = await pgflow('doctor', '--db', db.url.replace(/\/[^/]*$/, '/template1'))
-    expect(out).toMatch(
-      /^fix {3}the migrations fit this package: This database has no migrations .*supabase db push/,
-    )
-    expect(lines(out)).toHaveLength(1)
-    expect(code).toBe(1)
+  it('go on past a run that cannot be changed', async () => {
+    const ids = [
+      await failedRun('bulk', 'odd'),
+      await failedRun('bulk', 'odd'),
+      await failedRun('bulk', 'odd'),
+    ]
+    await db.sql.unsafe(`
+      create function public.refuse() returns trigger language plpgsql as $$
+      begin raise exception 'not this one'; end $$;
+      create trigger refuse before update on pgflow.runs for each row
+      when (new.run_id = '${ids[1]}') execute function public.refuse()`)
+    onTestFinished(async () => void (await db.sql`drop function public.refuse() cascade`))
+    const { notes, error } = await runs(['retry', '--error', 'odd', '--yes'])
+    expect(notes).toEqual([`${ids[1]}: the database says: not this one`])
+    expect(error).toBe('2 runs retried, 1 failed')
   })
+})
+
+it.each<[string, string[], string]>([
+  ['what to do', [], 'name what to do: list, show, watch, cancel or retry\nUsage: pgflow runs'],
+  ['which run', ['show'], 'name the run by its id\nUsage: pgflow runs'],
+  ['which runs', ['cancel'], 'name the run by its id, or say which runs: --flow'],
+  ['that it is one or many', ['cancel', 'x', '--flow', 'greet'], 'name one run by its id, or give a filter'],
+  ['that the id is none', ['show', 'x'], 'the database says: invalid input syntax for type uuid: "x"'],
+  ['that there is no such run', ['show', '10000000-0000-4000-8000-000000000000'], 'does not exist'],
+  ['that there is nothing to watch', ['watch', '10000000-0000-4000-8000-000000000000'], 'does not exist'],
+  ['that the limit is no number', ['list', '--limit', 'all'], '--limit is a whole number, 1 or more'],
+  ['that there is no such status', ['list', '--status', 'done'], '--status is one of started, completed, '],
+  ['that the time is none', ['list', '--since', 'monday'], '--since is a duration such as 30m, 2h or 3d'],
+  [
+    'which can be cancelled',
+    ['cancel', '--status', 'failed'],
+    'runs that are failed cannot be cancelled, only',
+  ],
+])('pgflow runs says %s', async (_, args, words) => {
+  const answer = args.length === 0 ? await said(runsCommand, args) : await runs(args)
+  expect(answer).toMatchObject({ out: [], error: expect.stringContaining(words) })
+})
+
+it('pgflow runs says that it does not reach the database, without the password', async () => {
+  const { error } = await said(runsCommand, ['list', '--db', 'postgresql://me:secret@127.0.0.1:1/postgres'])
+  expect(error).toMatch(/^the database cannot be reached: .*ECONNREFUSED.*--db/)
+  expect(error).not.toContain('secret')
 })

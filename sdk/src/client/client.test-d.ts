@@ -279,12 +279,16 @@ describe('Run', () => {
       .input<string[]>()
       .step({ slug: 'read', progress: type<Page>() }, () => 1)
       .map({ slug: 'pages', items: 'run', progress: type<Page>() }, () => 1)
+      .map({ slug: 'counted', items: 'run' }, () => 1)
       .step('end', () => 1)
     type Stored = { title: string; at: string; size?: number }
     const book = {} as Run<typeof Book>
     expectTypeOf(book.step('read').progress!.data).toEqualTypeOf<Stored>()
     expectTypeOf(book.steps.read.progress!.value).toEqualTypeOf<number>()
     expectTypeOf(book.step('end').progress).toEqualTypeOf<Json>()
+    const { progress } = book.step('counted')
+    if (progress !== null && 'done' in progress) expectTypeOf(progress.total).toEqualTypeOf<number>()
+    else expectTypeOf(progress?.data).toEqualTypeOf<Json | undefined>()
     book.step('read').on('progress', ({ progress }) => expectTypeOf(progress.data).toEqualTypeOf<Stored>())
     book.on('step:progress', (event) => {
       if (event.step_slug === 'read') expectTypeOf(event.progress.data).toEqualTypeOf<Stored>()

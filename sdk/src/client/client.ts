@@ -15,12 +15,12 @@ import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
 
 export interface ClientOptions {
   /**
-   * After which a request that has not been answered rejects with `TimeoutError`: seconds, or text such as `'5s'`. All clients
-   * of one supabase-js client share it; the last one that is given counts. @default '15s'
+   * The deadline of a request, after which it rejects with `TimeoutError`. All clients of one supabase-js client share it:
+   * the last value counts. @default '15s'
    */
   readonly requestTimeout?: Duration
   /**
-   * Is given what a listener throws, or what its promise rejects with; other listeners are called all the same.
+   * Gets what a listener throws, or what its promise rejects with. Other listeners are still called.
    *
    * @default pages report it as an uncaught error (`reportError`); elsewhere it is written to the console
    */
@@ -28,23 +28,23 @@ export interface ClientOptions {
 }
 
 interface CommonStartOptions extends RequestOptions {
-  /** JSON that is kept with the run, for instance what it belongs to. */
+  /** JSON that is stored with the run, up to 64 KB. */
   readonly metadata?: unknown
-  /** Before the first steps start: whole seconds, or text such as `'5m'` or `'2h'`. @default 0 */
+  /** How long the first steps wait, in whole seconds: `90`, `'5m'`, `'2h'`. @default 0 */
   readonly delay?: Duration
-  /** The group that the run is shared with, a team for instance; the project says in which ones a user may start runs. */
+  /** The id of the group with which the run is shared, such as a team. */
   readonly groupId?: string
-  /** A Standard Schema of the input, the flow's for instance: what it refuses is not sent. */
+  /** A Standard Schema that validates the input before it is sent, for instance the flow's. */
   readonly schema?: StandardSchemaV1
 }
 
 export interface StartOptions extends CommonStartOptions {
-  /** A second start of the flow by the same owner with the same key and input gives the run that exists. */
+  /** A second start by the same user with the same key and input returns the existing run. 1 to 255 characters. */
   readonly idempotencyKey?: string
 }
 
 export interface StartManyOptions extends CommonStartOptions {
-  /** A key for each input, or `null` where it needs none. */
+  /** A key for each input, or `null`. */
   readonly idempotencyKeys?: readonly (string | null)[]
 }
 
@@ -54,27 +54,27 @@ export interface ListOptions<Name> extends RequestOptions {
   readonly status?: RunStatus
   /** Runs whose metadata contain this: `{ document: 7 }` finds `{ document: 7, tags: [] }`. */
   readonly metadata?: unknown
-  /** Runs of this user, where they may be seen. @default the signed-in user's; with a secret key, everybody's */
+  /** Runs of this user, as far as the caller may see them. @default the signed-in user; with a secret key, everybody */
   readonly ownerId?: string
-  /** Runs of this group, where they may be seen. */
+  /** Runs of this group, as far as the caller may see them. */
   readonly groupId?: string
-  /** Where the page before ended: its `cursor`. */
+  /** The `cursor` of the page before. @default the first page */
   readonly cursor?: string | null
-  /** How many runs there are on a page, at most 1,000. @default 50 */
+  /** The number of runs on a page, at most 1,000. @default 50 */
   readonly limit?: number
 }
 
 export interface RunPage<Row = RunRow> {
   /** The newest first. */
   readonly runs: Row[]
-  /** Where the next page begins; `null` on the last one. */
+  /** Pass it to get the next page; `null` on the last page. */
   readonly cursor: string | null
 }
 
 /**
  * Starts flows and follows their runs, with the user's own supabase-js client: its user, its key, its socket.
  *
- * Flows are known by their types alone. Name them all once, by their slugs, or one at each call.
+ * It needs only the types of flows: of all of them once, as a map by their slugs, or of one with each call.
  *
  * @example
  * const client = new PgflowClient<{ analyze_document: typeof AnalyzeDocument }>(supabase)
@@ -107,7 +107,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
    * @throws NotFoundError if there is no such flow
    * @throws ForbiddenError if the caller may not start it, or not in this group
    * @throws ConflictError if the key was used with another input
-   * @throws TimeoutError if the server does not answer in time; the flow may have been started all the same
+   * @throws TimeoutError if the server does not answer in time; the run may have been started nevertheless
    */
   async startFlow<Name extends FlowName<Flows>>(
     flowSlug: SlugOf<Name>,
@@ -152,7 +152,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   }
 
   /**
-   * Finds a run, whether it is over or not.
+   * Reads a run, running or ended.
    *
    * @throws InvalidInputError if the id is no UUID; nothing is sent then
    * @throws NotFoundError if there is no such run, or it is not the caller's
@@ -197,8 +197,8 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   }
 
   /**
-   * Looks at the token of the current user, and forgets what a former user has read. Only needed where supabase-js gets its
-   * tokens from third-party auth (its option `accessToken`): call it when your auth provider says that the user has changed.
+   * Checks whether the user has changed, and drops what a former user has read. Only needed if supabase-js gets its tokens
+   * from third-party auth (its option `accessToken`): call it when your auth provider reports another user.
    */
   async checkUser(): Promise<void> {
     await this.lives.connection.user.check()

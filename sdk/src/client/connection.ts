@@ -6,7 +6,7 @@ import { callAfter } from './timing.ts'
 import { CurrentUser } from './user.ts'
 
 export interface RequestOptions {
-  /** Ends the request, which rejects with the signal's reason. What was asked for may happen all the same. */
+  /** Aborts the request, which rejects with the signal's reason. The server may have done it nevertheless. */
   readonly signal?: AbortSignal | undefined
 }
 
@@ -73,13 +73,13 @@ export class Connection {
 
 function lateAfter(seconds: number, name: string): TimeoutError {
   const hint = name.startsWith('start_')
-    ? 'It may have been started: repeat it with an idempotencyKey.'
+    ? 'The run may have been started nevertheless. With an idempotencyKey, starting it again returns the existing run.'
     : 'The client has an option requestTimeout.'
   return new TimeoutError(`The server did not answer within ${seconds} s`, { hint })
 }
 
 function userChanged(): PgflowError {
   return new PgflowError('user_changed', 'The user changed before the server answered', {
-    hint: 'It may have happened all the same.',
+    hint: 'It may have happened nevertheless.',
   })
 }

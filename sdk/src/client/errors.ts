@@ -1,6 +1,6 @@
 import { nameErrors, PgflowError } from '../shared/errors.ts'
 
-/** There is no such flow or run, or it is not the caller's (PT404). */
+/** The flow or run does not exist, or the caller may not see it (PT404). */
 export class NotFoundError extends PgflowError {
   static {
     nameErrors(NotFoundError, 'NotFoundError')
@@ -14,7 +14,7 @@ export class ForbiddenError extends PgflowError {
   }
 }
 
-/** An argument cannot be used, is not JSON (PT400), or is too large (PT413). */
+/** An argument is invalid (PT400) or too large (PT413). */
 export class InvalidInputError extends PgflowError {
   static {
     nameErrors(InvalidInputError, 'InvalidInputError')
@@ -28,14 +28,14 @@ export class ConflictError extends PgflowError {
   }
 }
 
-/** The run ended with a failure; the message is the run's error. */
+/** The run has failed; the message is the run's error. */
 export class RunFailedError extends PgflowError {
   static {
     nameErrors(RunFailedError, 'RunFailedError')
   }
 
   readonly runId: string
-  /** The step that failed, where one did. */
+  /** The step that failed; `null` if none did. */
   readonly stepSlug: string | null
 
   constructor(runId: string, stepSlug: string | null, error: string | null) {
@@ -45,7 +45,7 @@ export class RunFailedError extends PgflowError {
   }
 }
 
-/** The run was cancelled; the message is the reason where one was given. */
+/** The run was cancelled; the message is the reason, if one was given. */
 export class RunCancelledError extends PgflowError {
   static {
     nameErrors(RunCancelledError, 'RunCancelledError')

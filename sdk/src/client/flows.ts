@@ -3,7 +3,7 @@ import type { FlowTypeError } from '../flow/type-error.ts'
 import type { Run } from './run.ts'
 import type { RunRow } from './types.ts'
 
-/** Any flow, by any slug: what a client knows that was not told of its flows. */
+/** Any flow under any slug: the map of a client that was made without one. */
 export type AnyFlows = { readonly [slug: string]: AnyFlow }
 
 /**

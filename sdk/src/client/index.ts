@@ -13,7 +13,7 @@ export {
   RunFailedError,
 } from './errors.ts'
 export type { AnyFlows, FlowName, FlowOf, FlowsOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
-export type { Run, RunStep } from './run.ts'
+export type { LiveRun, Run, RunStep } from './run.ts'
 export type { SupabaseLike } from './supabase.ts'
 export type {
   Actor,

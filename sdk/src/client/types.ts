@@ -46,7 +46,7 @@ interface RunWithSteps<Input, Output, State> extends RunRecord<Input, Output> {
   readonly steps: readonly State[]
 }
 
-/** A step of a run, as it stands. */
+/** The current state of a step of a run. */
 export interface StepState<Slug extends string = string, Output = unknown, Progress = unknown> {
   readonly step_slug: Slug
   readonly status: StepStatus
@@ -54,7 +54,7 @@ export interface StepState<Slug extends string = string, Output = unknown, Progr
   readonly output: Output | null
   readonly error: string | null
   readonly skip_reason: string | null
-  /** The latest of what a handler says, `{ value, data?, task_index? }`, and of a map's count, `{ done, total }`; else `null`. */
+  /** The latest progress: `{ value, data?, task_index? }` of a handler, with `{ done, total }` in a map; `null` without. */
   readonly progress: Progress
   /** How many attempts have failed so far. */
   readonly retries: number

@@ -8,7 +8,7 @@ import { callAfter } from './timing.ts'
 import type { RunEvent, RunSnapshot } from './types.ts'
 
 export interface WaitOptions {
-  /** After which it rejects with `TimeoutError`: seconds, or text such as `'90s'` or `'5m'`. @default no limit */
+  /** Rejects with `TimeoutError` after this time: `90`, `'90s'`, `'5m'`. @default no limit */
   readonly timeout?: Duration
   /** Rejects with the signal's reason. */
   readonly signal?: AbortSignal
@@ -58,11 +58,13 @@ export async function waitFor(
 
 function lateAfter(timeout: Duration): TimeoutError {
   const time = typeof timeout === 'number' ? `${timeout} s` : timeout
-  return new TimeoutError(`Not completed within ${time}`, { hint: 'The run goes on: wait again, or longer.' })
+  return new TimeoutError(`Not completed within ${time}`, {
+    hint: 'The run continues: wait again, or longer.',
+  })
 }
 
 export interface EventsOptions {
-  /** Begins with the event after the one of this number. @default 0, the whole log */
+  /** The `seq` of the last event that is not needed. @default 0, the whole log */
   readonly after?: number
   /** Throws the signal's reason. */
   readonly signal?: AbortSignal

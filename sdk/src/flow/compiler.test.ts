@@ -68,7 +68,7 @@ flow.step('b', () => 1).map({ slug: 'a', dependsOn: ['toc', 'b'] }, () => 1)
         "8: Type 'string' is not assignable to type 'FlowTypeError<"There is no step 'tok' before this one: define it first, or correct its name">'.",
         "9: Argument of type '{ slug: "a"; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", never>> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'run' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, "skip-cascade", "fail", never, never, ProgressType<never>>'.",
         "10: Argument of type '{ slug: "a"; dependsOn: "toc"[]; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", "toc">> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'toc' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never, ProgressType<never>>'.",
-        "11: Argument of type '{ slug: "a"; dependsOn: ("b" | "toc")[]; }' is not assignable to parameter of type 'Named<"a", Deps<"b" | "toc", "b" | "toc">> & { readonly items?: "run.since" | StepArrayPath<{ slug: string; version: number; input: { title: string; since?: string[]; }; run: { title: string; since?: string[]; }; resources: Record<never, never>; steps: Record<never, never> & StepEntry<"toc", never, { count: number; urls: string[]; maybe: string[] | null; }, never, false, Json> & StepEntry<"b", never, number, never, false, Json>; }>; } & { readonly items: FlowTypeError<"This map has several deps: say with items over which of them it goes">; } & StepSettings<{ readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never, ProgressType<never>>'.",
+        "11: Argument of type '{ slug: "a"; dependsOn: ("b" | "toc")[]; }' is not assignable to parameter of type 'Named<"a", Deps<"b" | "toc", "b" | "toc">> & { readonly items?: "run.since" | StepArrayPath<{ slug: string; version: number; input: { title: string; since?: string[]; }; run: { title: string; since?: string[]; }; resources: Record<never, never>; steps: Record<never, never> & StepEntry<"toc", never, { count: number; urls: string[]; maybe: string[] | null; }, never, false, Json> & StepEntry<"b", never, number, never, false, Json>; }>; } & { readonly items: FlowTypeError<"This map has several deps: name the one with the array in items">; } & StepSettings<{ readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never, ProgressType<never>>'.",
       ]
     `)
   })
@@ -196,7 +196,7 @@ export const steps = (value: StepsOf<typeof Crawl>) => value
                   }[];
                   skips: never;
                   handlerInput: [string];
-                  progress: import("@pgflow/sdk/flow").Json;
+                  progress: import("@pgflow/sdk/flow").MapProgress<never>;
               };
           } & {
               links: {
@@ -264,7 +264,7 @@ export const output: { t: { run: Json; s: { run: Json } } } = {} as OutputOf<typ
 
   it.each(['7', '5.9'] as const)('takes a flow of a hundred steps, as TypeScript %s', async (version) => {
     const program = `${largeFlow(100)}export const wrong: string = first\n`
-    expect(await complaintsAbout({ 'program.ts': program }, version)).toMatchObject([
+    expect(await complaintsAbout({ 'program.ts': program }, { version })).toMatchObject([
       { text: "Type 'number' is not assignable to type 'string'." },
     ])
   })

@@ -1,4 +1,4 @@
-/** Where a handler, the worker and the client log. `console` is one. */
+/** A logger, such as `console`. */
 export interface Log {
   debug(message: string, data?: object): void
   info(message: string, data?: object): void
@@ -7,7 +7,7 @@ export interface Log {
 }
 
 /**
- * What a handler gets beside its payload.
+ * The second argument of a handler.
  *
  * @example
  * .step('page', async ({ run }, { signal, resources }) => resources.fetch(run.url, { signal }))
@@ -18,28 +18,28 @@ export interface Context<
   ProgressData extends [data?: unknown] = [data?: unknown],
 > {
   /**
-   * Aborted when the result is of no use any more. Its reason is a `TimeoutError`, a `CancelledError` (the run was
+   * Aborted when the result is not needed any more. Its reason is a `TimeoutError`, a `CancelledError` (the run was
    * cancelled or failed), a `LeaseLostError` (another worker has the task) or a `WorkerStoppedError`.
    */
   readonly signal: AbortSignal
   /**
-   * 1 at the first try. Attempts that do not count against `maxAttempts` are counted here too: one that a worker handed back
+   * The number of this attempt, from 1. Attempts that do not count against `maxAttempts` are counted here too: one that a worker handed back
    * when it stopped, or one that failed with a `RetryAfterError` that says so.
    */
   readonly attempt: number
   readonly runId: string
   readonly flowSlug: string
   readonly stepSlug: string
-  /** 0, except in the tasks of a map step. */
+  /** The index of a map's item, from 0; 0 in other steps. */
   readonly taskIndex: number
   readonly workerId: string
   /** The worker's `log`: by default warnings and errors go to the console. Entries have the ids of the task. */
   readonly log: Log
   /**
-   * Says how far the step is; clients see it as `step:progress`. The first report goes out at once, then the latest one
-   * once a second.
+   * Reports how far the step is; clients get it as the event `step:progress`. The first report is sent at once, after that
+   * the latest one once a second.
    *
-   * @param value a number of any scale, such as a share of 1 or pages done
+   * @param value a number on any scale, such as a fraction of 1 or the number of pages
    * @param data JSON of at most 16,384 characters; of the type that the step's option `progress` names
    * @throws RangeError if the value is no finite number, or the data is too long
    * @throws NotJsonError if the data cannot be stored
@@ -51,10 +51,10 @@ export interface Context<
    */
   progress(value: number, ...data: ProgressData): void
   /**
-   * What the handler got. In a map step: what it would get if it were none, `run` and each dep's output. It is fetched
-   * at the first call, once for all tasks of a worker, and so it is shared and frozen.
+   * The payload. In a map, whose handler gets only its item: `run` and the output of each dep. It is fetched at the first
+   * call, once for all tasks of a worker, which share it; therefore it is frozen.
    */
   payload(): Promise<Payload>
-  /** What the user handed to the worker: connections, clients, settings. */
+  /** What the worker was started with as `resources`. */
   readonly resources: Resources
 }

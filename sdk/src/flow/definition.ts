@@ -4,59 +4,59 @@ import type { Context } from './context.ts'
 import type { Json } from './json-types.ts'
 import type { FlowTypes } from './types.ts'
 
-/** Who may start a flow from a client. */
+/** The role that a client needs to start a flow; a higher one may too. */
 export type StartRole = 'service_role' | 'authenticated' | 'anon'
 
-/** Whose events a flow broadcasts: of runs that somebody watches, of all runs, of none. */
+/** Which runs of a flow send their events over Realtime: those that a client follows, all, or none. */
 export type Broadcast = 'watched' | 'always' | 'never'
 
-/** How often, how long and how patiently a step is tried. */
+/** Attempts of a step: how many, how long, and the delay between them. */
 export interface RetryOptions {
-  /** How many times a task is tried at most. @default 3 */
+  /** How often a task is attempted at most; at least 1. @default 3 */
   readonly maxAttempts?: number
-  /** A failed attempt is repeated after `baseDelay * 2 ** attempts`: seconds, or text such as `'500ms'`. @default 5 */
+  /** After `n` failed attempts the next one starts `baseDelay * 2 ** n` later. @default '5s' */
   readonly baseDelay?: Duration
-  /** How long one attempt may take: whole seconds, or text such as `'5m'` or `'2h'`. @default 60 */
+  /** The longest time for an attempt, in whole seconds: `90`, `'5m'`, `'2h'`. @default '60s' */
   readonly timeout?: Duration
 }
 
 export interface FlowOptions extends StepTiming {
-  /** A flow whose shape changes gets the next number; runs of older versions go on. @default 1 */
+  /** Give a flow whose shape has changed the next number; runs of older versions continue. @default 1 */
   readonly version?: number
-  /** @default 'service_role' */
+  /** The role that a client needs to start the flow. @default 'service_role' */
   readonly startRole?: StartRole
-  /** @default 'watched' */
+  /** Which runs send their events over Realtime. @default 'watched' */
   readonly broadcast?: Broadcast
 }
 
 export interface StepTiming extends RetryOptions {
-  /** How long a ready step waits for its first attempt: whole seconds, or text such as `'10m'`. @default 0 */
+  /** The delay before the first attempt, once the deps are done, in whole seconds: `90`, `'10m'`. @default 0 */
   readonly startDelay?: Duration
 }
 
-/** What becomes of a step whose condition is not met, or whose attempts are exhausted. */
+/** What happens to a step whose condition is not met, or whose last attempt has failed. */
 export type StepFallback = 'fail' | 'skip' | 'skip-cascade'
 
-/** When a step runs, and what becomes of it if it does not. */
+/** When a step runs, and what happens if it does not. */
 export interface Conditions {
-  /** A part of the step's input: it runs only if its input contains this. */
+  /** Part of the step's payload: the step runs only if its payload contains this (`@>` of Postgres). */
   readonly runIf?: Json
-  /** A part of the step's input: it does not run if its input contains this. */
+  /** Part of the step's payload: the step does not run if its payload contains this (`@>` of Postgres). */
   readonly runUnless?: Json
   /**
-   * What becomes of a step that does not run: it is skipped with all that depends on it, it is skipped alone, so that
-   * its dependents run without its output, or the run fails.
+   * What happens if the condition is not met: `'skip-cascade'` skips the step and its dependents, `'skip'` skips only the
+   * step, and its dependents run without its output, `'fail'` fails the run.
    * @default 'skip-cascade'
    */
   readonly whenUnmet?: StepFallback
-  /** The same for a step whose last attempt failed. @default 'fail' */
+  /** The same when the last attempt of the step has failed. @default 'fail' */
   readonly whenExhausted?: StepFallback
 }
 
-/** What is not given here is as the flow has it. */
+/** Options of a step. An omitted one of {@link StepTiming} is the flow's. */
 export interface StepOptions extends StepTiming, Conditions {}
 
-/** Where a map has its items: in the run's input or the output of a dep, at a path inside it. */
+/** Where the items of a map are: in the run's input or the output of a dep, possibly at a path inside it. */
 export interface MapSource {
   /** `run`, or the slug of a dep. */
   readonly source: string
@@ -69,27 +69,27 @@ export interface StepDefinition {
   readonly slug: string
   readonly type: 'single' | 'map'
   readonly deps: readonly string[]
-  /** Of maps only. */
+  /** Only in maps. */
   readonly items?: MapSource
   readonly options: StepOptions
-  /** Of what the handler gets: the payload, or an item of a map. */
+  /** Schema of what the handler gets: the payload, or an item of a map. */
   readonly inputSchema?: StandardSchemaV1
-  /** Of what the handler returns; of a map, for each item. */
+  /** Schema of what the handler returns; in a map, for each item. */
   readonly outputSchema?: StandardSchemaV1
   readonly handler: StepHandler
 }
 
-/** A handler without the types of its flow: the worker calls it with what the database gave. */
+/** A handler without the types of its flow, as the worker calls it. */
 export type StepHandler = (payload: unknown, context: Context) => unknown
 
-/** Any flow, whatever its types: what the worker, the client and `compile` take. */
+/** A flow of any type, as the worker, the client and `compile` take it. */
 export interface AnyFlow {
-  /** As the database knows it: with the version, from the second one on. */
+  /** The slug in the database: from version 2 on with the version, as in `report_v2`. */
   readonly slug: string
-  /** The slug without the version: it names the newest one. */
+  /** The slug without the version; a start by it starts the newest version. */
   readonly alias: string
   readonly options: FlowOptions
-  /** Of what a run is started with. */
+  /** Schema of a run's input. */
   readonly inputSchema?: StandardSchemaV1
   /** In the order of their definition, so that a step comes after its deps. */
   readonly steps: ReadonlyMap<string, StepDefinition>

@@ -11,7 +11,7 @@ export type FlowDefinitionErrorCode =
   | 'invalid_option'
   | 'invalid_handler'
 
-/** A flow was defined in a way that cannot work; the message says what to do. */
+/** The definition of a flow is invalid; the message says what to do. */
 export class FlowDefinitionError extends PgflowError {
   static {
     nameErrors(FlowDefinitionError, 'FlowDefinitionError')
@@ -24,7 +24,7 @@ export class FlowDefinitionError extends PgflowError {
   }
 }
 
-/** A value cannot be stored as JSON. `path` says which part of it: `$` is the value itself, `$.a[3].b` lies inside. */
+/** A value is not JSON. `path` says which part of it: `$` is the value itself, `$.a[3].b` lies inside. */
 export class NotJsonError extends PgflowError {
   static {
     nameErrors(NotJsonError, 'NotJsonError')
@@ -40,7 +40,7 @@ export class NotJsonError extends PgflowError {
 }
 
 /**
- * A handler throws it when another attempt would fail too: the step fails at once.
+ * Thrown by a handler: the step fails without further attempts.
  *
  * @example
  * if (response.status === 404) throw new NonRetryableError(`There is no page at ${url}`)
@@ -55,19 +55,19 @@ export class NonRetryableError extends PgflowError {
   }
 }
 
-/** What a `RetryAfterError` may say besides. */
+/** Options of `RetryAfterError`. */
 export interface RetryAfterOptions extends ErrorOptions {
-  /** Until the next attempt, where the headers of a response do not say it. @default '30s' */
+  /** The delay if the headers of the response do not say one. @default '30s' */
   readonly default?: Duration
   /** Whether the failed attempt counts against `maxAttempts`. @default true */
   readonly countsAsAttempt?: boolean
 }
 
 /**
- * A handler throws it to say when the next attempt makes sense: after a duration, at a `Date`, or when a `Response` (or
- * its `Headers`) says so: `retry-after-ms`, `retry-after` (seconds or a date), and the headers of rate limits
+ * Thrown by a handler to set the time of the next attempt: after a duration, at a `Date`, or as the headers of a `Response`
+ * say: `retry-after-ms`, `retry-after` (seconds or a date), and the headers of rate limits
  * (`ratelimit-reset`, `x-ratelimit-reset`, `x-rate-limit-reset`: a delay in seconds, or a time in seconds or milliseconds
- * since 1970). The engine waits for a year at most.
+ * since 1970). The longest delay is a year.
  *
  * @throws RangeError if it gets neither a finite duration nor a valid date
  *
@@ -81,7 +81,7 @@ export class RetryAfterError extends PgflowError {
     nameErrors(RetryAfterError, 'RetryAfterError')
   }
 
-  /** Until the next attempt. */
+  /** The delay before the next attempt, in seconds. */
   readonly seconds: number
   /** Whether the failed attempt counts against `maxAttempts`. */
   readonly countsAsAttempt: boolean

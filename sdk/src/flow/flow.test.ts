@@ -273,7 +273,7 @@ describe('a wrong definition', () => {
         start()
           .step('b', () => 1)
           .map({ slug: 'c', dependsOn: ['a', 'b'] }, () => 1),
-      /step 'c' has several deps: say with items/,
+      /step 'c' has several deps: name the one/,
     ],
   ])('%s: %s', (code, define, message) => {
     expect(errorOf(define)).toMatchObject({ code, message: expect.stringMatching(message) })

@@ -49,7 +49,7 @@ type KnownItems<F extends FlowTypes, Items extends string> = string extends Item
 type ImpliedItems<F extends FlowTypes, Dep extends string, Items extends string> = [Items] extends [never]
   ? IsUnion<Dep> extends true
     ? {
-        readonly items: FlowTypeError<'This map has several deps: say with items over which of them it goes'>
+        readonly items: FlowTypeError<'This map has several deps: name the one with the array in items'>
       }
     : ArrayAt<F, ImpliedSource<Dep>> extends infer Found extends FlowTypeError<unknown>
       ? { readonly items: ArrayPaths<F> | Found }

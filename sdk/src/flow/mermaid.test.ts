@@ -1,7 +1,4 @@
-import { readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { AnalyzeDocument } from '../../../examples/quickstart/flow.ts'
 import { Flow, toMermaid } from './index.ts'
 
 const Crawl = new Flow<{ urls: string[]; deep: boolean }>({ slug: 'crawl' })
@@ -44,10 +41,5 @@ describe('the picture of a flow', () => {
         class s_links skipped
       "
     `)
-  })
-
-  it('of the quickstart is in the README', () => {
-    const readme = readFileSync(fileURLToPath(new URL('../../../README.md', import.meta.url)), 'utf8')
-    expect(readme).toContain(`\`\`\`mermaid\n${toMermaid(AnalyzeDocument)}\`\`\``)
   })
 })

@@ -12,10 +12,16 @@ export type StepProgress<Data> = [Data] extends [never]
   ? Json
   : { readonly value: number; readonly data: JsonOf<Data> } | null
 
-/** What clients see of the progress of a map: of an item, or how many items are done. */
-export type MapProgress<Data> = [Data] extends [never]
-  ? Json
-  :
-      | { readonly value: number; readonly data: JsonOf<Data>; readonly task_index: number }
-      | { readonly done: number; readonly total: number }
-      | null
+/**
+ * What clients see of the progress of a map: what the handler of an item reports, or how many items are done. `null` before
+ * the first report.
+ *
+ * @example
+ * if (progress && 'done' in progress) show(`${progress.done} of ${progress.total}`)
+ */
+export type MapProgress<Data = never> =
+  | { readonly value: number; readonly data: DataOf<Data>; readonly task_index: number }
+  | { readonly done: number; readonly total: number }
+  | null
+
+type DataOf<Data> = [Data] extends [never] ? Json | undefined : JsonOf<Data>

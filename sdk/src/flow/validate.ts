@@ -88,7 +88,7 @@ function checkItems(subject: string, items: MapSource | undefined): void {
   if (items === undefined) {
     throw new FlowDefinitionError(
       'invalid_option',
-      `The map ${subject} has several deps: say with items over which of them it goes.`,
+      `The map ${subject} has several deps: name the one with the array in items.`,
     )
   }
   if (items.path?.split('.').includes('')) {

@@ -8,7 +8,7 @@ import { useStartFlow } from './use-start-flow.ts'
 export interface UseFlowOptions<F extends AnyFlow = AnyFlow> {
   /** Called when a run that this component started completes: once, with its output, and once more after a retry. */
   readonly onCompleted?: ((run: RunSnapshot<F>) => void) | undefined
-  /** As `onCompleted`, when the run fails. A run that is cancelled calls neither. */
+  /** As `onCompleted`, when the run fails. If the run is cancelled, neither is called. */
   readonly onFailed?: ((run: RunSnapshot<F>) => void) | undefined
 }
 
@@ -19,7 +19,7 @@ export interface FlowState<F extends AnyFlow = AnyFlow> extends RunState<F> {
    * is pending, nothing else is started, whatever the input: a second call returns the same promise.
    */
   start(input: InputOf<F>, options?: StartOptions): Promise<Run<F> | null>
-  /** Forgets the run and the error. The run itself goes on. */
+  /** Clears the run and the error. The run itself continues. */
   reset(): void
   /** `idle` without a run, `starting` while a start is pending, then the status of the run. */
   readonly status: 'idle' | 'starting' | RunStatus

@@ -32,7 +32,7 @@ export interface RunActions {
 
 /** The current state of a run; each change is another object. */
 export interface RunState<F extends AnyFlow = AnyFlow> extends RunActions {
-  /** `null` until it is known. */
+  /** `null` until it has been read. */
   readonly run: RunSnapshot<F> | null
   /** Why the run cannot be shown or followed at the moment, or why it could not be cancelled or retried. */
   readonly error: PgflowError | null
@@ -49,8 +49,8 @@ export interface SelectedRun<Selected> extends RunActions {
 }
 
 /**
- * Follows a run while the component is mounted, and until the run is over. All components that show a run share its
- * channel and its requests. With another id, nothing of the run before is shown.
+ * Follows a run while the component is mounted, until the run has ended. All components that show a run share its
+ * channel and its requests. When the id changes, the former run disappears in the same rendering.
  *
  * @param runId `null` or `undefined` while there is none: nothing is fetched
  *

@@ -21,7 +21,7 @@ export interface StartFlow<F extends AnyFlow = AnyFlow> {
 }
 
 /**
- * Starts runs of a flow, and tells how the latest start went. `useFlow` follows the run, too.
+ * Starts runs of a flow, with the state of the latest start. `useFlow` also follows the run.
  *
  * @example
  * const { start, run, pending, error } = useStartFlow<typeof AnalyzeDocument>('analyze_document')

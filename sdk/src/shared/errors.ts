@@ -1,10 +1,10 @@
-/** What every error of this package may have. */
+/** Properties of the errors of this package. */
 export interface PgflowErrorOptions {
   /** What to do about it. */
   hint?: string | undefined
-  /** The facts. */
+  /** More facts. */
   details?: string | undefined
-  /** The HTTP status of the answer, where there was one. */
+  /** The HTTP status of the answer, if there was one. */
   status?: number | undefined
   cause?: unknown
 }
@@ -13,7 +13,7 @@ export interface PgflowErrorOptions {
 const brand = Symbol.for('@pgflow/sdk/error')
 
 /**
- * Any error of this package; `code` says which: a SQLSTATE, a code of PostgREST, or a word.
+ * The base class of all errors of this package. `code` is a SQLSTATE, a code of PostgREST, or a word such as `timeout`.
  *
  * `instanceof` recognises its classes across copies of the package, which are normal in monorepos and bundles.
  *
@@ -46,7 +46,7 @@ export class PgflowError extends Error {
   }
 }
 
-/** What was waited for did not happen in time; of a step, its attempt took longer than its `timeout`. */
+/** A request, a wait, or an attempt of a step took longer than its timeout. */
 export class TimeoutError extends PgflowError {
   static {
     nameErrors(TimeoutError, 'TimeoutError')

@@ -1,17 +1,21 @@
 import { execFile } from 'node:child_process'
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { pack, packages } from '../../../scripts/pack.ts'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 
 /** The names of this repository's packages that are published. */
-export const packageNames = ['@pgflow/sdk', '@pgflow/local'] as const
+export const packageNames = Object.values(packages)
+
+export type PackageName = (typeof packageNames)[number]
 
 export interface Manifest {
+  readonly version: string
   readonly bin?: Readonly<Record<string, string>>
   readonly exports: Readonly<Record<string, Readonly<Record<string, string>>>>
   readonly dependencies: Readonly<Record<string, string>>
@@ -29,9 +33,13 @@ export class PackedPackages implements AsyncDisposable {
 
   static async pack(): Promise<PackedPackages> {
     const folder = await mkdtemp(join(tmpdir(), 'pgflow-packages-'))
-    const workspaces = packageNames.flatMap((name) => ['--workspace', name])
-    await run('npm', ['pack', '--offline', '--pack-destination', folder, ...workspaces], { cwd: root })
+    await pack(folder)
     return new PackedPackages(folder)
+  }
+
+  /** The path of a package's file. */
+  tarballOf(packageName: PackageName): string {
+    return join(this.#folder, `${packageName.slice(1).replace('/', '-')}.tgz`)
   }
 
   /** A new project with the packages, what they need, and what else it asks for. */
@@ -40,8 +48,7 @@ export class PackedPackages implements AsyncDisposable {
     for (const packageName of packageNames) {
       const target = project.pathOf(packageName)
       await mkdir(target, { recursive: true })
-      const tarball = (await readdir(this.#folder)).find((file) => file.startsWith(tarballName(packageName)))!
-      await run('tar', ['-xzf', join(this.#folder, tarball), '--strip-components=1', '-C', target])
+      await run('tar', ['-xzf', this.tarballOf(packageName), '--strip-components=1', '-C', target])
       const manifest = await project.manifestOf(packageName)
       for (const needed of neededBy(manifest)) await project.link(needed)
       for (const [bin, path] of Object.entries(manifest.bin ?? {})) {
@@ -94,10 +101,6 @@ export class Project {
   async node(program: string, ...options: readonly string[]): Promise<string> {
     return (await this.run(process.execPath, ...options, '--input-type=module', '--eval', program)).trimEnd()
   }
-}
-
-function tarballName(packageName: string): string {
-  return `${packageName.slice(1).replace('/', '-')}-`
 }
 
 function neededBy({ dependencies, peerDependencies, peerDependenciesMeta }: Manifest): string[] {

@@ -18,8 +18,15 @@ export interface Complaint {
   readonly text: string
 }
 
+/** Which compiler, and its options where they are others than those of this repository. */
+interface CompilerOptions {
+  /** @default '7' */
+  readonly version?: keyof typeof compilers
+  readonly [option: string]: unknown
+}
+
 /**
- * Type-checks programs, given by their file names, as this repository's own; they import what it imports.
+ * Type-checks programs, given by their paths in a folder, as this repository's own; they import what it imports.
  *
  * @example
  * await complaintsAbout({ 'a.ts': 'const a: number = ""' })
@@ -27,11 +34,11 @@ export interface Complaint {
  */
 export async function complaintsAbout(
   programs: Readonly<Record<string, string>>,
-  version: keyof typeof compilers = '7',
+  { version = '7', ...options }: CompilerOptions = {},
 ): Promise<Complaint[]> {
-  const output = await inFolder(programs, (folder) => runCompiler(version, folder))
+  const output = await inFolder(programs, (folder) => runCompiler(version, folder), options)
   if (/^error/m.test(output)) throw new Error(output)
-  return [...output.matchAll(/^(?:.*[\\/])?([^\\/\n]+)\((\d+),\d+\): error TS\d+: (.*(?:\n +.*)*)/gm)]
+  return [...output.matchAll(/^.*programs-[^/]+\/(.+)\((\d+),\d+\): error TS\d+: (.*(?:\n +.*)*)/gm)]
     .map(([, file = '', line, text = '']) => ({ file, line: Number(line), text: mostSaying(text) }))
     .filter(({ file }) => Object.hasOwn(programs, file))
 }
@@ -78,17 +85,21 @@ export function diagnosticsOf(
 async function inFolder<Result>(
   programs: Readonly<Record<string, string>>,
   act: (folder: string) => Promise<Result>,
+  options: object = {},
 ): Promise<Result> {
   await mkdir(join(root, '.vitest'), { recursive: true })
   const folder = await mkdtemp(join(root, '.vitest', 'programs-'))
   try {
     const config = {
       extends: '../../tsconfig.json',
-      compilerOptions: { noErrorTruncation: true, moduleDetection: 'force' },
-      include: ['./*'],
+      compilerOptions: { noErrorTruncation: true, moduleDetection: 'force', ...options },
+      include: ['./**/*'],
       exclude: [],
     }
-    for (const [name, text] of Object.entries(programs)) await writeFile(join(folder, name), text)
+    for (const [name, text] of Object.entries(programs)) {
+      await mkdir(dirname(join(folder, name)), { recursive: true })
+      await writeFile(join(folder, name), text)
+    }
     await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(config))
     return await act(folder)
   } finally {

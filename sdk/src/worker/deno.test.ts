@@ -47,8 +47,10 @@ describe('The Edge Function', () => {
     const first = await call(deno)
     expect([first.status, await first.json()]).toMatchObject([202, { status: 'started' }])
     expect((await call(deno)).status).toBe(200)
-    const run_id = await db.startRun('greet', { name: 'Ada' })
-    expect(await db.runEnded(run_id)).toMatchObject({ output: { shout: 'HELLO ADA' } })
+    const run_id = await db.startRun('summarize_text', { text: 'One. Two three.' })
+    expect(await db.runEnded(run_id)).toMatchObject({
+      output: { summary: { words: 3, first_sentence: 'One.' } },
+    })
   })
 
   it('does not start without a secret', async () => {

@@ -1,6 +1,6 @@
 import { nameErrors, PgflowError } from '../shared/errors.ts'
 
-/** The reason of `context.signal` when nobody needs the result any more: the run was cancelled or failed, or the step was skipped. */
+/** The reason of `context.signal` when the result is not needed any more: the run was cancelled or failed, or the step was skipped. */
 export class CancelledError extends PgflowError {
   static {
     nameErrors(CancelledError, 'CancelledError')

@@ -2,7 +2,7 @@ import type { Worker } from 'node:worker_threads'
 import type { Log } from '../flow/context.ts'
 import { leaseThreadCode } from './lease-thread-code.ts'
 import type { WorkerConnection } from './options.ts'
-import { connectionSettings } from './postgres.ts'
+import { connectionSettings, targetOf as databaseTargetOf } from './postgres.ts'
 import { heartbeatQuery } from './queries.ts'
 import { requestOf } from './rpc.ts'
 import { keyOf } from './tasks.ts'
@@ -145,7 +145,10 @@ async function targetOf(options: WorkerConnection): Promise<object | undefined> 
   const postgres = await pathOfPostgres()
   if (postgres === undefined) return undefined
   const { onnotice: _, ...settings } = connectionSettings
-  return { database: { postgres, connection: options.connection, settings, query: heartbeatQuery } }
+  const { url, options: target } = databaseTargetOf(options.connection)
+  return {
+    database: { postgres, connection: url, settings: { ...settings, ...target }, query: heartbeatQuery },
+  }
 }
 
 /** Where this module, or the process, finds the package. */

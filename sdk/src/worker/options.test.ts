@@ -18,6 +18,13 @@ describe('docs/worker.md', () => {
     const table = Object.fromEntries([...rows].map(([, name, , value]) => [name, value]))
     expect(defaults).toHaveLength(11)
     for (const [name, value] of defaults) expect([name, table[name!]]).toEqual([name, value])
-    expect(Object.keys(table)).toEqual([...defaults.map(([name]) => name), 'signal', 'resources'])
+    expect(Object.keys(table)).toEqual([
+      'flows',
+      ...defaults.map(([name]) => name),
+      'signal',
+      'resources',
+      'onStopped', // of stopOnSignals
+      'closeTimeout',
+    ])
   })
 })

@@ -37,7 +37,7 @@ export type WorkerConnection =
 export interface WorkerSettings {
   /** How many tasks run at the same time. @default 10 */
   readonly concurrency?: number
-  /** How long after a worker died others run its tasks; while it lives, it extends its leases. Whole seconds. @default '30s' */
+  /** How long tasks of a worker that died stay hidden from others, in whole seconds up to a day. @default '30s' */
   readonly lease?: Duration
   /**
    * How many connections the worker keeps open at most; without effect on `sql`. With two or more, one of them extends the
@@ -46,13 +46,13 @@ export interface WorkerSettings {
    * @default 2
    */
   readonly maxConnections?: number
-  /** How many results are settled in one call at most. @default 100 */
+  /** How many results one call settles at most. @default 100 */
   readonly settleBatch?: number
-  /** For how long a result waits for others while other tasks run. @default '10ms' */
+  /** How long a result waits for other results, so that one call settles them together. @default '10ms' */
   readonly settleDelay?: Duration
   /** Bytes; a larger run input or output is fetched once for all tasks of the worker that need it. @default 65536 */
   readonly inlineLimit?: number
-  /** Bytes of such values that the worker keeps, about. @default 67108864 */
+  /** Memory for such values in bytes, approximately. @default 67108864 */
   readonly cacheLimit?: number
   /**
    * Bytes of JSON; a step that returns more fails. Store more elsewhere, for instance in Supabase Storage, and return
@@ -72,7 +72,7 @@ export interface WorkerSettings {
   readonly signal?: AbortSignal
 }
 
-/** All that the handlers of these flows need, as one type. */
+/** The resources of all these flows, as one type. */
 export type ResourcesOfAll<Flows extends readonly AnyFlow[]> = (
   Flows[number] extends infer F
     ? F extends AnyFlow
@@ -94,7 +94,7 @@ type ResourcesOption<Resources> =
 export type WorkerOptions<Flows extends readonly AnyFlow[]> = WorkerConnection &
   WorkerSettings &
   ResourcesOption<ResourcesOfAll<Flows>> & {
-    /** The flows that this worker defines and runs. */
+    /** The flows that this worker registers and runs. */
     readonly flows: Flows
   }
 
@@ -175,6 +175,12 @@ function checkConnection(options: WorkerConnection): void {
   for (const [name, value] of Object.entries(wanted)) {
     if (!value)
       throw new WorkerStartError(`${name} is missing: is the environment variable that holds it set?`)
+  }
+  if (url !== undefined && !/^https?:\/\//.test(url)) {
+    const isDatabase = /^postgres(ql)?:/.test(url)
+    throw new WorkerStartError(
+      `url is not that of a project (https://<project ref>.supabase.co)${isDatabase ? ', but of a database: use connection' : ''}.`,
+    )
   }
 }
 

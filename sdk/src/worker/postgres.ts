@@ -1,19 +1,16 @@
 import postgres, { type Sql } from 'postgres'
 import { definitionOf } from '../flow/compile.ts'
+import { firstAnswer } from './connection-problem.ts'
+import { type DatabaseTarget, DatabaseUrlError, databaseTarget } from './database-url.ts'
 import { WorkerStartError } from './errors.ts'
 import { Listener, type ListenerHooks } from './listener.ts'
 import type { DatabaseConnection } from './options.ts'
 import { type Pool, RenewedPool } from './pool.ts'
-import { portProblem } from './probe.ts'
 import * as queries from './queries.ts'
-import { sleep } from './time.ts'
 import type { Transport } from './transport.ts'
 
 /** Seconds for queries that run when a connection is closed. */
 const closing = 1
-
-/** Seconds in which a database answers, if nothing is wrong. */
-const soon = 2
 
 /** Of every connection that a worker makes. */
 export const connectionSettings = {
@@ -47,7 +44,7 @@ export function openPostgresTransport(
   if (sql !== undefined) return { ...calls({ use: (query) => query(sql) }), close: async () => {} }
   const max = Math.max(1, maxConnections - 1)
   const pool = new RenewedPool(() => connect(connection, { max }), patience)
-  const schemaVersion = () => pool.use((sql) => knownToBePostgres(sql, queries.schemaVersion(sql)))
+  const schemaVersion = () => pool.use((sql) => firstAnswer(sql, queries.schemaVersion(sql)))
   // It connects when it is used.
   const apart = new RenewedPool(() => connect(connection, { max: 1, idle_timeout: 5 }), 2 * patience)
   if (maxConnections === 1) {
@@ -72,36 +69,18 @@ function connect(
   connection: string,
   more: { max: number; idle_timeout?: number } & Partial<ListenerHooks>,
 ): Sql {
-  try {
-    return postgres(connection, { ...connectionSettings, ...more })
-  } catch (cause) {
-    // Without the URL, which holds a password.
-    throw new WorkerStartError(
-      'connection is not the URL of a database: postgresql://user:password@host:port/database',
-      {
-        cause,
-      },
-    )
-  }
+  const { url, options } = targetOf(connection)
+  return postgres(url, { ...connectionSettings, ...options, ...more })
 }
 
-/**
- * The answer to a first query. The driver waits for a port that is not Postgres: where there is no answer for some seconds,
- * the port is looked at.
- */
-export async function knownToBePostgres<Answer>(sql: Sql, answer: Promise<Answer>): Promise<Answer> {
-  const { host, port, path } = sql.options
-  const looking = new AbortController()
-  const problem = sleep(soon, looking.signal).then(async () => {
-    if (looking.signal.aborted || path) return answer
-    const words = await portProblem(host[0]!, Number(port[0]))
-    if (words !== undefined) throw new Error(words)
-    return answer
-  })
+/** @throws WorkerStartError */
+export function targetOf(connection: string): DatabaseTarget {
   try {
-    return await Promise.race([answer, problem])
-  } finally {
-    looking.abort()
+    return databaseTarget(connection, 'connection')
+  } catch (error) {
+    if (error instanceof DatabaseUrlError)
+      throw new WorkerStartError(`${error.message}.`, { cause: error.cause })
+    throw error
   }
 }
 

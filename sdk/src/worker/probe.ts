@@ -32,6 +32,20 @@ export function portProblem(host: string, port: number): Promise<string | undefi
   })
 }
 
+/** Whether a server of Postgres does TLS; `undefined` if it does not say. */
+export function answersWithTls(host: string, port: number): Promise<boolean | undefined> {
+  return new Promise((resolve) => {
+    const socket = connect(port, host)
+    const end = (answer?: boolean) => {
+      socket.destroy()
+      resolve(answer)
+    }
+    socket.setTimeout(patience, () => end())
+    socket.on('error', () => end())
+    ask(socket, (answer) => end(answer === 'S' ? true : answer === 'N' ? false : undefined))
+  })
+}
+
 function ask(socket: Socket, onAnswer: (answer: string) => void): void {
   socket.on('connect', () => socket.write(sslRequest))
   socket.on('data', (data) => onAnswer(data.toString('latin1')))

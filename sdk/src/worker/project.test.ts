@@ -19,9 +19,14 @@ describe('projectFrom', () => {
     })
   })
 
+  it('takes the one key that the environment of a worker of your own has', () => {
+    const keys = { SUPABASE_SECRET_KEY: 'sb_secret_own', SUPABASE_SECRET_KEYS: '{"default":"sb_secret_d"}' }
+    expect(projectFrom({ SUPABASE_URL, ...keys })).toEqual({ url: SUPABASE_URL, secretKey: 'sb_secret_own' })
+  })
+
   it.each([
     ['SUPABASE_URL', { SUPABASE_SERVICE_ROLE_KEY: 'k' }],
-    ['SUPABASE_SECRET_KEYS or SUPABASE_SERVICE_ROLE_KEY', { SUPABASE_URL }],
+    ['SUPABASE_SECRET_KEY, SUPABASE_SECRET_KEYS or SUPABASE_SERVICE_ROLE_KEY', { SUPABASE_URL }],
     ['SUPABASE_SECRET_KEYS is not', { SUPABASE_URL, SUPABASE_SECRET_KEYS: 'sb_secret_x' }],
     ['SUPABASE_SECRET_KEYS is not', { SUPABASE_URL, SUPABASE_SECRET_KEYS: 'null' }],
   ])('names what is missing or wrong: %s', (name, environment) => {

@@ -2,8 +2,8 @@ import { WorkerStartError } from './errors.ts'
 import type { ProjectConnection } from './options.ts'
 
 /**
- * The project that an Edge Function belongs to, as its environment says: `SUPABASE_URL`, and the secret key `default`
- * of `SUPABASE_SECRET_KEYS` or, in older projects, `SUPABASE_SERVICE_ROLE_KEY`.
+ * The project that the environment names: `SUPABASE_URL`, and `SUPABASE_SECRET_KEY`. Edge Functions get the key from
+ * Supabase as `default` of `SUPABASE_SECRET_KEYS` or, in older projects, as `SUPABASE_SERVICE_ROLE_KEY`.
  *
  * @throws WorkerStartError naming what is missing
  *
@@ -11,10 +11,15 @@ import type { ProjectConnection } from './options.ts'
  * serveWorker({ flows, secret, ...projectFrom(Deno.env.toObject()) })
  */
 export function projectFrom(environment: Readonly<Record<string, string | undefined>>): ProjectConnection {
-  const { SUPABASE_URL, SUPABASE_SECRET_KEYS = '{}', SUPABASE_SERVICE_ROLE_KEY } = environment
-  const secretKey = defaultKey(SUPABASE_SECRET_KEYS) ?? SUPABASE_SERVICE_ROLE_KEY
+  const {
+    SUPABASE_URL,
+    SUPABASE_SECRET_KEY,
+    SUPABASE_SECRET_KEYS = '{}',
+    SUPABASE_SERVICE_ROLE_KEY,
+  } = environment
+  const secretKey = SUPABASE_SECRET_KEY || (defaultKey(SUPABASE_SECRET_KEYS) ?? SUPABASE_SERVICE_ROLE_KEY)
   if (!SUPABASE_URL) throw missing('SUPABASE_URL')
-  if (!secretKey) throw missing('SUPABASE_SECRET_KEYS or SUPABASE_SERVICE_ROLE_KEY')
+  if (!secretKey) throw missing('SUPABASE_SECRET_KEY, SUPABASE_SECRET_KEYS or SUPABASE_SERVICE_ROLE_KEY')
   return { url: SUPABASE_URL, secretKey }
 }
 
@@ -28,5 +33,7 @@ function defaultKey(secretKeys: string): string | undefined {
 }
 
 function missing(name: string): WorkerStartError {
-  return new WorkerStartError(`The environment has no ${name}: Edge Functions get it from Supabase`)
+  return new WorkerStartError(
+    `The environment has no ${name}: Edge Functions get it from Supabase, a worker elsewhere from you`,
+  )
 }

@@ -2,6 +2,7 @@ import type { Log } from '../flow/context.ts'
 import type { AnyFlow } from '../flow/definition.ts'
 import type { Duration } from '../shared/duration.ts'
 import { schemaProblem, schemaVersion } from '../shared/schema-version.ts'
+import { ConnectionProblem } from './connection-problem.ts'
 import { Core, type CoreOptions } from './core.ts'
 import { WorkerStartError } from './errors.ts'
 import { codeOf, explain } from './faults.ts'
@@ -16,7 +17,7 @@ import type { Transport, WorkerRow } from './transport.ts'
 const stopTimeout = 2
 
 export interface StopOptions {
-  /** How long running handlers get; 0 ends at once. @default the worker's */
+  /** How long running handlers get to finish; `0` aborts them at once. @default the worker's `gracePeriod` */
   readonly gracePeriod?: Duration
 }
 
@@ -42,7 +43,7 @@ export interface Worker {
 }
 
 /**
- * Defines the flows in the database and runs their steps until it is stopped.
+ * Registers the flows in the database and runs their steps until the worker is stopped.
  *
  * @throws WorkerStartError if an option cannot work, the database cannot be reached, lacks the migrations or has older
  * ones, or refuses a flow; the message says what to do
@@ -123,17 +124,17 @@ async function register(transport: Transport, flows: readonly AnyFlow[], worker:
 
 /** What to do, by what the database or PostgREST says. */
 const advice: Readonly<Record<string, string>> = {
-  '28P01': 'Check the password in the URL of the database.',
   '42501': 'Connect as the role postgres, or with a secret key of the project.',
   ECONNREFUSED: 'Check the URL, and whether the database runs.',
-  ENOTFOUND: 'Check the host in the URL.',
+  ENOTFOUND: 'Check the host in the URL, and in the dashboard whether the project is paused.',
   PGRST106:
     'Add pgflow_worker to the exposed schemas of the project: in the API settings of the dashboard, or in [api] schemas of config.toml.',
 }
 
 function startError(what: string, cause: unknown): WorkerStartError {
-  const next = advice[codeOf(cause) ?? '']
-  const why = explain(cause).replace(/\.$/, '')
+  const isExplained = cause instanceof ConnectionProblem
+  const next = isExplained ? undefined : advice[codeOf(cause) ?? '']
+  const why = isExplained ? cause.message : explain(cause).replace(/\.$/, '')
   return new WorkerStartError(`${what}: ${why}.${next ? ` ${next}` : ''}`, { cause })
 }
 

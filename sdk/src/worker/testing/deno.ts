@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
 /** The real Deno, from its npm package. */
-const deno = join(dirname(createRequire(import.meta.url).resolve('deno/package.json')), 'deno')
+export const deno = join(dirname(createRequire(import.meta.url).resolve('deno/package.json')), 'deno')
 
 const checkout = fileURLToPath(new URL('../../../..', import.meta.url))
 

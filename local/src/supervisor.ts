@@ -6,8 +6,8 @@ import type { Account } from './account.ts'
 /**
  * A shell that outlives its owner. It makes a folder, then runs a command for each line on its standard input, which is
  * the command's last argument. At the end of the input, however the owner came to its end, it stops the command and
- * removes the folder. Among the command's output it reports `guardian: ready`, `guardian: pid <n>` and
- * `guardian: exit`: in one pipe, so that whoever hears of the end has heard all that was said before.
+ * removes the folder. Among the command's output it reports `supervisor: ready`, `supervisor: pid <n>` and
+ * `supervisor: exit`: in one pipe, so that the report of the end comes after all output.
  *
  * A job starts with SIGINT and SIGQUIT ignored, until Postgres installs its handlers, and an interrupted initdb may
  * still write into the folder: hence the loops. The owner may be gone when it gets its reports: hence the trap.
@@ -18,11 +18,11 @@ shift 2
 exec 2>&1
 trap '' PIPE
 mkdir -m 700 "$folder" || exit
-echo 'guardian: ready'
+echo 'supervisor: ready'
 while read -r argument; do
   {
-    sh -c 'echo $$ >"$0/pid"; echo "guardian: pid $$"; exec "$@"' "$folder" "$@" "$argument" </dev/null
-    echo 'guardian: exit'
+    sh -c 'echo $$ >"$0/pid"; echo "supervisor: pid $$"; exec "$@"' "$folder" "$@" "$argument" </dev/null
+    echo 'supervisor: exit'
   } &
   job=$!
 done
@@ -36,7 +36,7 @@ until rm -rf "$folder" 2>/dev/null || [ $((attempts += 1)) -ge 100 ]; do
 done
 `
 
-export interface GuardianOptions {
+export interface SupervisorOptions {
   /** Made at the start, removed at the end. */
   folder: string
   /** What stops the command, without the prefix SIG. */
@@ -45,10 +45,10 @@ export interface GuardianOptions {
   account: Account | undefined
 }
 
-interface GuardianEvents {
+interface SupervisorEvents {
   /** The folder is there. */
   ready: []
-  /** Of output. */
+  /** A line of output. */
   line: [string]
   /** The command runs. */
   pid: [number]
@@ -56,13 +56,13 @@ interface GuardianEvents {
   exit: []
 }
 
-/** Holds one process at a time for this one. */
-export class Guardian extends EventEmitter<GuardianEvents> {
+/** Runs one process at a time, and ends it when this process ends, however it ends. */
+export class Supervisor extends EventEmitter<SupervisorEvents> {
   readonly #child: ChildProcess
 
-  constructor({ folder, signal, command, account }: GuardianOptions) {
+  constructor({ folder, signal, command, account }: SupervisorOptions) {
     super()
-    this.#child = spawn('/bin/sh', ['-c', SCRIPT, 'guardian', folder, signal, ...command], {
+    this.#child = spawn('/bin/sh', ['-c', SCRIPT, 'supervisor', folder, signal, ...command], {
       ...account,
       cwd: '/',
       detached: true, // else Ctrl-C in the owner's terminal would end it too
@@ -71,11 +71,11 @@ export class Guardian extends EventEmitter<GuardianEvents> {
     })
     this.#child.stdin!.on('error', () => {}) // it ended before: see `exit`
     this.#child.on('close', () => this.emit('exit'))
-    createInterface({ input: this.#child.stdout! }).on('line', (line) => this.#hear(line))
+    createInterface({ input: this.#child.stdout! }).on('line', (line) => this.#report(line))
   }
 
-  #hear(line: string): void {
-    const [, event, value] = /^guardian: (\w+) ?(\d*)$/.exec(line) ?? []
+  #report(line: string): void {
+    const [, event, value] = /^supervisor: (\w+) ?(\d*)$/.exec(line) ?? []
     if (event === 'ready' || event === 'exit') this.emit(event)
     else if (event === 'pid') this.emit(event, Number(value))
     else this.emit('line', line)

@@ -1,0 +1,140 @@
+import type { RunEvent, RunRow, RunSnapshot } from '../client/types.ts'
+import type { ErrorDescription } from '../flow/error-description.ts'
+import type { RunCount, StepTasks, TaskRow } from './queries.ts'
+
+/** So much of a value or message is shown in one line. */
+const longest = 200
+
+/** So many lines of a stack. */
+const deepest = 8
+
+export function lineOfRun({ run_id, flow_slug, status, started_at, error }: RunRow): string {
+  return [run_id, started_at.slice(0, 19), status.padEnd(9), flow_slug, cut(error ?? '')].join('  ').trimEnd()
+}
+
+export function lineOfCount({ flow_slug, status, count }: RunCount): string {
+  return `${String(count).padStart(7)}  ${status.padEnd(9)}  ${flow_slug}`
+}
+
+/** A run, its steps with attempts, times and errors, and the attempts that failed. */
+export function linesOfRun(
+  { steps, ...run }: RunSnapshot,
+  tasks: readonly StepTasks[],
+  retries: readonly RunEvent[],
+): string[] {
+  const end = run.completed_at ?? run.failed_at ?? run.cancelled_at
+  const times = [
+    `started ${time(run.started_at)}`,
+    ...(end ? [`${run.status} ${time(end)}, after ${span(run.started_at, end)}`] : []),
+  ]
+  const width = Math.max(...steps.map(({ step_slug }) => step_slug.length))
+  return [
+    lineOfRun(run),
+    `  ${times.join(', ')}`,
+    ...steps.flatMap((step) => {
+      const of = tasks.find(({ step_slug }) => step_slug === step.step_slug)
+      const stepEnd = step.completed_at ?? step.failed_at ?? step.skipped_at
+      const facts = [
+        ...(step.started_at ? [`after ${span(run.started_at, step.started_at)}`] : []),
+        ...(step.started_at && stepEnd ? [`took ${span(step.started_at, stepEnd)}`] : []),
+        ...(of ? [summaryOf(of)] : []),
+      ].join(', ')
+      const reason = step.error ?? step.skip_reason ?? ''
+      return [
+        ['', step.step_slug.padEnd(width), step.status.padEnd(9), facts].join('  ').trimEnd(),
+        ...(reason === '' ? [] : [`      ${cut(reason)}`]),
+        ...(of ? of.examples.flatMap((task) => linesOfTask(task, of.is_map)) : []),
+      ]
+    }),
+    ...(retries.length > 0 ? ['  attempts that failed and were followed by another:'] : []),
+    ...retries.map((event) => `    ${lineOfEvent(event)}`),
+  ]
+}
+
+function summaryOf({ is_map, max_attempts, statuses, examples }: StepTasks): string {
+  if (!is_map) return `attempt ${examples[0]?.attempts ?? 0} of ${max_attempts}`
+  const total = Object.values(statuses).reduce((sum, count) => sum + count, 0)
+  const counts = Object.entries(statuses).map(([status, count]) => `${count} ${status}`)
+  return `${total} items: ${counts.join(', ')}`
+}
+
+function linesOfTask(task: TaskRow, isMap: boolean): string[] {
+  const isTelling = task.last_error !== null || (isMap && task.error_message !== null)
+  if (!isTelling) return []
+  const head = isMap
+    ? [`      item ${task.task_index}, ${task.status}: ${cut(task.error_message ?? '')}`]
+    : []
+  return [...head, ...(task.last_error ? linesOfError(task.last_error).map((line) => `      ${line}`) : [])]
+}
+
+/** The stack, which begins with the message, and the causes. */
+function linesOfError({ name, message, code, stack, cause, errors = [] }: ErrorDescription): string[] {
+  const own = (stack ?? `${name}: ${message}`).split('\n').filter((line) => !isForeign(line))
+  const lines = own.slice(0, deepest).concat(own.length > deepest ? ['    …'] : [])
+  const inner = [...(cause ? [cause] : []), ...errors].flatMap((one) => {
+    return linesOfError(one).map((line, index) => (index === 0 ? `  caused by ${line}` : `  ${line}`))
+  })
+  return [...lines, ...(code === undefined ? [] : [`  code ${code}`]), ...inner].map((line) => cut(line))
+}
+
+/** Whether a line of a stack is Node's or the worker's own. */
+function isForeign(line: string): boolean {
+  return /^ +at .*(\(| )node:internal\/|^ +at .*\/@pgflow\/sdk\/dist\/|^ +at .*\/sdk\/src\/worker\//.test(
+    line,
+  )
+}
+
+/** Time, type, step and what the type says. */
+export function lineOfEvent(event: RunEvent): string {
+  const clock = event.at.slice(11, 23).padEnd(12)
+  return [clock, event.type.padEnd(13), event.step_slug ?? '', cut(factsOf(event))].join('  ').trimEnd()
+}
+
+function factsOf(event: RunEvent): string {
+  switch (event.type) {
+    case 'run:completed':
+    case 'step:completed':
+      return event.output === undefined ? '(large output)' : json(event.output)
+    case 'run:failed':
+    case 'run:cancelled':
+    case 'step:failed':
+      return event.error ?? ''
+    case 'run:retried':
+      return event.step_slugs.join(', ')
+    case 'step:started':
+      return event.initial_tasks === null || event.initial_tasks === 1 ? '' : `${event.initial_tasks} items`
+    case 'step:retrying':
+      return `${event.error} (failures so far: ${event.retries}, next attempt ${time(event.retry_at)})`
+    case 'step:progress':
+      return json(event.progress)
+    case 'step:skipped':
+      return event.error ?? event.skip_reason
+    default:
+      return ''
+  }
+}
+
+function json(value: unknown): string {
+  return JSON.stringify(value) ?? ''
+}
+
+function time(at: string): string {
+  return `${at.slice(0, 19).replace('T', ' ')} UTC`
+}
+
+/** @example span(start, end) // '340 ms', '5.2 s', '3 min 5 s', '2 h 10 min' */
+export function span(from: string, to: string): string {
+  const ms = Math.max(0, Date.parse(to) - Date.parse(from))
+  if (ms < 1_000) return `${Math.round(ms)} ms`
+  if (ms < 60_000) return `${(ms / 1_000).toFixed(1)} s`
+  const minutes = Math.floor(ms / 60_000)
+  if (minutes < 60) return `${minutes} min ${Math.floor((ms % 60_000) / 1_000)} s`
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
+}
+
+/** In one line, without what would move a terminal's cursor. */
+function cut(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is replaced
+  const line = text.replaceAll(/[\u0000-\u001f\u007f-\u009f]+/g, ' ').trimEnd()
+  return line.length > longest ? `${line.slice(0, longest - 1)}…` : line
+}
