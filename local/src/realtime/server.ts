@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type WebSocket, WebSocketServer } from 'ws'
+import { WebSocketServer } from 'ws'
 import type { ApiKeys } from '../tokens.ts'
 import type { Backend } from './channel.ts'
 import { readHandshake, refuse, UpgradeError } from './handshake.ts'
@@ -12,6 +12,7 @@ import { Replication } from './replication.ts'
 import { Session } from './session.ts'
 import { DEFAULTS, type RealtimeSettings } from './settings.ts'
 import { Socket } from './socket.ts'
+import { Wire } from './wire.ts'
 
 const MAX_FRAME_BYTES = 5_000_000
 const CLOSE_TIMEOUT_MS = 1_000
@@ -27,12 +28,14 @@ export class Server implements Backend {
   /** Reasons with which the next joins are refused. */
   readonly refusals: string[] = []
   readonly #keys: ApiKeys
-  readonly #sockets = new Map<WebSocket, Socket>()
+  readonly #sockets = new Map<Wire, Socket>()
   readonly #stopping = new AbortController()
   #timers: NodeJS.Timeout[] = []
   readonly #upgrades = new WebSocketServer({
+    WebSocket: Wire,
     noServer: true,
     clientTracking: false,
+    autoPong: false,
     perMessageDeflate: false,
     maxPayload: MAX_FRAME_BYTES,
   })
@@ -106,7 +109,7 @@ export class Server implements Backend {
   }
 }
 
-function closeSocket(ws: WebSocket, code: number): Promise<void> {
+function closeSocket(ws: Wire, code: number): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => ws.terminate(), CLOSE_TIMEOUT_MS)
     ws.on('close', () => {

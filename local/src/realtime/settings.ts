@@ -1,8 +1,11 @@
 /** How the server behaves. Each is read when it matters: a test may change them while the server runs. */
 export interface RealtimeSettings {
-  /** How long every join waits, and with it every later frame of its socket, as behind slow policies. @default 0 */
+  /** How long every join waits, and with it all that its socket sends and receives, as behind slow policies. @default 0 */
   joinDelayMs: number
-  /** How long a refused join waits, and with it every later frame of its socket. Supabase: 5000. @default 0 */
+  /**
+   * How long a refused join waits, and with it all that its socket sends and receives: broadcasts and answers to
+   * heartbeats too. Supabase: 5000. @default 0
+   */
   joinErrorDelayMs: number
   /** How long a refused upgrade waits. Supabase: 2000. @default 0 */
   upgradeErrorDelayMs: number
