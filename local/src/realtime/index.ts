@@ -3,11 +3,11 @@ import type { Duplex } from 'node:stream'
 import type { DatabaseAddress } from '../postgres.ts'
 import type { ApiKeys } from '../tokens.ts'
 import { Server } from './server.ts'
-import type { RealtimeSettings } from './settings.ts'
+import type { RealtimeSettings, RealtimeStartSettings } from './settings.ts'
 
-export type { RealtimeSettings } from './settings.ts'
+export type { RealtimeSettings, RealtimeStartSettings } from './settings.ts'
 
-export interface RealtimeOptions extends Partial<RealtimeSettings> {
+export interface RealtimeOptions extends RealtimeStartSettings {
   /** A superuser's: the server inserts probe rows, becomes any role, and replicates. */
   database: DatabaseAddress | { readonly connectionString: string }
   jwtSecret: string

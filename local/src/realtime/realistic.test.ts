@@ -1,6 +1,6 @@
 import type pg from 'pg'
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
-import { type RawSocket, TestBed, type TestServer, U1 } from './fixtures/server.ts'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { type RawSocket, TestBed, type TestServer, U1, Watched } from './fixtures/server.ts'
 import type { RealtimeOptions } from './index.ts'
 
 let bed: TestBed
@@ -54,6 +54,12 @@ async function listening(): Promise<RawSocket> {
   return socket
 }
 
+/** Another client of supabase-js that comes back at once. */
+async function watched(options: { heartbeatIntervalMs?: number } = {}): Promise<Watched> {
+  const client = await server.user(U1, { ...options, reconnectAfterMs: () => 20 })
+  return new Watched(client, 'room:1').ready()
+}
+
 it.each([
   ['refused', { joinErrorDelayMs: 300 }, 'room:none', 'room:none error'],
   ['delayed', { joinDelayMs: 300 }, 'room:2', 'room:2 ok'],
@@ -78,4 +84,83 @@ it.each([
   while (frames.at(-1) !== 'beat ok') frames.push(await next(socket))
   expect(frames.filter((frame) => frame !== 'system')).toEqual([reply, 'news', 'beat ok'])
   await pong
+})
+
+describe('realistic', () => {
+  it('is a set of waits and limits, over which single ones win', async () => {
+    const { settings } = await serve({ realistic: true, joinErrorDelayMs: 20 })
+    expect(settings).toMatchObject({
+      joinErrorDelayMs: 20,
+      upgradeErrorDelayMs: 2_000,
+      coldStartDelayMs: 200,
+      maxEventsPerSecond: 100,
+      maxChannels: 100,
+    })
+  })
+
+  it('waits as long as the platform: for the slot, after a refused upgrade, for the 101st channel', async () => {
+    await serve({ realistic: true })
+    const start = performance.now()
+    const after = async (work: Promise<unknown>) => {
+      await work
+      return performance.now() - start
+    }
+    const upgrade = after(server.refusal({ apikey: 'bad' }))
+    const socket = await open()
+    for (let n = 1; n <= 101; n++) join(socket, `many:${n}`, false)
+    const ready = after(new Watched(await server.user(U1), 'room:1').ready())
+    for (let n = 1; n <= 100; n++) expect(await next(socket)).toBe(`many:${n} ok`)
+    expect(await ready).toBeGreaterThanOrEqual(690)
+    await admin.query(`select realtime.send('{}', 'news', 'many:1', false)`)
+    expect(await next(socket)).toBe('many:101 error')
+    expect(performance.now() - start).toBeGreaterThanOrEqual(5_000)
+    let frame = await next(socket)
+    while (frame === 'system') frame = await next(socket)
+    expect(frame).toBe('news')
+    expect(await upgrade).toBeGreaterThanOrEqual(2_000)
+  })
+
+  it('refuses the first private join when there is no partition of today, and makes it', async () => {
+    const { rows } = await admin.query(
+      `select inhrelid::regclass::text as name from pg_inherits where inhparent = 'realtime.messages'::regclass`,
+    )
+    await admin.query(`drop table ${rows.map(({ name }) => name).join(', ')}`)
+    await serve({ realistic: true, joinErrorDelayMs: 0 })
+    const channel = new Watched(await server.user(U1), 'room:1')
+    const [, reason] = await channel.status()
+    expect(reason).toBe('MissingPartition: Realtime was unable to find the expected messages partition')
+    await channel.ready()
+  })
+})
+
+describe('limits', () => {
+  it('of joins a second close the socket', async () => {
+    await serve({ maxJoinsPerSecond: 1 / 60 })
+    const socket = await open()
+    for (const topic of ['a', 'b', 'c']) join(socket, topic, false)
+    const replies: string[] = []
+    while (replies.at(-1) !== 'c error') replies.push(await next(socket))
+    expect(replies).toContain('b ok')
+    expect(await socket.closed).toBe(1001)
+  })
+
+  it('of sockets refuse upgrades', async () => {
+    await serve({ maxConnections: 1 })
+    await open()
+    const answer = await server.refusal({ apikey: bed.stack.anonKey })
+    expect(answer).toEqual({ status: 429, body: '{"error":"Too many connected users"}' })
+  })
+
+  it('of idle time end the replication; the next join begins it again', async () => {
+    await serve({ sleepAfterMs: 55 })
+    const channel = await watched()
+    const slots = async () => (await admin.query('select from pg_replication_slots')).rowCount
+    expect(await slots()).toBe(1)
+    await channel.channel.unsubscribe()
+    await admin.query(`do $$ begin
+      while exists (select from pg_replication_slots) loop perform pg_sleep(0.01); end loop;
+    end $$`)
+    await watched()
+    expect(await slots()).toBe(1)
+  })
 })

@@ -67,6 +67,17 @@ export class Replication {
     await this.#running
   }
 
+  /** Closes the stream and its slot until the next {@link ensure}. */
+  async sleep(): Promise<void> {
+    const ended = this.#abort
+    if (ended.signal.aborted) return
+    ended.abort()
+    this.#wanted = false
+    await this.#running
+    this.#abort = new AbortController()
+    if (this.#wanted) this.ensure()
+  }
+
   /** Resolves as soon as the stream is open. */
   async whenStreaming(signal?: AbortSignal): Promise<void> {
     if (!this.#streaming) await once(this.#events, 'streaming', signal ? { signal } : {})

@@ -8,15 +8,18 @@ import { readHandshake, refuse, UpgradeError } from './handshake.ts'
 import { Hub } from './hub.ts'
 import type { RealtimeOptions } from './index.ts'
 import { maintainPartitions } from './partitions.ts'
+import { RateLimit } from './rate-limit.ts'
 import { Replication } from './replication.ts'
 import { Session } from './session.ts'
-import { DEFAULTS, type RealtimeSettings } from './settings.ts'
+import { type RealtimeSettings, settingsFrom } from './settings.ts'
 import { Socket } from './socket.ts'
 import { Wire } from './wire.ts'
 
 const MAX_FRAME_BYTES = 5_000_000
 const CLOSE_TIMEOUT_MS = 1_000
 const HOUR_MS = 3_600_000
+/** The server falls asleep after so many looks that found no channel. */
+const LOOKS = 11
 
 /** The sockets, and what their channels share. */
 export class Server implements Backend {
@@ -29,8 +32,12 @@ export class Server implements Backend {
   readonly refusals: string[] = []
   readonly #keys: ApiKeys
   readonly #sockets = new Map<Wire, Socket>()
+  readonly #joins = new RateLimit()
   readonly #stopping = new AbortController()
+  /** Set by the first join. */
+  #awake: Promise<void> | undefined
   #timers: NodeJS.Timeout[] = []
+  #idleLooks = 0
   readonly #upgrades = new WebSocketServer({
     WebSocket: Wire,
     noServer: true,
@@ -41,7 +48,7 @@ export class Server implements Backend {
   })
 
   constructor({ database, jwtSecret, keys, ...settings }: RealtimeOptions) {
-    this.settings = { ...DEFAULTS, ...settings }
+    this.settings = settingsFrom(settings)
     this.jwtSecret = jwtSecret
     this.#keys = keys
     this.session = new Session({ ...database, application_name: 'realtime_connect' })
@@ -51,16 +58,15 @@ export class Server implements Backend {
     )
   }
 
-  connect(): void {
-    if (this.#stopping.signal.aborted) return
-    if (this.#timers.length === 0) {
-      this.#maintain()
-      this.#timers = [
-        setInterval(() => this.#maintain(), HOUR_MS),
-        setInterval(() => this.hub.isEmpty || this.replication.ensure(), this.settings.reconnectTickMs),
-      ]
-    }
+  async connect(): Promise<void> {
+    this.#idleLooks = 0
+    this.#awake ??= this.#wake()
+    await this.#awake
     this.replication.ensure()
+  }
+
+  admitsJoin(): boolean {
+    return this.#joins.admits(1, this.settings.maxJoinsPerSecond)
   }
 
   nextRefusal(): string | undefined {
@@ -68,9 +74,13 @@ export class Server implements Backend {
   }
 
   async accept(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    const { signal } = this.#stopping
     try {
       const handshake = await readHandshake(request, this.jwtSecret, this.#keys)
-      this.#stopping.signal.throwIfAborted()
+      signal.throwIfAborted()
+      if (this.#sockets.size >= this.settings.maxConnections) {
+        throw new UpgradeError(429, 'Too many connected users')
+      }
       this.#upgrades.handleUpgrade(request, socket, head, (ws) => {
         this.#sockets.set(ws, new Socket(ws, handshake, this))
         ws.on('close', () => this.#sockets.delete(ws))
@@ -92,9 +102,42 @@ export class Server implements Backend {
 
   async stop(): Promise<void> {
     this.#stopping.abort()
-    for (const timer of this.#timers) clearInterval(timer)
+    this.#clearTimers()
     await Promise.all([...this.#sockets.keys()].map((ws) => closeSocket(ws, 1012)))
     await Promise.all([this.replication.stop(), this.session.close()])
+  }
+
+  /** What the first join begins. */
+  async #wake(): Promise<void> {
+    const { settings } = this
+    if (settings.coldStartDelayMs > 0) await this.#pause(settings.coldStartDelayMs)
+    if (this.#stopping.signal.aborted) return
+    this.#timers = [
+      setInterval(() => this.#maintain(), HOUR_MS),
+      setInterval(() => this.hub.isEmpty || this.replication.ensure(), settings.reconnectTickMs),
+    ]
+    if (settings.sleepAfterMs < Number.POSITIVE_INFINITY) {
+      this.#timers.push(setInterval(() => this.#look(), settings.sleepAfterMs / LOOKS))
+    }
+    // After the check of the join that woke the server, which uses the same connection, if it comes later at all.
+    if (settings.partitionDelayMs === 0) this.#maintain()
+    else this.#timers.push(setTimeout(() => this.#maintain(), settings.partitionDelayMs))
+  }
+
+  #look(): void {
+    this.#idleLooks = this.hub.isEmpty ? this.#idleLooks + 1 : 0
+    if (this.#idleLooks >= LOOKS) void this.#fallAsleep()
+  }
+
+  /** The next join wakes the server again. */
+  async #fallAsleep(): Promise<void> {
+    this.#clearTimers()
+    this.#awake = undefined
+    await this.replication.sleep()
+  }
+
+  #clearTimers(): void {
+    for (const timer of this.#timers.splice(0)) clearInterval(timer)
   }
 
   #maintain(): void {

@@ -10,7 +10,7 @@ import {
   type Version,
 } from './frames.ts'
 import type { Handshake } from './handshake.ts'
-import { JoinError, readJoin } from './join.ts'
+import { JoinError, readJoin, TooManyJoins } from './join.ts'
 import type { Wire } from './wire.ts'
 
 /** One client's socket: its frames are handled one after the other, and while it joins, nothing else is sent. */
@@ -112,6 +112,7 @@ export class Socket implements Connection {
       else this.#refuse(outcome, frame)
       if (previous) this.sendFrame(closeFrame(previous))
     })
+    if (outcome instanceof TooManyJoins) this.#ws.close(1001)
   }
 
   #open(channel: Channel, frame: ClientFrame): void {
@@ -135,6 +136,7 @@ export class Socket implements Connection {
     const reason = this.#backend.nextRefusal()
     if (reason !== undefined) throw new JoinError(reason)
     const config = readJoin(frame.topic, frame.payload)
+    if (!this.#backend.admitsJoin()) throw new TooManyJoins()
     if (this.#channels.size >= settings.maxChannels) {
       throw new JoinError('ChannelRateLimitReached: Too many channels')
     }
