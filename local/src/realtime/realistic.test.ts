@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { type RawSocket, TestBed, type TestServer, U1, Watched } from './fixtures/server.ts'
+import { Queue, type RawSocket, TestBed, type TestServer, U1, Watched } from './fixtures/server.ts'
 import type { RealtimeOptions } from './index.ts'
 
 let bed: TestBed
@@ -58,6 +58,12 @@ async function listening(): Promise<RawSocket> {
 async function watched(options: { heartbeatIntervalMs?: number } = {}): Promise<Watched> {
   const client = await server.user(U1, { ...options, reconnectAfterMs: () => 20 })
   return new Watched(client, 'room:1').ready()
+}
+
+async function untilJoined(channel: Watched): Promise<void> {
+  let status = await channel.status()
+  while (status[0] !== 'SUBSCRIBED') status = await channel.status()
+  expect(await channel.system()).toMatchObject({ status: 'ok' })
 }
 
 it.each([
@@ -162,5 +168,52 @@ describe('limits', () => {
     end $$`)
     await watched()
     expect(await slots()).toBe(1)
+  })
+})
+
+describe('a server that is down', () => {
+  it.each([undefined, 1012])(
+    'closes sockets (%s) and refuses upgrades until it is up again',
+    async (code) => {
+      const realtime = await serve()
+      const channel = await watched()
+      await realtime.goDown(code)
+      expect(await channel.status()).toEqual(['CHANNEL_ERROR', `socket closed: ${code ?? 1006}`])
+      expect(await server.refusal({ apikey: bed.stack.anonKey })).toEqual({ status: 503, body: '' })
+      await send('lost')
+      realtime.goUp()
+      await untilJoined(channel)
+      await send('delivered')
+      expect((await channel.message()).event).toBe('delivered')
+    },
+  )
+})
+
+describe('packets that vanish', () => {
+  it('are told to nobody', async () => {
+    const log = new Queue<string>()
+    const realtime = await serve({ log: (line) => log.push(line) })
+    const channel = await watched()
+    realtime.cutNetwork()
+    await send('lost')
+    await admin.query(
+      `insert into realtime.messages (topic, extension, private) values ('x', 'broadcast', true)`,
+    )
+    while ((await log.next()) !== 'UnableToBroadcastChanges: event_missing');
+    realtime.restoreNetwork()
+    await send('delivered')
+    expect((await channel.message()).event).toBe('delivered')
+    expect(channel.channel.state).toBe('joined')
+  })
+
+  it('leave heartbeats unanswered, and the next socket waiting until they pass again', async () => {
+    const realtime = await serve()
+    const channel = await watched({ heartbeatIntervalMs: 100 })
+    realtime.cutNetwork()
+    expect(await channel.status()).toEqual(['CHANNEL_ERROR', 'heartbeat timeout'])
+    realtime.restoreNetwork()
+    await untilJoined(channel)
+    await send('delivered')
+    expect((await channel.message()).event).toBe('delivered')
   })
 })

@@ -1,3 +1,4 @@
+import { EventEmitter, once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -34,10 +35,13 @@ export class Server implements Backend {
   readonly #sockets = new Map<Wire, Socket>()
   readonly #joins = new RateLimit()
   readonly #stopping = new AbortController()
+  readonly #network = new EventEmitter().setMaxListeners(0)
   /** Set by the first join. */
   #awake: Promise<void> | undefined
   #timers: NodeJS.Timeout[] = []
   #idleLooks = 0
+  #isDown = false
+  #isCut = false
   readonly #upgrades = new WebSocketServer({
     WebSocket: Wire,
     noServer: true,
@@ -60,9 +64,10 @@ export class Server implements Backend {
 
   async connect(): Promise<void> {
     this.#idleLooks = 0
+    if (this.#isDown) return
     this.#awake ??= this.#wake()
     await this.#awake
-    this.replication.ensure()
+    if (!this.#isDown) this.replication.ensure()
   }
 
   admitsJoin(): boolean {
@@ -76,12 +81,15 @@ export class Server implements Backend {
   async accept(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     const { signal } = this.#stopping
     try {
+      while (this.#isCut) await once(this.#network, 'restored', { signal })
       const handshake = await readHandshake(request, this.jwtSecret, this.#keys)
       signal.throwIfAborted()
+      if (this.#isDown) throw new UpgradeError(503)
       if (this.#sockets.size >= this.settings.maxConnections) {
         throw new UpgradeError(429, 'Too many connected users')
       }
       this.#upgrades.handleUpgrade(request, socket, head, (ws) => {
+        ws.isCut = this.#isCut
         this.#sockets.set(ws, new Socket(ws, handshake, this))
         ws.on('close', () => this.#sockets.delete(ws))
       })
@@ -100,8 +108,30 @@ export class Server implements Backend {
     for (const socket of this.#sockets.values()) socket.crashChannels()
   }
 
+  async goDown(code?: number): Promise<void> {
+    this.#isDown = true
+    this.closeSockets(code)
+    await this.#fallAsleep()
+  }
+
+  goUp(): void {
+    this.#isDown = false
+  }
+
+  cutNetwork(): void {
+    this.#isCut = true
+    for (const ws of this.#sockets.keys()) ws.isCut = true
+  }
+
+  restoreNetwork(): void {
+    this.#isCut = false
+    for (const ws of this.#sockets.keys()) ws.isCut = false
+    this.#network.emit('restored')
+  }
+
   async stop(): Promise<void> {
     this.#stopping.abort()
+    this.restoreNetwork()
     this.#clearTimers()
     await Promise.all([...this.#sockets.keys()].map((ws) => closeSocket(ws, 1012)))
     await Promise.all([this.replication.stop(), this.session.close()])
@@ -111,7 +141,7 @@ export class Server implements Backend {
   async #wake(): Promise<void> {
     const { settings } = this
     if (settings.coldStartDelayMs > 0) await this.#pause(settings.coldStartDelayMs)
-    if (this.#stopping.signal.aborted) return
+    if (this.#isDown || this.#stopping.signal.aborted) return
     this.#timers = [
       setInterval(() => this.#maintain(), HOUR_MS),
       setInterval(() => this.hub.isEmpty || this.replication.ensure(), settings.reconnectTickMs),

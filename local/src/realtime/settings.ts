@@ -22,6 +22,11 @@ export interface RealtimeSettings {
   sleepAfterMs: number
   /** How long a lost replication connection is left alone. @default 11_000 */
   reconnectDelayMs: number
+  /**
+   * How long the replication is lost after a restart of the database. `Infinity`: until somebody joins, or the tick of
+   * `reconnectTickMs`, as with Realtime v2.122. Since v2.123.5: about 4,000. @default Infinity
+   */
+  restartRecoveryMs: number
   /** How often a database that was restarted is looked for while nobody joins; read at the first join. @default 300_000 */
   reconnectTickMs: number
   /** How long a channel that asked for it waits for the replication. @default 60_000 */
@@ -65,6 +70,7 @@ const DEFAULTS: RealtimeSettings = {
   replicationDelayMs: 0,
   sleepAfterMs: Number.POSITIVE_INFINITY,
   reconnectDelayMs: 11_000,
+  restartRecoveryMs: Number.POSITIVE_INFINITY,
   reconnectTickMs: 300_000,
   readyTimeoutMs: 60_000,
   idleTimeoutMs: 60_000,

@@ -32,8 +32,8 @@ export class Socket implements Connection {
     this.#ws = ws
     this.#backend = backend
     this.#idle = setTimeout(() => ws.close(1000), backend.settings.idleTimeoutMs)
-    ws.on('message', (data, isBinary) => this.#receive(data, isBinary))
-    ws.on('ping', (data) => this.#enqueue(() => ws.pong(data)))
+    ws.on('message', (data, isBinary) => ws.isCut || this.#receive(data, isBinary))
+    ws.on('ping', (data) => ws.isCut || this.#enqueue(() => ws.pong(data)))
     ws.on('error', (error) => backend.settings.log(`socket: ${error.message}`))
     ws.on('close', () => this.#closed())
   }
