@@ -5,6 +5,13 @@ export class JoinError extends Error {
   override readonly name = 'JoinError'
 }
 
+/** Ends the socket, too. */
+export class TooManyJoins extends JoinError {
+  constructor() {
+    super('ClientJoinRateLimitReached: Too many joins per second')
+  }
+}
+
 /** What a client asks for when it joins. */
 export interface JoinConfig {
   private: boolean
