@@ -7,7 +7,7 @@
  * the commit is flushed; that of the callback is by the same clock. So it contains the flush, the decoding of the WAL,
  * Realtime, the socket and what the client does.
  *
- *   npm run bench watched            WATCHED=1,200,1000 ROUNDS=5 SECONDS=15 RATE=20
+ *   npm run bench watched            WATCHED=1,200,1000 ROUNDS=5 SECONDS=10 RATE=40
  *
  * SECONDS for which nothing happens, then as long RATE events a second, each by a statement of its own, on a run at random;
  * then a worker completes all runs.
@@ -24,19 +24,13 @@ import { quantile, spread, table } from './measure.ts'
 import type { Arrival, Question, Traffic } from './watched/client.ts'
 import { Watched } from './watched/flow.ts'
 
-const { WATCHED = '1,200,1000', ROUNDS = '5', SECONDS = '15', RATE = '20' } = process.env
+const { WATCHED = '1,200,1000', ROUNDS = '5', SECONDS = '10', RATE = '40' } = process.env
 const counts = WATCHED.split(',').map(Number)
 const seconds = Number(SECONDS)
 const rate = Number(RATE)
 const migrations = fileURLToPath(new URL('../supabase/migrations', import.meta.url))
 
-await using stack = await startLocalSupabase({ migrations: [migrations] })
-Object.assign(stack.realtime.settings, {
-  joinErrorDelayMs: 5000,
-  upgradeErrorDelayMs: 2000,
-  replicationDelayMs: 500,
-  maxEventsPerSecond: 100,
-})
+await using stack = await startLocalSupabase({ migrations: [migrations], realtime: { realistic: true } })
 const admin = postgres(stack.adminDbUrl, { max: 1, onnotice: () => undefined })
 await admin.unsafe('alter system set track_commit_timestamp = on')
 await admin.end()
