@@ -1,7 +1,7 @@
 import type { Sql } from 'postgres'
 
 const OWNER = '11111111-1111-4111-8111-111111111111'
-const RUNS = 100
+const inputs = Array.from({ length: 100 }, (_, n) => ({ n }))
 
 interface Task {
   run_id: string
@@ -25,7 +25,6 @@ export async function prepare(sql: Sql): Promise<void> {
 /** Calls whatever is called often: starts, claims, settlements of every kind, heartbeats, and what clients ask. */
 export async function exercise(sql: Sql): Promise<void> {
   const flows = ['chain', 'map', 'choice']
-  const inputs = Array.from({ length: RUNS }, (_, n) => ({ n }))
   await sql`select count(*) from pgflow.start_flows('chain', ${sql.json(inputs)}, owner_id => ${OWNER})`
   await sql`select count(*) from pgflow.start_flows('choice', ${sql.json([{ n: 1 }, { n: 2 }])})`
   await sql`select count(*) from pgflow.start_flow('map', ${sql.json([1, 2, 3, 4])}, idempotency_key => ${crypto.randomUUID()})`
@@ -84,6 +83,14 @@ async function asClient(sql: Sql, runId: string): Promise<void> {
     await client`select pgflow_public.get_run(${runId}, watch => '30000000-0000-4000-8000-000000000001')`
     await client`select pgflow_public.get_run_events(${runId}, after => 2)`
     await client`select pgflow_public.list_runs(quantity => 20)`
+    const started = await client`
+      select r.run_id from jsonb_to_recordset(
+        pgflow_public.start_flows('chain', ${sql.json(inputs)}, watch => '30000000-0000-4000-8000-000000000001')
+      ) r (run_id uuid)`
+    const cursors = Object.fromEntries(started.map(({ run_id }, n) => [run_id, n % 3]))
+    await client`select pgflow_public.sync(${sql.json(cursors)}, '30000000-0000-4000-8000-000000000001')`
+    await client`select pgflow_public.sync(${sql.json(cursors)}, '30000000-0000-4000-8000-000000000002')`
+    await client`select pgflow_public.list_runs(quantity => 20, watch => '30000000-0000-4000-8000-000000000001')`
     await client`select pgflow_public.list_runs(flow_slug => 'chain', status => 'completed', quantity => 20)`
   })
 }
