@@ -63,7 +63,6 @@ export class Server implements Backend {
   }
 
   async connect(): Promise<void> {
-    this.#idleLooks = 0
     if (this.#isDown) return
     this.#awake ??= this.#wake()
     await this.#awake
@@ -155,7 +154,8 @@ export class Server implements Backend {
   }
 
   #look(): void {
-    this.#idleLooks = this.hub.isEmpty ? this.#idleLooks + 1 : 0
+    const isJoined = !this.hub.isEmpty || [...this.#sockets.keys()].some((ws) => ws.isHolding)
+    this.#idleLooks = isJoined ? 0 : this.#idleLooks + 1
     if (this.#idleLooks >= LOOKS) void this.#fallAsleep()
   }
 

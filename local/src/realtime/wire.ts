@@ -7,6 +7,10 @@ export class Wire extends WebSocket {
   /** Closes the socket as soon as the other side can be told. */
   #close: (() => void) | undefined
 
+  get isHolding(): boolean {
+    return this.#held !== undefined
+  }
+
   /** What is sent from now on waits. */
   hold(): void {
     this.#held ??= []
