@@ -141,6 +141,7 @@ export class Server implements Backend {
     const { settings } = this
     if (settings.coldStartDelayMs > 0) await this.#pause(settings.coldStartDelayMs)
     if (this.#isDown || this.#stopping.signal.aborted) return
+    this.#idleLooks = 0
     this.#timers = [
       setInterval(() => this.#maintain(), HOUR_MS),
       setInterval(() => this.hub.isEmpty || this.replication.ensure(), settings.reconnectTickMs),

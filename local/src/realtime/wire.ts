@@ -21,7 +21,7 @@ export class Wire extends WebSocket {
     const held = this.#held ?? []
     this.#held = undefined
     answer()
-    for (const write of held) write()
+    for (const write of held) this.#write(write)
   }
 
   get isCut(): boolean {
