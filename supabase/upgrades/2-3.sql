@@ -30,3 +30,5 @@ drop function if exists pgflow.client_start_flows(text, jsonb, text[], jsonb, in
 drop function if exists pgflow.client_get_run(uuid, boolean);
 drop function if exists pgflow.client_get_run_events(uuid, bigint, boolean);
 drop function if exists pgflow.client_list_runs(text, text, jsonb, uuid, uuid, int, uuid);
+
+comment on function pgflow.watch_run(uuid) is null;
