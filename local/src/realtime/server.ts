@@ -63,7 +63,6 @@ export class Server implements Backend {
   }
 
   async connect(): Promise<void> {
-    this.#idleLooks = 0
     if (this.#isDown) return
     this.#awake ??= this.#wake()
     await this.#awake
@@ -142,6 +141,7 @@ export class Server implements Backend {
     const { settings } = this
     if (settings.coldStartDelayMs > 0) await this.#pause(settings.coldStartDelayMs)
     if (this.#isDown || this.#stopping.signal.aborted) return
+    this.#idleLooks = 0
     this.#timers = [
       setInterval(() => this.#maintain(), HOUR_MS),
       setInterval(() => this.hub.isEmpty || this.replication.ensure(), settings.reconnectTickMs),
@@ -155,7 +155,8 @@ export class Server implements Backend {
   }
 
   #look(): void {
-    this.#idleLooks = this.hub.isEmpty ? this.#idleLooks + 1 : 0
+    const isJoined = !this.hub.isEmpty || [...this.#sockets.keys()].some((ws) => ws.isHolding)
+    this.#idleLooks = isJoined ? 0 : this.#idleLooks + 1
     if (this.#idleLooks >= LOOKS) void this.#fallAsleep()
   }
 

@@ -105,7 +105,7 @@ export class Socket implements Connection {
     const { settings } = this.#backend
     if (settings.joinDelayMs > 0) await this.#sleep(settings.joinDelayMs)
     const outcome = await this.#authorize(frame).catch((error: unknown) => error)
-    if (!(outcome instanceof Channel)) await this.#sleep(settings.joinErrorDelayMs)
+    if (!(outcome instanceof Channel)) await this.#sleep(delayOf(outcome) ?? settings.joinErrorDelayMs)
     if (this.#closing.signal.aborted) return
     this.#ws.release(() => {
       if (outcome instanceof Channel) this.#open(outcome, frame)
@@ -157,4 +157,8 @@ export class Socket implements Connection {
       reason === undefined ? { status: 'ok', response } : { status: 'error', response: { reason } }
     this.sendFrame({ joinRef, ref, topic, event: 'phx_reply', payload })
   }
+}
+
+function delayOf(error: unknown): number | undefined {
+  return error instanceof JoinError ? error.delayMs : undefined
 }

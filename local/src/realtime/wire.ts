@@ -7,6 +7,10 @@ export class Wire extends WebSocket {
   /** Closes the socket as soon as the other side can be told. */
   #close: (() => void) | undefined
 
+  get isHolding(): boolean {
+    return this.#held !== undefined
+  }
+
   /** What is sent from now on waits. */
   hold(): void {
     this.#held ??= []
@@ -17,7 +21,7 @@ export class Wire extends WebSocket {
     const held = this.#held ?? []
     this.#held = undefined
     answer()
-    for (const write of held) write()
+    for (const write of held) this.#write(write)
   }
 
   get isCut(): boolean {
