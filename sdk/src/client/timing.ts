@@ -40,15 +40,11 @@ export function callAfter(ms: number, callback: () => void): () => void {
 /** Calls back when a page is shown again or the network is back, where there are such things; returns its undo. */
 export function onWake(callback: () => void): () => void {
   const { document } = globalThis as { document?: Document }
-  const targets = [
-    [globalThis, 'online'],
-    [document, 'visibilitychange'],
-  ] as const
+  const stopped = new AbortController()
   const listener = () => {
     if (document?.visibilityState !== 'hidden') callback()
   }
-  for (const [target, type] of targets) target?.addEventListener?.(type, listener)
-  return () => {
-    for (const [target, type] of targets) target?.removeEventListener?.(type, listener)
-  }
+  globalThis.addEventListener?.('online', listener, stopped)
+  document?.addEventListener('visibilitychange', listener, stopped)
+  return () => stopped.abort()
 }

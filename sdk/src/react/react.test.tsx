@@ -379,10 +379,10 @@ describe('useRuns', () => {
     const done = first.waitForCompletion()
     await rig.complete(first.runId)
     await done
-    await waitFor(() => expect(text('list')).toBe('started completed'))
+    await waitFor(() => expect(text('list')).toBe('started completed'), { timeout: 2000 })
     expect(latest.runs?.map(({ input }) => input.text)).toEqual(['second', 'first'])
     await second.cancel()
-    await waitFor(() => expect(text('list')).toBe('cancelled completed'))
+    await waitFor(() => expect(text('list')).toBe('cancelled completed'), { timeout: 2000 })
   })
 
   it('sees at once, by the channel alone, that runs end which nobody shows', async () => {
