@@ -75,13 +75,11 @@ describe(`after ${batches * 50} runs that were started, awaited and closed`, () 
 describe('a page', () => {
   it('has no listener left when its runs are over or closed', async () => {
     const listeners = new Map<string, number>()
-    const count = (type: string, by: number) => listeners.set(type, (listeners.get(type) ?? 0) + by)
-    const addEventListener = (type: string, _: () => void, { signal }: { signal: AbortSignal }) => {
-      count(type, 1)
-      signal.addEventListener('abort', () => count(type, -1))
-    }
-    vi.stubGlobal('addEventListener', addEventListener)
-    vi.stubGlobal('document', { addEventListener, visibilityState: 'visible' })
+    const count = (by: number) => (type: string) => listeners.set(type, (listeners.get(type) ?? 0) + by)
+    const target = { addEventListener: count(1), removeEventListener: count(-1) }
+    vi.stubGlobal('addEventListener', target.addEventListener)
+    vi.stubGlobal('removeEventListener', target.removeEventListener)
+    vi.stubGlobal('document', { ...target, visibilityState: 'visible' })
     const supabase = await rig.user()
     const client = new PgflowClient<{ quick: typeof Quick }>(supabase)
     const [over, closed] = await client.startFlows('quick', [1, 2])

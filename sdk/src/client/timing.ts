@@ -40,11 +40,13 @@ export function callAfter(ms: number, callback: () => void): () => void {
 /** Calls back when a page is shown again or the network is back, where there are such things; returns its undo. */
 export function onWake(callback: () => void): () => void {
   const { document } = globalThis as { document?: Document }
-  const stopped = new AbortController()
   const listener = () => {
     if (document?.visibilityState !== 'hidden') callback()
   }
-  globalThis.addEventListener?.('online', listener, stopped)
-  document?.addEventListener('visibilitychange', listener, stopped)
-  return () => stopped.abort()
+  globalThis.addEventListener?.('online', listener)
+  document?.addEventListener('visibilitychange', listener)
+  return () => {
+    globalThis.removeEventListener?.('online', listener)
+    document?.removeEventListener('visibilitychange', listener)
+  }
 }
