@@ -264,6 +264,22 @@ describe('a joined channel is checked every five seconds', () => {
     await Promise.all(runs.map((run) => run.close()))
   })
 
+  it('and joined again when requests succeed that failed before', async () => {
+    const { line, supabase, client, runs } = await quiet()
+    const joins = vi.spyOn(supabase, 'channel')
+    line.broken = offline
+    await vi.advanceTimersByTimeAsync(5000)
+    await (client as PgflowClient).lives.sync.read([])
+    expect(line.requests).toEqual(['sync'])
+    expect(joins).not.toHaveBeenCalled()
+    line.broken = undefined
+    // It is repeated after a second at most.
+    await vi.advanceTimersByTimeAsync(1000)
+    await vi.waitFor(() => expect(joins).toHaveBeenCalledTimes(1))
+    vi.useRealTimers()
+    await Promise.all(runs.map((run) => run.close()))
+  })
+
   it('and not joined again for what it has delivered, also of runs that are only listed', async () => {
     const { line, supabase, client, runs, recorders } = await quiet()
     const list = new RunList(client as PgflowClient, {})
