@@ -286,10 +286,11 @@ describe('a joined channel is checked every five seconds', () => {
     const unsubscribe = list.subscribe(() => undefined)
     await vi.waitFor(() => expect(list.view().runs).toHaveLength(2))
     const { sync } = (client as PgflowClient).lives
-    await sync.read([])
-    const joins = vi.spyOn(supabase, 'channel')
     // From now on nobody but the list follows the first.
     await runs[0]!.close()
+    await vi.advanceTimersByTimeAsync(5000)
+    await sync.read([])
+    const leaves = vi.spyOn(supabase, 'removeChannel')
     for (let progress = 1; progress <= 2; progress++) {
       for (const run of runs) {
         await rig.sql`
@@ -303,7 +304,7 @@ describe('a joined channel is checked every five seconds', () => {
     await sync.read([])
     expect(line.requests).toContain('sync')
     await vi.advanceTimersByTimeAsync(2000)
-    expect(joins).not.toHaveBeenCalled()
+    expect(leaves).not.toHaveBeenCalled()
     vi.useRealTimers()
     unsubscribe()
     await runs[1]!.close()
