@@ -264,16 +264,33 @@ describe('a joined channel is checked every five seconds', () => {
     await Promise.all(runs.map((run) => run.close()))
   })
 
+  it('and joined again when requests succeed that failed before', async () => {
+    const { line, supabase, client, runs } = await quiet()
+    const joins = vi.spyOn(supabase, 'channel')
+    line.broken = offline
+    await vi.advanceTimersByTimeAsync(5000)
+    await (client as PgflowClient).lives.sync.read([])
+    expect(line.requests).toEqual(['sync'])
+    expect(joins).not.toHaveBeenCalled()
+    line.broken = undefined
+    // It is repeated after a second at most.
+    await vi.advanceTimersByTimeAsync(1000)
+    await vi.waitFor(() => expect(joins).toHaveBeenCalledTimes(1))
+    vi.useRealTimers()
+    await Promise.all(runs.map((run) => run.close()))
+  })
+
   it('and not joined again for what it has delivered, also of runs that are only listed', async () => {
     const { line, supabase, client, runs, recorders } = await quiet()
     const list = new RunList(client as PgflowClient, {})
     const unsubscribe = list.subscribe(() => undefined)
     await vi.waitFor(() => expect(list.view().runs).toHaveLength(2))
     const { sync } = (client as PgflowClient).lives
-    await sync.read([])
-    const joins = vi.spyOn(supabase, 'channel')
     // From now on nobody but the list follows the first.
     await runs[0]!.close()
+    await vi.advanceTimersByTimeAsync(5000)
+    await sync.read([])
+    const leaves = vi.spyOn(supabase, 'removeChannel')
     for (let progress = 1; progress <= 2; progress++) {
       for (const run of runs) {
         await rig.sql`
@@ -287,7 +304,7 @@ describe('a joined channel is checked every five seconds', () => {
     await sync.read([])
     expect(line.requests).toContain('sync')
     await vi.advanceTimersByTimeAsync(2000)
-    expect(joins).not.toHaveBeenCalled()
+    expect(leaves).not.toHaveBeenCalled()
     vi.useRealTimers()
     unsubscribe()
     await runs[1]!.close()
