@@ -3,7 +3,7 @@
  * another, in turn within one run. Each has a database in which nobody watches anything, and one in which a user watches
  * every run. Commits are durable.
  *
- *   git archive v0.1.0 supabase/migrations | tar x -C /tmp/before
+ *   git archive <commit> supabase/migrations | tar x -C /tmp/before
  *   BEFORE=/tmp/before/supabase/migrations npm run bench before            RUNS=1000 ROUNDS=10 BATCH=100 CONNECTIONS=2
  */
 import { fileURLToPath } from 'node:url'

@@ -9,7 +9,7 @@ import { checkInterval } from './timing.ts'
 import type { RunEvent } from './types.ts'
 
 // PGFLOW_MANY_FAULTS=yes lets each fault happen by itself and for as long as on the platform, to 1, 100 and 500 runs that
-// one client follows, and prints how late events came: a quarter of an hour. Without it, all of them happen to 100 runs.
+// one client follows, and prints how late events came: nine minutes. Without it, all of them happen to 100 runs.
 const isLong = process.env.PGFLOW_MANY_FAULTS !== undefined
 
 let rig: Rig
