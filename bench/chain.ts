@@ -9,8 +9,8 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
+import { drain } from './lib/drain.ts'
 import { type Cost, measure, median, spread, table } from './measure.ts'
-import { drain } from './worker.ts'
 
 const { RUNS = '1000', ROUNDS = '5', BATCH = '100', CONNECTIONS = '2' } = process.env
 const runs = Number(RUNS)

@@ -7,8 +7,8 @@
 import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
 import postgres from 'postgres'
+import { drain } from './lib/drain.ts'
 import { measure, median, spread, table } from './measure.ts'
-import { drain } from './worker.ts'
 
 const { ROUNDS = '5', BATCH = '100' } = process.env
 const SIZES = [1_000, 10_000]

@@ -8,11 +8,11 @@
 import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
 import postgres from 'postgres'
+import { drain } from './lib/drain.ts'
 import { measure, median, spread, table } from './measure.ts'
 import { exercise, prepare } from './plans/exercise.ts'
 import { type Explained, type Statement, statementsOf } from './plans/explain.ts'
 import { fill } from './plans/fill.ts'
-import { drain } from './worker.ts'
 
 const { FINISHED = '1000000' } = process.env
 /** How many more pages a row may cost: a tree of a million rows is two levels taller, and a row may take three lookups. */

@@ -6,8 +6,8 @@
 import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
 import postgres from 'postgres'
+import { drain } from './lib/drain.ts'
 import { spread } from './measure.ts'
-import { drain } from './worker.ts'
 
 const { FINISHED = '20000' } = process.env
 const migrations = fileURLToPath(new URL('../supabase/migrations', import.meta.url))
