@@ -94,15 +94,52 @@ export async function ended(
   }
 }
 
-/** Drains what was started by one worker process; the seconds since its worker has connected. */
-export async function drainedBy(entry: Entry): Promise<number> {
-  const [worker] = await entry.processes(1)
-  await worker?.go()
-  const began = performance.now()
+/** What draining has cost. */
+export interface Drained {
+  seconds: number
+  /** Milliseconds of CPU. */
+  postgres: number
+  workers: number
+  /** Of the start too, in bytes. */
+  wal: number
+}
+
+/**
+ * Starts runs and drains them with worker processes, timed from when the runs are there and the workers work: the workers
+ * are idle when one call starts all runs; where there is no such call, the runs are started before the workers.
+ */
+export async function drained(
+  entry: Entry,
+  runs: number,
+  count: number,
+  during: () => () => Promise<void> = () => async () => undefined,
+): Promise<Drained> {
+  const { starter } = entry
+  const workers = await entry.processes(count)
+  const go = () => Promise.all(workers.map((worker) => worker.go()))
+  const cpuOfWorkers = () => workers.reduce((sum, { pid }) => sum + cpuOf(pid), 0)
+  if (starter.startMany) await go()
+  const { wal } = await usageOf(entry)
+  await (starter.startMany ? starter.startMany(runs) : startAll(entry, runs))
+  let began = performance.now()
+  const cpu = { postgres: cpuOf(entry.stack.postgres.pid), workers: cpuOfWorkers() }
+  if (!starter.startMany) {
+    await go()
+    began = performance.now()
+  }
+  const after = during()
   await ended(entry, 20)
   const seconds = (performance.now() - began) / 1000
-  await worker?.stop()
-  return seconds
+  const used = await usageOf(entry)
+  await after()
+  const cost = {
+    seconds,
+    postgres: used.cpu - cpu.postgres,
+    workers: cpuOfWorkers() - cpu.workers,
+    wal: used.wal - wal,
+  }
+  await Promise.all(workers.map((worker) => worker.stop()))
+  return cost
 }
 
 /** What a server has done so far. */

@@ -1,5 +1,5 @@
 import type { Contender } from '../contenders/contender.ts'
-import { drainedBy, type Entry, inTurn, usageOf, withEntries } from '../lib/arena.ts'
+import { drained, type Entry, inTurn, withEntries } from '../lib/arena.ts'
 import { connect } from '../lib/connect.ts'
 import { Report } from '../lib/report.ts'
 import { fill } from '../plans/fill.ts'
@@ -62,15 +62,15 @@ export const growth: Scenario = {
         await entry.admin`checkpoint`
       }
       await inTurn(entries, rounds, async (entry, round) => {
-        const { seconds, cost } = await once(entry, runs)
+        const { seconds, postgres, wal } = await drained(entry, runs, 1)
         await entry.admin`checkpoint`
-        const afterCheckpoint = await once(entry, runs)
+        const afterCheckpoint = await drained(entry, runs, 1)
         if (round === 0) return
         report.add(nameOf(entry.contender, conditionOf(entry)), {
           steps: (runs * STEPS) / seconds,
-          postgres: cost.cpu / (runs * STEPS),
-          wal: cost.wal / (runs * STEPS),
-          checkpoint: afterCheckpoint.cost.wal / (runs * STEPS),
+          postgres: postgres / (runs * STEPS),
+          wal: wal / (runs * STEPS),
+          checkpoint: afterCheckpoint.wal / (runs * STEPS),
         })
       })
     })
@@ -79,12 +79,3 @@ export const growth: Scenario = {
 }
 
 const nameOf = ({ name }: Contender, condition: string) => `${name}; ${condition}`
-
-/** Starts and drains runs; the cost is of both. */
-async function once(entry: Entry, runs: number) {
-  const before = await usageOf(entry)
-  await entry.starter.startMany?.(runs)
-  const seconds = await drainedBy(entry)
-  const after = await usageOf(entry)
-  return { seconds, cost: { cpu: after.cpu - before.cpu, wal: after.wal - before.wal } }
-}

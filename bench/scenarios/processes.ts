@@ -1,14 +1,11 @@
-import { type Entry, ended, inTurn, startAll, withEntries } from '../lib/arena.ts'
+import { drained, type Entry, inTurn, withEntries } from '../lib/arena.ts'
 import { Report } from '../lib/report.ts'
 import type { Scenario } from './scenario.ts'
 
 const STEPS = 3
 const COUNTS = [1, 2, 4, 8]
 
-/**
- * The throughput of several worker processes on one database, and how many sessions wait for a lock meanwhile. The workers
- * are idle when the runs are started with one call, where there is one; else the runs are started before the workers.
- */
+/** The throughput of several worker processes on one database, and how many sessions wait for a lock meanwhile. */
 export const processes: Scenario = {
   about: 'steps a second of 1, 2, 4 and 8 worker processes, and how many sessions wait for a lock meanwhile',
   fits: ({ name }) => /^ours, (defaults|tuned)$|core.*tuned|DBOS|openworkflow/.test(name),
@@ -22,21 +19,10 @@ export const processes: Scenario = {
       inTurn(entries, rounds, async (entry, round) => {
         const found: Record<string, number> = {}
         for (const count of COUNTS) {
-          const workers = await entry.processes(count)
-          const go = () => Promise.all(workers.map((worker) => worker.go()))
-          if (entry.starter.startMany) {
-            await go()
-            await entry.starter.startMany(runs)
-          } else {
-            await startAll(entry, runs)
-            await go()
-          }
-          const waits = sampleWaits(entry)
-          const began = performance.now()
-          await ended(entry, 20)
-          found[`steps${count}`] = (runs * STEPS * 1000) / (performance.now() - began)
-          found[`waits${count}`] = await waits.stop()
-          await Promise.all(workers.map((worker) => worker.stop()))
+          const waits: number[] = []
+          const { seconds } = await drained(entry, runs, count, () => sampleWaits(entry, waits))
+          found[`steps${count}`] = (runs * STEPS) / seconds
+          found[`waits${count}`] = waits.reduce((sum, sample) => sum + sample, 0) / waits.length
         }
         if (round > 0) report.add(entry.contender.name, found)
       }),
@@ -45,9 +31,8 @@ export const processes: Scenario = {
   },
 }
 
-/** Counts sessions that wait for a lock ten times a second; answers with the mean. */
-function sampleWaits({ admin }: Entry): { stop(): Promise<number> } {
-  const samples: number[] = []
+/** Counts sessions that wait for a lock ten times a second, until it is stopped. */
+function sampleWaits({ admin }: Entry, samples: number[]): () => Promise<void> {
   let isStopping = false
   const sampling = (async () => {
     while (!isStopping) {
@@ -57,11 +42,8 @@ function sampleWaits({ admin }: Entry): { stop(): Promise<number> } {
       await new Promise((done) => setTimeout(done, 100))
     }
   })()
-  return {
-    async stop() {
-      isStopping = true
-      await sampling
-      return samples.reduce((sum, sample) => sum + sample, 0) / samples.length
-    },
+  return () => {
+    isStopping = true
+    return sampling
   }
 }
