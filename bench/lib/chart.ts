@@ -39,6 +39,7 @@ export function chartOf(
       text { fill: #9da7b1 }
       .title, .ours { fill: #e6edf3 }
       .bar { fill: #57606a }
+      .own { fill: #2da06a }
       .range { stroke: #e6edf3 }
     }
   </style>
