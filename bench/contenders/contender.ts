@@ -14,8 +14,6 @@ export interface Input {
 export interface Contender {
   /** As in tables; unique. */
   readonly name: string
-  /** `queue`: jobs that enqueue the next one, without the state of a workflow. */
-  readonly kind: 'ours' | 'workflow' | 'queue'
   /** Whether a worker takes outputs of any size. @default true */
   readonly isAnySize?: boolean
   /** Folders of migrations that its server has. */

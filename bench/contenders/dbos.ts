@@ -22,7 +22,6 @@ async function chain(input: Input): Promise<unknown> {
 
 const dbos: Contender = {
   name: 'DBOS 5.3.0',
-  kind: 'workflow',
   async install(stack) {
     DBOS.setConfig(config(stack.adminDbUrl))
     await DBOS.launch()

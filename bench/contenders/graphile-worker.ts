@@ -16,7 +16,6 @@ const BATCHES = { localQueue: { size: 500 }, completeJobBatchDelay: 0, failJobBa
 function graphile(name: string, worker: object): Contender {
   return {
     name,
-    kind: 'queue',
     install: (stack) => runMigrations({ connectionString: stack.adminDbUrl, logger }),
     async open(stack) {
       const sql = connect(stack.adminDbUrl, 1)

@@ -18,7 +18,6 @@ async function define(url: string) {
 
 const openworkflow: Contender = {
   name: 'openworkflow 0.10.1',
-  kind: 'workflow',
   async install(stack) {
     const backend = await BackendPostgres.connect(stack.adminDbUrl)
     await backend.stop()

@@ -24,7 +24,6 @@ const BATCH = 100
 function ours(name: string, work: Contender['work'], flow = Chain): Contender {
   return {
     name,
-    kind: 'ours',
     migrations: [migrations],
     work,
     async install(stack) {

@@ -23,7 +23,6 @@ async function start(url: string): Promise<PgBoss> {
 
 const pgBoss: Contender = {
   name: 'pg-boss 12.38.0, batches',
-  kind: 'queue',
   async install(stack) {
     const boss = await start(stack.adminDbUrl)
     for (const step of STEPS) await boss.createQueue(step, { notify: true })

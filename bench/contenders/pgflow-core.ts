@@ -27,7 +27,6 @@ type Task = StepTaskKey & { input: { run: Input } }
 function core(name: string, settings: Settings): Contender {
   return {
     name,
-    kind: 'workflow',
     migrations: [migrations],
     async install(stack) {
       const sql = connect(stack.dbUrl, 1)

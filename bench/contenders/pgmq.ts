@@ -7,7 +7,6 @@ const LOOPS = 2
 /** A queue alone: each message is read, archived, and the next one of its chain sent, in batches. */
 const pgmq: Contender = {
   name: 'bare pgmq',
-  kind: 'queue',
   isAnySize: false,
   async install(stack) {
     const sql = connect(stack.adminDbUrl, 1)
