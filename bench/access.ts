@@ -4,18 +4,17 @@
  *
  *   npm run bench access           RUNS=100000
  */
-import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
-import postgres, { type TransactionSql } from 'postgres'
+import type { TransactionSql } from 'postgres'
 import { fillAccess, group, member, owner, stranger } from './access/fill.ts'
+import { connect, migrations } from './lib/connect.ts'
 import { spread, table } from './measure.ts'
 
 const { RUNS = '100000' } = process.env
 const ROUNDS = 9
-const migrations = fileURLToPath(new URL('../supabase/migrations', import.meta.url))
 await using stack = await startLocalSupabase({ migrations: [migrations], fsync: false })
-const sql = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
-const admin = postgres(stack.adminDbUrl, { max: 1, onnotice: () => undefined })
+const sql = connect(stack.dbUrl, 1)
+const admin = connect(stack.adminDbUrl, 1)
 await fillAccess(admin, Number(RUNS))
 await admin.end()
 

@@ -1,5 +1,5 @@
 /**
- * What a change of the engine costs: the chain of `bench chain`, with the migrations of this checkout and with those of
+ * What a change of the engine costs: a chain of three steps, with the migrations of this checkout and with those of
  * another, in turn within one run. Each has a database in which nobody watches anything, and one in which a user watches
  * every run. Commits are durable.
  *
@@ -9,8 +9,8 @@
 import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
+import { drain } from './lib/drain.ts'
 import { type Cost, measure, spread, table } from './measure.ts'
-import { drain } from './worker.ts'
 
 const { BEFORE, RUNS = '1000', ROUNDS = '10', BATCH = '100', CONNECTIONS = '2' } = process.env
 if (!BEFORE) throw new Error('BEFORE names the folder of the other migrations')

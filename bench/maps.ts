@@ -4,18 +4,16 @@
  *
  *   npm run bench maps             ROUNDS=5 BATCH=100
  */
-import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
-import postgres from 'postgres'
+import { connect, migrations } from './lib/connect.ts'
+import { drain } from './lib/drain.ts'
 import { measure, median, spread, table } from './measure.ts'
-import { drain } from './worker.ts'
 
 const { ROUNDS = '5', BATCH = '100' } = process.env
 const SIZES = [1_000, 10_000]
 
-const migrations = fileURLToPath(new URL('../supabase/migrations', import.meta.url))
 await using stack = await startLocalSupabase({ migrations: [migrations] })
-const sql = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
+const sql = connect(stack.dbUrl, 1)
 await sql`select pgflow.create_flow('fan', broadcast => 'always')`
 await sql`select pgflow.add_step('fan', 'each', step_type => 'map'), pgflow.add_step('fan', 'join', array['each'])`
 

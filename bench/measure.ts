@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import type { Sql } from 'postgres'
 
 /** What one measured piece of work cost. */
@@ -19,10 +20,16 @@ export async function measure(sql: Sql, work: () => Promise<unknown>): Promise<C
 }
 
 export function median(values: readonly number[]): number {
+  return percentile(values, 50)
+}
+
+/** The value below which `percent` of the values are, interpolated. */
+export function percentile(values: readonly number[], percent: number): number {
   const sorted = [...values].sort((a, b) => a - b)
-  const middle = sorted.length >> 1
-  const upper = sorted[middle] ?? Number.NaN
-  return sorted.length % 2 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2
+  const position = ((sorted.length - 1) * percent) / 100
+  const lower = sorted[Math.floor(position)] ?? Number.NaN
+  const upper = sorted[Math.ceil(position)] ?? Number.NaN
+  return lower + (upper - lower) * (position % 1)
 }
 
 /** The value below which this share of all values is, such as 0.99: the nearest that there is. */
@@ -38,6 +45,41 @@ export function spread(values: readonly number[], digits = 0): string {
 }
 
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): void {
+  console.log(tableOf(head, rows))
+}
+
+/** A table in Markdown. */
+export function tableOf(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
-  console.log([line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n'))
+  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
+}
+
+/**
+ * Milliseconds of CPU that a process has used, and its children, those that have ended included; on Linux, else 0.
+ * Give it a Postgres server's process to get what its backends used.
+ */
+export function cpuOf(pid: number): number {
+  const ticks = (fields: readonly string[], from: number, to: number) =>
+    fields.slice(from, to).reduce((sum, field) => sum + Number(field), 0)
+  try {
+    // After the command in parentheses: state, parent, …; 11 to 14 are utime, stime, cutime and cstime.
+    const statOf = (id: string | number) =>
+      readFileSync(`/proc/${id}/stat`, 'utf8')
+        .replace(/^.*\) /s, '')
+        .trim()
+        .split(' ')
+    let sum = ticks(statOf(pid), 11, 15)
+    for (const id of readdirSync('/proc')) {
+      if (!/^\d+$/.test(id)) continue
+      try {
+        const fields = statOf(id)
+        if (Number(fields[1]) === pid) sum += ticks(fields, 11, 13)
+      } catch {
+        // It has ended.
+      }
+    }
+    return sum * 10
+  } catch {
+    return 0
+  }
 }

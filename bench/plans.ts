@@ -5,21 +5,20 @@
  *
  *   npm run bench plans            FINISHED=1000000
  */
-import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
 import postgres from 'postgres'
+import { connect, migrations } from './lib/connect.ts'
+import { drain } from './lib/drain.ts'
 import { measure, median, spread, table } from './measure.ts'
 import { exercise, prepare } from './plans/exercise.ts'
 import { type Explained, type Statement, statementsOf } from './plans/explain.ts'
 import { fill } from './plans/fill.ts'
-import { drain } from './worker.ts'
 
 const { FINISHED = '1000000' } = process.env
 /** How many more pages a row may cost: a tree of a million rows is two levels taller, and a row may take three lookups. */
 const MOST_GROWTH = 6
 
 const ROUNDS = 5
-const migrations = fileURLToPath(new URL('../supabase/migrations', import.meta.url))
 await using stack = await startLocalSupabase({ migrations: [migrations], fsync: false })
 
 /** What one session does after its first calls, which read catalogs too. */
@@ -49,7 +48,7 @@ async function explain(): Promise<Map<string, Statement>> {
 
 /** Steps a second of 500 runs of the chain, in a session of its own. */
 async function throughput(): Promise<number[]> {
-  const sql = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
+  const sql = connect(stack.dbUrl, 1)
   const rates: number[] = []
   for (let round = 0; round <= ROUNDS; round++) {
     await sql`select count(*) from pgflow.start_flows('chain', (select jsonb_agg(n) from generate_series(1, 500) n))`
@@ -60,8 +59,8 @@ async function throughput(): Promise<number[]> {
   return rates
 }
 
-const admin = postgres(stack.adminDbUrl, { max: 1, onnotice: () => undefined })
-const owner = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
+const admin = connect(stack.adminDbUrl, 1)
+const owner = connect(stack.dbUrl, 1)
 await prepare(owner)
 await owner.end()
 const before = await explain()

@@ -3,16 +3,14 @@
  *
  *   npm run bench retention            FINISHED=20000
  */
-import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
-import postgres from 'postgres'
+import { connect, migrations } from './lib/connect.ts'
+import { drain } from './lib/drain.ts'
 import { spread } from './measure.ts'
-import { drain } from './worker.ts'
 
 const { FINISHED = '20000' } = process.env
-const migrations = fileURLToPath(new URL('../supabase/migrations', import.meta.url))
 await using stack = await startLocalSupabase({ migrations: [migrations] })
-const sql = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
+const sql = connect(stack.dbUrl, 1)
 await sql`select pgflow.create_flow('chain')`
 await sql`select pgflow.add_step('chain', 'a'), pgflow.add_step('chain', 'b', array['a']), pgflow.add_step('chain', 'c', array['b'])`
 const started = performance.now()

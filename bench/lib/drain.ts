@@ -1,6 +1,10 @@
 import type { Sql } from 'postgres'
 
-/** Settles and claims in turn until nothing is left; each task's output is the run's input, or the item. Returns the calls. */
+/**
+ * Settles and claims in turn until nothing is left; each task's output is the run's input, or the item.
+ *
+ * @returns the number of calls
+ */
 export async function drain(sql: Sql, flow: string, batch: number): Promise<number> {
   const worker = crypto.randomUUID()
   let results: object[] = []
