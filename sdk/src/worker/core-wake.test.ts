@@ -8,10 +8,13 @@ coreForEachTest()
 describe('An idle worker', () => {
   const flow = new Flow({ slug: flow_slug }).step('a', () => 1)
 
-  it.each([true, false])('makes one query a second at most; it can listen: %s', async (canListen) => {
+  it.each([
+    [true, 2_000],
+    [false, 10_000],
+  ])('makes one query a second at most; it can listen: %s', async (canListen, afterStart) => {
     transport.canListen = canListen
     start(flow)
-    await vi.advanceTimersByTimeAsync(2_000)
+    await vi.advanceTimersByTimeAsync(afterStart)
     const before = transport.calls
     await vi.advanceTimersByTimeAsync(100_000)
     expect(transport.calls - before).toBeGreaterThan(90)
@@ -44,6 +47,21 @@ describe('An idle worker', () => {
     await vi.advanceTimersByTimeAsync(5_000)
     expect(transport.requests.filter(({ waiting }) => waiting)).toEqual([])
   })
+
+  it.each([200, 1_000, 5_000])(
+    'that is not notified finds a task soon that comes %i ms after the last one',
+    async (ms) => {
+      transport.canListen = false
+      start(flow)
+      await vi.advanceTimersByTimeAsync(10_000)
+      transport.addTasks('a')
+      core.wake()
+      await vi.advanceTimersByTimeAsync(ms)
+      transport.addTasks('a')
+      await vi.advanceTimersByTimeAsync(20 + 0.15 * ms)
+      expect(transport.queue).toEqual([])
+    },
+  )
 
   it('looks for work when it is told of tasks of its flows, or of any', async () => {
     start(flow)

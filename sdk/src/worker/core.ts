@@ -21,6 +21,9 @@ const smallestShare = 20
 /** Results that wait for locked runs take no slots, up to this many. */
 const mostPostponed = 1000
 
+/** A worker that is not notified polls again after a seventh of the time since its last task, up to a second. */
+const growthWithoutNotifications = 1.15
+
 /** Seconds for the last calls after the grace period. */
 const lastCall = 2
 
@@ -308,7 +311,8 @@ export class Core {
     this.#emptyPolls = settled + claimed > 0 ? 0 : this.#emptyPolls + 1
     this.#mayHaveMore = claimed === quantity
     const isDue = this.#mayHaveMore || this.#isWoken
-    const pause = isDue ? 0 : pollPause(Math.max(0, this.#emptyPolls - 1))
+    const growth = this.#isListening ? undefined : growthWithoutNotifications
+    const pause = isDue ? 0 : pollPause(Math.max(0, this.#emptyPolls - 1), growth)
     this.#nextPoll = performance.now() + pause * 1000
   }
 

@@ -29,9 +29,9 @@ export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }
 
-/** Seconds before the next poll: 20 ms after work, then twice as long each time, up to 1 s. */
-export function pollPause(emptyPolls: number): number {
-  return Math.min(0.02 * 2 ** emptyPolls, 1)
+/** Seconds before the next poll: 20 ms after work, then `growth` times as long each time, up to 1 s. */
+export function pollPause(emptyPolls: number, growth = 2): number {
+  return Math.min(0.02 * growth ** emptyPolls, 1)
 }
 
 /** Seconds before a failed call is repeated: 0.1 s, twice as long each time, up to 5 s; up to half of it less, by chance. */
