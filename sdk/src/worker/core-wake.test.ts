@@ -90,13 +90,36 @@ describe('An idle worker', () => {
 describe('Results', () => {
   const instant = new Flow({ slug: flow_slug }).step('a', () => 1).step('slow', () => gate().promise)
 
-  it('wait for others while other tasks run, but not for long', async () => {
-    start(instant, { settleDelay: 0.05, concurrency: 5 })
-    transport.addTasks('a', 'slow', 'slow', 'slow', 'slow')
-    await vi.advanceTimersByTimeAsync(40)
-    expect(transport.batches).toEqual([])
-    await vi.advanceTimersByTimeAsync(15)
-    expect(transport.batches).toHaveLength(1)
+  const finish: (() => void)[] = []
+  const one = new Flow({ slug: flow_slug })
+    .step('a', () => new Promise<number>((resolve) => finish.push(() => resolve(1))))
+    .step('slow', () => gate().promise)
+
+  it('wait for others while other tasks run and batches are frequent, but not for long', async () => {
+    start(one, { settleDelay: 0.05, concurrency: 100 })
+    transport.addTasks('slow', ...Array.from({ length: 40 }, () => 'a'))
+    await vi.advanceTimersByTimeAsync(5)
+    // One after the other, each as soon as the one before is settled.
+    for (let batches = 1; batches <= 10; batches++) {
+      finish.pop()!()
+      await vi.advanceTimersByTimeAsync(1)
+      expect(transport.batches, 'at once').toHaveLength(batches)
+    }
+    await vi.advanceTimersByTimeAsync(30)
+    finish.pop()!()
+    await vi.advanceTimersByTimeAsync(1)
+    expect(transport.batches).toHaveLength(11)
+    for (const end of finish.splice(0, 5)) {
+      end()
+      await vi.advanceTimersByTimeAsync(1)
+    }
+    expect(transport.batches).toHaveLength(11)
+    await vi.advanceTimersByTimeAsync(50)
+    expect(transport.batches.slice(11).map(({ length }) => length)).toEqual([5])
+    await vi.advanceTimersByTimeAsync(1_000)
+    finish.pop()!()
+    await vi.advanceTimersByTimeAsync(1)
+    expect(transport.batches, 'at once again').toHaveLength(13)
   })
 
   it('do not wait when nothing else runs, nor when they are many', async () => {

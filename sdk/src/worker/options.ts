@@ -52,7 +52,10 @@ export interface WorkerSettings {
   readonly maxConnections?: number
   /** How many results one call settles at most. @default 100 */
   readonly settleBatch?: number
-  /** How long a result waits for other results, so that one call settles them together. @default '10ms' */
+  /**
+   * How long a result waits for other results, so that one call settles them together, once the worker has settled ten
+   * times in quick succession. Before that, each result is settled at once. @default '10ms'
+   */
   readonly settleDelay?: Duration
   /** Bytes; a larger run input or output is fetched once for all tasks of the worker that need it. @default 65536 */
   readonly inlineLimit?: number

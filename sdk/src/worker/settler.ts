@@ -6,10 +6,13 @@ import type { FailedResult, Result, TaskKey, Work } from './transport.ts'
 
 const mostCharacters = 8_000_000
 
+/** So many batches may follow each other without a delay, until results wait for others. */
+const burst = 10
+
 export interface SettlerOptions {
   /** Results in one batch at most. */
   readonly settleBatch: number
-  /** Seconds that a result waits for others at most. */
+  /** Seconds that a result waits for others at most, if batches are frequent. */
   readonly settleDelay: number
   /** A quarter of the slots is not kept waiting. */
   readonly concurrency: number
@@ -41,6 +44,8 @@ export class Settler {
   readonly #substitutes = new WeakSet<Result>()
   /** When the oldest result came that is not sent, in milliseconds, about. */
   #since = 0
+  /** Each batch takes a delay's time; when those that were sent would be through, in milliseconds. */
+  #paidUntil = 0
 
   constructor(options: SettlerOptions) {
     this.#options = options
@@ -77,7 +82,8 @@ export class Settler {
     let due = Math.min(...this.#unsent(this.#postponed.keys()).map((result) => this.#untilOf(result)))
     if (ready > 0) {
       if (!mayCome || ready >= Math.min(settleBatch, concurrency / 4)) return 0
-      due = Math.min(due, this.#since + settleDelay * 1000)
+      const delay = settleDelay * 1000
+      due = Math.min(due, this.#since + delay, this.#paidUntil - burst * delay)
     }
     return Math.max(0, due - performance.now()) / 1000
   }
@@ -95,6 +101,7 @@ export class Settler {
       batch.push(result)
     }
     for (const result of batch) this.#sent.add(result)
+    if (batch.length > 0) this.#paidUntil = Math.max(this.#paidUntil, now) + this.#options.settleDelay * 1000
     return batch
   }
 
