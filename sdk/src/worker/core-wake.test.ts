@@ -63,6 +63,19 @@ describe('An idle worker', () => {
     },
   )
 
+  it('looks for work at once when it is notified, but not each time when that is often', async () => {
+    start(flow)
+    await vi.advanceTimersByTimeAsync(10_500)
+    const before = transport.requests.length
+    for (let ms = 0; ms < 1_000; ms++) {
+      transport.tell!(flow_slug)
+      await vi.advanceTimersByTimeAsync(1)
+      if (ms === 4) expect(transport.requests.length - before).toBe(5)
+    }
+    expect(transport.requests.length - before).toBeLessThanOrEqual(112)
+    expect(transport.requests.length - before).toBeGreaterThan(90)
+  })
+
   it('looks for work when it is told of tasks of its flows, or of any', async () => {
     start(flow)
     await vi.advanceTimersByTimeAsync(10_500)

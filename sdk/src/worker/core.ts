@@ -9,7 +9,7 @@ import { LoopMonitor } from './loop-monitor.ts'
 import { Progress } from './progress.ts'
 import { type Settlement, Settler } from './settler.ts'
 import { idOf, keyOf } from './tasks.ts'
-import { after, Notifier, pollPause, sleep, turn } from './time.ts'
+import { after, Notifier, Pace, pollPause, sleep, turn } from './time.ts'
 import type { ClaimedTask, Lease, Result, TaskKey, Transport, Work, WorkRequest } from './transport.ts'
 import { Values } from './values.ts'
 
@@ -76,6 +76,8 @@ export class Core {
   #isListening = false
   /** How many results make a batch that is worth an exchange of its own. */
   readonly #share: number
+  /** Every settlement of other workers may notify this one. */
+  readonly #claimPace: Pace
   /** Whether a call has failed, and is repeated after a pause. */
   #isPausing = false
   #emptyPolls = 0
@@ -91,6 +93,7 @@ export class Core {
     const { exchanges = 1 } = options.transport
     this.#lanes = Array.from({ length: exchanges }, () => ({ notifier: new Notifier(), reserved: undefined }))
     this.#share = Math.max(smallestShare, Math.ceil(options.concurrency / exchanges))
+    this.#claimPace = new Pace(options.settleDelay)
     this.#flows = new Map(options.flows.map((flow) => [flow.slug, flow]))
     this.#progress = new Progress(options)
     const values = new Values({ ...options, limit: options.cacheLimit, signal: this.#deadline.signal })
@@ -145,7 +148,7 @@ export class Core {
 
   /** Looks for work now: somebody knows that there are tasks. */
   wake(): void {
-    this.#nextPoll = 0
+    this.#nextPoll = Math.min(this.#nextPoll, this.#claimPace.due)
     this.#isWoken = true
     this.#notify()
   }
@@ -262,6 +265,7 @@ export class Core {
     const quantity = this.#isStopping ? 0 : Math.max(0, Math.min(this.#freeSlots + freed, largestClaim))
     lane.reserved = Math.max(0, quantity - freed)
     if (quantity > 0) this.#isWoken = false
+    if (results.length === 0) this.#claimPace.count()
     try {
       const work = await this.#call(results, quantity, { lane: this.#lanes.indexOf(lane) })
       this.#settler.settled(results, work)
@@ -310,10 +314,10 @@ export class Core {
     if (quantity === 0) return
     this.#emptyPolls = settled + claimed > 0 ? 0 : this.#emptyPolls + 1
     this.#mayHaveMore = claimed === quantity
-    const isDue = this.#mayHaveMore || this.#isWoken
     const growth = this.#isListening ? undefined : growthWithoutNotifications
-    const pause = isDue ? 0 : pollPause(Math.max(0, this.#emptyPolls - 1), growth)
-    this.#nextPoll = performance.now() + pause * 1000
+    const pause = this.#mayHaveMore ? 0 : pollPause(Math.max(0, this.#emptyPolls - 1), growth)
+    const next = performance.now() + pause * 1000
+    this.#nextPoll = this.#isWoken ? Math.min(next, this.#claimPace.due) : next
   }
 
   #take(tasks: readonly ClaimedTask[]): void {

@@ -1,13 +1,10 @@
 import type { Log } from '../flow/context.ts'
 import { explain, isTransient } from './faults.ts'
 import { idOf, keyOf, sizeOf } from './tasks.ts'
-import { pollPause } from './time.ts'
+import { Pace, pollPause } from './time.ts'
 import type { FailedResult, Result, TaskKey, Work } from './transport.ts'
 
 const mostCharacters = 8_000_000
-
-/** So many batches may follow each other without a delay, until results wait for others. */
-const burst = 10
 
 export interface SettlerOptions {
   /** Results in one batch at most. */
@@ -44,11 +41,11 @@ export class Settler {
   readonly #substitutes = new WeakSet<Result>()
   /** When the oldest result came that is not sent, in milliseconds, about. */
   #since = 0
-  /** Each batch takes a delay's time; when those that were sent would be through, in milliseconds. */
-  #paidUntil = 0
+  readonly #pace: Pace
 
   constructor(options: SettlerOptions) {
     this.#options = options
+    this.#pace = new Pace(options.settleDelay)
   }
 
   get size(): number {
@@ -82,8 +79,7 @@ export class Settler {
     let due = Math.min(...this.#unsent(this.#postponed.keys()).map((result) => this.#untilOf(result)))
     if (ready > 0) {
       if (!mayCome || ready >= Math.min(settleBatch, concurrency / 4)) return 0
-      const delay = settleDelay * 1000
-      due = Math.min(due, this.#since + delay, this.#paidUntil - burst * delay)
+      due = Math.min(due, this.#since + settleDelay * 1000, this.#pace.due)
     }
     return Math.max(0, due - performance.now()) / 1000
   }
@@ -101,7 +97,7 @@ export class Settler {
       batch.push(result)
     }
     for (const result of batch) this.#sent.add(result)
-    if (batch.length > 0) this.#paidUntil = Math.max(this.#paidUntil, now) + this.#options.settleDelay * 1000
+    if (batch.length > 0) this.#pace.count()
     return batch
   }
 

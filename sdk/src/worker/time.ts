@@ -39,6 +39,31 @@ export function retryPause(failures: number, random = Math.random()): number {
   return Math.min(0.1 * 2 ** failures, 5) * (1 - random / 2)
 }
 
+/** So many calls may follow each other at once. */
+const burst = 10
+
+/** Lets calls be made at once while they are rare, and one in an interval while they are frequent. */
+export class Pace {
+  readonly #interval: number
+  /** Each call takes an interval's time; when those that were made would be through. */
+  #paidUntil = 0
+
+  /** @param seconds the interval */
+  constructor(seconds: number) {
+    this.#interval = seconds * 1000
+  }
+
+  /** When the next call may be made, in milliseconds; it may be over. */
+  get due(): number {
+    return this.#paidUntil - burst * this.#interval
+  }
+
+  /** A call is made. */
+  count(): void {
+    this.#paidUntil = Math.max(this.#paidUntil, performance.now()) + this.#interval
+  }
+}
+
 /** Wakes one waiter. A notification that nobody waits for ends the next wait at once. */
 export class Notifier {
   #isNotified = false
