@@ -8,10 +8,13 @@ coreForEachTest()
 describe('An idle worker', () => {
   const flow = new Flow({ slug: flow_slug }).step('a', () => 1)
 
-  it.each([true, false])('makes one query a second at most; it can listen: %s', async (canListen) => {
+  it.each([
+    [true, 2_000],
+    [false, 10_000],
+  ])('makes one query a second at most; it can listen: %s', async (canListen, afterStart) => {
     transport.canListen = canListen
     start(flow)
-    await vi.advanceTimersByTimeAsync(2_000)
+    await vi.advanceTimersByTimeAsync(afterStart)
     const before = transport.calls
     await vi.advanceTimersByTimeAsync(100_000)
     expect(transport.calls - before).toBeGreaterThan(90)
@@ -45,6 +48,34 @@ describe('An idle worker', () => {
     expect(transport.requests.filter(({ waiting }) => waiting)).toEqual([])
   })
 
+  it.each([200, 1_000, 5_000])(
+    'that is not notified finds a task soon that comes %i ms after the last one',
+    async (ms) => {
+      transport.canListen = false
+      start(flow)
+      await vi.advanceTimersByTimeAsync(10_000)
+      transport.addTasks('a')
+      core.wake()
+      await vi.advanceTimersByTimeAsync(ms)
+      transport.addTasks('a')
+      await vi.advanceTimersByTimeAsync(20 + 0.15 * ms)
+      expect(transport.queue).toEqual([])
+    },
+  )
+
+  it('looks for work at once when it is notified, but not each time when that is often', async () => {
+    start(flow)
+    await vi.advanceTimersByTimeAsync(10_500)
+    const before = transport.requests.length
+    for (let ms = 0; ms < 1_000; ms++) {
+      transport.tell!(flow_slug)
+      await vi.advanceTimersByTimeAsync(1)
+      if (ms === 4) expect(transport.requests.length - before).toBe(5)
+    }
+    expect(transport.requests.length - before).toBeLessThanOrEqual(112)
+    expect(transport.requests.length - before).toBeGreaterThan(90)
+  })
+
   it('looks for work when it is told of tasks of its flows, or of any', async () => {
     start(flow)
     await vi.advanceTimersByTimeAsync(10_500)
@@ -72,13 +103,36 @@ describe('An idle worker', () => {
 describe('Results', () => {
   const instant = new Flow({ slug: flow_slug }).step('a', () => 1).step('slow', () => gate().promise)
 
-  it('wait for others while other tasks run, but not for long', async () => {
-    start(instant, { settleDelay: 0.05, concurrency: 5 })
-    transport.addTasks('a', 'slow', 'slow', 'slow', 'slow')
-    await vi.advanceTimersByTimeAsync(40)
-    expect(transport.batches).toEqual([])
-    await vi.advanceTimersByTimeAsync(15)
-    expect(transport.batches).toHaveLength(1)
+  const finish: (() => void)[] = []
+  const one = new Flow({ slug: flow_slug })
+    .step('a', () => new Promise<number>((resolve) => finish.push(() => resolve(1))))
+    .step('slow', () => gate().promise)
+
+  it('wait for others while other tasks run and batches are frequent, but not for long', async () => {
+    start(one, { settleDelay: 0.05, concurrency: 100 })
+    transport.addTasks('slow', ...Array.from({ length: 40 }, () => 'a'))
+    await vi.advanceTimersByTimeAsync(5)
+    // One after the other, each as soon as the one before is settled.
+    for (let batches = 1; batches <= 10; batches++) {
+      finish.pop()!()
+      await vi.advanceTimersByTimeAsync(1)
+      expect(transport.batches, 'at once').toHaveLength(batches)
+    }
+    await vi.advanceTimersByTimeAsync(30)
+    finish.pop()!()
+    await vi.advanceTimersByTimeAsync(1)
+    expect(transport.batches).toHaveLength(11)
+    for (const end of finish.splice(0, 5)) {
+      end()
+      await vi.advanceTimersByTimeAsync(1)
+    }
+    expect(transport.batches).toHaveLength(11)
+    await vi.advanceTimersByTimeAsync(50)
+    expect(transport.batches.slice(11).map(({ length }) => length)).toEqual([5])
+    await vi.advanceTimersByTimeAsync(1_000)
+    finish.pop()!()
+    await vi.advanceTimersByTimeAsync(1)
+    expect(transport.batches, 'at once again').toHaveLength(13)
   })
 
   it('do not wait when nothing else runs, nor when they are many', async () => {

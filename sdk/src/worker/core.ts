@@ -9,14 +9,20 @@ import { LoopMonitor } from './loop-monitor.ts'
 import { Progress } from './progress.ts'
 import { type Settlement, Settler } from './settler.ts'
 import { idOf, keyOf } from './tasks.ts'
-import { after, Notifier, pollPause, sleep, turn } from './time.ts'
-import type { ClaimedTask, Lease, Result, TaskKey, Transport, Work } from './transport.ts'
+import { after, Notifier, Pace, pollPause, sleep, turn } from './time.ts'
+import type { ClaimedTask, Lease, Result, TaskKey, Transport, Work, WorkRequest } from './transport.ts'
 import { Values } from './values.ts'
 
 const largestClaim = 100
 
+/** So many results, or free slots, are worth an exchange beside another one. */
+const smallestShare = 20
+
 /** Results that wait for locked runs take no slots, up to this many. */
 const mostPostponed = 1000
+
+/** A worker that is not notified polls again after a seventh of the time since its last task, up to a second. */
+const growthWithoutNotifications = 1.15
 
 /** Seconds for the last calls after the grace period. */
 const lastCall = 2
@@ -44,8 +50,9 @@ export interface CoreOptions extends WorkerContext {
  * Claims tasks, runs them and settles their results, on any platform.
  *
  * A claimed task holds one of the `concurrency` slots, and its lease is extended, until its result is settled. A result
- * whose run is locked is sent again later: it keeps its lease, and frees its slot. One loop settles what is ready and
- * claims for the slots that get free, in one call; another one extends the leases.
+ * whose run is locked is sent again later: it keeps its lease, and frees its slot. An exchange settles what is ready and
+ * claims for the slots that get free, in one call; a second one goes on beside it while there is enough to do. Another loop
+ * extends the leases.
  */
 export class Core {
   readonly #options: CoreOptions
@@ -58,7 +65,8 @@ export class Core {
   readonly #loop = new LoopMonitor((seconds) => this.#warnOfBlock(seconds))
   readonly #progress: Progress
   readonly #attemptOptions: AttemptOptions
-  readonly #notifier = new Notifier()
+  /** Each has at most one exchange under way. */
+  readonly #lanes: readonly Lane[]
   /** Aborted when the grace period is over. */
   readonly #deadline = new AbortController()
   /** Aborted when nothing runs any more. */
@@ -66,12 +74,26 @@ export class Core {
   #failure: { readonly reason: unknown } | undefined
   #isStopping = false
   #isListening = false
+  /** How many results make a batch that is worth an exchange of its own. */
+  readonly #share: number
+  /** Every settlement of other workers may notify this one. */
+  readonly #claimPace: Pace
+  /** Whether a call has failed, and is repeated after a pause. */
+  #isPausing = false
   #emptyPolls = 0
+  /** Whether the last claim got all that it asked for, so that there may be more. */
+  #mayHaveMore = false
+  /** Whether somebody said that there are tasks since the last claim began. */
+  #isWoken = false
   /** Milliseconds. */
   #nextPoll = 0
 
   constructor(options: CoreOptions) {
     this.#options = options
+    const { exchanges = 1 } = options.transport
+    this.#lanes = Array.from({ length: exchanges }, () => ({ notifier: new Notifier(), reserved: undefined }))
+    this.#share = Math.max(smallestShare, Math.ceil(options.concurrency / exchanges))
+    this.#claimPace = new Pace(options.settleDelay)
     this.#flows = new Map(options.flows.map((flow) => [flow.slug, flow]))
     this.#progress = new Progress(options)
     const values = new Values({ ...options, limit: options.cacheLimit, signal: this.#deadline.signal })
@@ -86,6 +108,8 @@ export class Core {
     this.#failures = new Failures({ ...options, signal: this.#deadline.signal })
     this.#settler = new Settler({
       ...options,
+      // So that lanes share what is ready together.
+      settleBatch: exchanges === 1 ? options.settleBatch : Math.min(options.settleBatch, this.#share),
       settle: (results) => this.#settle(results),
       onDone: (task) => this.#release(task),
     })
@@ -97,7 +121,7 @@ export class Core {
         settle: (results) => this.#settle(results, { apart: true }),
         onDone: (task) => {
           this.#release(task)
-          this.#notifier.notify()
+          this.#notify()
         },
       }),
       signal: this.#deadline.signal,
@@ -124,8 +148,13 @@ export class Core {
 
   /** Looks for work now: somebody knows that there are tasks. */
   wake(): void {
-    this.#nextPoll = 0
-    this.#notifier.notify()
+    this.#nextPoll = Math.min(this.#nextPoll, this.#claimPace.due)
+    this.#isWoken = true
+    this.#notify()
+  }
+
+  #notify(): void {
+    for (const { notifier } of this.#lanes) notifier.notify()
   }
 
   /**
@@ -134,15 +163,17 @@ export class Core {
    */
   async stop(gracePeriod: number): Promise<void> {
     this.#isStopping = true
-    this.#notifier.notify()
+    this.#notify()
     const cancel = after(this.#held.size === 0 ? 0 : gracePeriod, () => this.#abandon())
     await sleep(Number.POSITIVE_INFINITY, this.#end.signal)
     cancel()
   }
 
+  /** Those that are neither taken nor claimed for at the moment. */
   get #freeSlots(): number {
     const busy = this.#held.size - Math.min(this.#settler.postponed, mostPostponed)
-    return this.#isStopping ? 0 : this.#options.concurrency - busy
+    const reserved = this.#lanes.reduce((sum, lane) => sum + (lane.reserved ?? 0), 0)
+    return this.#isStopping ? 0 : this.#options.concurrency - busy - reserved
   }
 
   get #isDrained(): boolean {
@@ -163,12 +194,7 @@ export class Core {
 
   async #work(): Promise<void> {
     try {
-      while (!this.#isDrained) {
-        await turn()
-        const pause = this.#pause()
-        if (pause > 0) await this.#notifier.wait(pause)
-        else if (!(await this.#tryToExchange())) break
-      }
+      await Promise.all(this.#lanes.map((lane) => this.#exchangeIn(lane)))
     } catch (failure) {
       this.#fail(failure)
     }
@@ -176,22 +202,39 @@ export class Core {
     this.#end.abort()
   }
 
+  async #exchangeIn(lane: Lane): Promise<void> {
+    while (!this.#isDrained) {
+      await turn()
+      const pause = this.#pauseOf(lane)
+      if (pause > 0) await lane.notifier.wait(pause)
+      else if (!(await this.#tryToExchange(lane))) break
+    }
+    // The others look whether that was the last.
+    this.#notify()
+  }
+
   /**
    * @returns false if it failed and there is no time to try again
    * @throws WorkerFailedError
    */
-  async #tryToExchange(): Promise<boolean> {
+  async #tryToExchange(lane: Lane): Promise<boolean> {
     try {
-      await this.#exchange()
+      await this.#exchange(lane)
       this.#failures.reset()
     } catch (error) {
       if (this.#deadline.signal.aborted) return false
+      this.#isPausing = true
       await this.#failures.pauseAfter(error)
+    } finally {
+      this.#isPausing = false
+      lane.reserved = undefined
+      this.#notify()
     }
     return true
   }
 
   #fail(failure: unknown): void {
+    this.#isStopping = true
     this.#failure = { reason: failure }
     this.#deadline.abort()
     for (const attempt of this.#held.values()) {
@@ -205,14 +248,28 @@ export class Core {
     return Math.min(poll, this.#settler.dueIn(this.#held.size > this.#settler.size))
   }
 
+  /** Seconds until this lane has something to do. Beside an exchange, what is little waits for its end. */
+  #pauseOf(lane: Lane): number {
+    if (this.#lanes.every(({ reserved }) => reserved === undefined)) {
+      return lane === this.#lanes[0] ? this.#pause() : Number.POSITIVE_INFINITY
+    }
+    const enough = Math.max(smallestShare, Math.ceil(this.#share / 2))
+    const claims = this.#mayHaveMore && this.#freeSlots >= enough
+    return !this.#isPausing && (claims || this.#settler.ready >= enough) ? 0 : Number.POSITIVE_INFINITY
+  }
+
   /** Settles a batch, and claims for the slots that it frees and those that are free already. */
-  async #exchange(): Promise<void> {
+  async #exchange(lane: Lane): Promise<void> {
     const results = this.#settler.nextBatch()
     const freed = results.filter((result) => !this.#settler.isPostponed(result)).length
     const quantity = this.#isStopping ? 0 : Math.max(0, Math.min(this.#freeSlots + freed, largestClaim))
+    lane.reserved = Math.max(0, quantity - freed)
+    if (quantity > 0) this.#isWoken = false
+    if (results.length === 0) this.#claimPace.count()
     try {
-      const work = await this.#call(results, quantity)
+      const work = await this.#call(results, quantity, { lane: this.#lanes.indexOf(lane) })
       this.#settler.settled(results, work)
+      lane.reserved = 0
       this.#take(work.tasks)
       this.#planPoll(results.length - work.held.length, work.tasks.length, quantity)
     } catch (error) {
@@ -220,10 +277,12 @@ export class Core {
       if (results.length === 0 || (isTransient(error) && !isMissingQueue(error))) throw error
       // Whatever was refused, the results or the claim: the others are settled.
       await this.#settler.settle(results)
+    } finally {
+      this.#settler.release(results)
     }
   }
 
-  async #settle(results: readonly Result[], options?: { apart: boolean }): Promise<Settlement> {
+  async #settle(results: readonly Result[], options?: Pick<WorkRequest, 'apart'>): Promise<Settlement> {
     try {
       return await this.#call(results, 0, options)
     } catch (error) {
@@ -232,7 +291,11 @@ export class Core {
     }
   }
 
-  #call(results: readonly Result[], quantity: number, options?: { apart: boolean }): Promise<Work> {
+  #call(
+    results: readonly Result[],
+    quantity: number,
+    options?: Pick<WorkRequest, 'lane' | 'apart'>,
+  ): Promise<Work> {
     const { transport, workerId, lease, inlineLimit } = this.#options
     return transport.settleAndClaim({
       results,
@@ -250,8 +313,11 @@ export class Core {
   #planPoll(settled: number, claimed: number, quantity: number): void {
     if (quantity === 0) return
     this.#emptyPolls = settled + claimed > 0 ? 0 : this.#emptyPolls + 1
-    const pause = claimed === quantity ? 0 : pollPause(Math.max(0, this.#emptyPolls - 1))
-    this.#nextPoll = performance.now() + pause * 1000
+    this.#mayHaveMore = claimed === quantity
+    const growth = this.#isListening ? undefined : growthWithoutNotifications
+    const pause = this.#mayHaveMore ? 0 : pollPause(Math.max(0, this.#emptyPolls - 1), growth)
+    const next = performance.now() + pause * 1000
+    this.#nextPoll = this.#isWoken ? Math.min(next, this.#claimPace.due) : next
   }
 
   #take(tasks: readonly ClaimedTask[]): void {
@@ -268,7 +334,7 @@ export class Core {
     if (result && isLarge(result)) void this.#large.add(result)
     else if (result) this.#settler.add(result)
     else if (!attempt.isGivenBack) this.#release(attempt.task)
-    this.#notifier.notify()
+    this.#notify()
   }
 
   /** Its lease needs not be extended any more. */
@@ -312,8 +378,15 @@ export class Core {
       })
     }
     for (const { task } of attempts) this.#release(task)
-    this.#notifier.notify()
+    this.#notify()
   }
+}
+
+/** One place for an exchange. */
+interface Lane {
+  readonly notifier: Notifier
+  /** How many free slots its exchange claims for; `undefined` while there is none. */
+  reserved: number | undefined
 }
 
 function workerContextOf({ workerId, log, resources }: CoreOptions): WorkerContext {

@@ -40,13 +40,16 @@ export class LargeResults {
     while (settler.size > 0 && !signal.aborted) {
       // One whose run somebody else holds is sent again later.
       await sleep(settler.dueIn(false), signal)
+      const batch = settler.nextBatch()
       try {
-        await settler.settle(settler.nextBatch())
+        await settler.settle(batch)
         failures = 0
       } catch (error) {
         const seconds = retryPause(failures++)
         log.error('A large result cannot be settled and is sent again', { error, seconds })
         await sleep(seconds, signal)
+      } finally {
+        settler.release(batch)
       }
     }
     this.#isSettling = false

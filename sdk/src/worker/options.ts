@@ -35,20 +35,27 @@ export type WorkerConnection =
   | (ProjectConnection & Without<DatabaseConnection>)
 
 export interface WorkerSettings {
-  /** How many tasks run at the same time. @default 10 */
+  /**
+   * How many tasks run at the same time. The default suits handlers that wait, for models, APIs or queries; give those that
+   * compute about the number of cores. @default 100
+   */
   readonly concurrency?: number
   /** How long tasks of a worker that died stay hidden from others, in whole seconds up to a day. @default '30s' */
   readonly lease?: Duration
   /**
    * How many connections the worker keeps open at most; without effect on `sql`. With two or more, one of them extends the
    * leases and is notified of new tasks, where no transaction pooler is in between; with one, and over `sql`, the worker
-   * polls. One more is open while a large output is settled, and one while a handler blocks the event loop.
-   * @default 2
+   * polls. The third is open only while many tasks end at the same time: two calls then settle and claim side by side. One
+   * more is open while a large output is settled, and one while a handler blocks the event loop.
+   * @default 3
    */
   readonly maxConnections?: number
   /** How many results one call settles at most. @default 100 */
   readonly settleBatch?: number
-  /** How long a result waits for other results, so that one call settles them together. @default '10ms' */
+  /**
+   * How long a result waits for other results, so that one call settles them together, once the worker has settled ten
+   * times in quick succession. Before that, each result is settled at once. @default '10ms'
+   */
   readonly settleDelay?: Duration
   /** Bytes; a larger run input or output is fetched once for all tasks of the worker that need it. @default 65536 */
   readonly inlineLimit?: number

@@ -7,7 +7,7 @@ import { Listener, type ListenerHooks } from './listener.ts'
 import type { DatabaseConnection } from './options.ts'
 import { type Pool, RenewedPool } from './pool.ts'
 import * as queries from './queries.ts'
-import type { Transport } from './transport.ts'
+import type { Transport, WorkRequest } from './transport.ts'
 
 /** Seconds for queries that run when a connection is closed. */
 const closing = 1
@@ -40,12 +40,16 @@ export function openPostgresTransport(
   options: DatabaseConnection & { readonly maxConnections?: number },
   { patience, freePatience }: Patience = { patience: 60, freePatience: 15 },
 ): Transport {
-  const { sql, connection, maxConnections = 2 } = options
-  if (sql !== undefined) return { ...calls({ use: (query) => query(sql) }), close: async () => {} }
-  const max = Math.max(1, maxConnections - 1)
+  const { sql, connection, maxConnections = 3 } = options
+  if (sql !== undefined) {
+    const exchanges = sql.options.max > 1 ? 2 : 1
+    return { ...calls({ use: (query) => query(sql) }), exchanges, close: async () => {} }
+  }
+  const max = Math.max(1, maxConnections - 2)
   const pool = new RenewedPool(() => connect(connection, { max }), patience)
   const schemaVersion = () => pool.use((sql) => firstAnswer(sql, queries.schemaVersion(sql)))
-  // It connects when it is used.
+  // These connect when they are used.
+  const second = new RenewedPool(() => connect(connection, { max: 1, idle_timeout: 30 }), patience)
   const apart = new RenewedPool(() => connect(connection, { max: 1, idle_timeout: 5 }), 2 * patience)
   if (maxConnections === 1) {
     const close = async () => void (await Promise.all([pool.close(closing), apart.close(closing)]))
@@ -55,12 +59,12 @@ export function openPostgresTransport(
     return new RenewedPool(() => connect(connection, { ...hooks, max: 1 }), freePatience, hooks.onclose)
   })
   return {
-    ...calls(pool, listener.pool, apart),
+    ...calls(pool, listener.pool, apart, maxConnections > 2 ? second : undefined),
     schemaVersion,
     listen: (onTasks) => listener.listen(pool, onTasks),
     close: async () => {
       listener.close()
-      await Promise.all([pool, listener.pool, apart].map((one) => one.close(closing)))
+      await Promise.all([pool, listener.pool, apart, second].map((one) => one.close(closing)))
     },
   }
 }
@@ -87,14 +91,17 @@ export function targetOf(connection: string): DatabaseTarget {
 /**
  * @param free a connection for what waits for no lock
  * @param apart one for what takes long
+ * @param second one for a second exchange at the same time
  */
-function calls(pool: Pool, free = pool, apart = pool): Omit<Transport, 'close' | 'listen'> {
+function calls(pool: Pool, free = pool, apart = pool, second?: Pool): Omit<Transport, 'close' | 'listen'> {
+  const poolOf = ({ apart: isApart, lane }: WorkRequest) =>
+    isApart ? apart : lane === 1 ? (second ?? pool) : pool
   return {
+    exchanges: second === undefined ? 1 : 2,
     schemaVersion: () => pool.use(queries.schemaVersion),
     defineFlow: (flow) => pool.use((sql) => queries.registerFlow(sql, definitionOf(flow))),
     registerWorker: (worker) => pool.use((sql) => queries.registerWorker(sql, worker)),
-    settleAndClaim: (request) =>
-      (request.apart ? apart : pool).use((sql) => queries.settleAndClaim(sql, request)),
+    settleAndClaim: (request) => poolOf(request).use((sql) => queries.settleAndClaim(sql, request)),
     heartbeat: (workerId, tasks, lease) => free.use((sql) => queries.heartbeat(sql, workerId, tasks, lease)),
     handBack: (tasks) => free.use((sql) => queries.handBack(sql, tasks)),
     reportProgress: (reports) => pool.use((sql) => queries.reportProgress(sql, reports)),

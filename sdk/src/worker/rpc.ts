@@ -74,10 +74,11 @@ export function openRpcTransport(project: ProjectConnection): Transport {
   }
 
   return {
+    exchanges: 2,
     schemaVersion,
     defineFlow: (flow) => tell('register_flow', { definition: definitionOf(flow) }),
     registerWorker: (worker) => tell('register_worker', worker),
-    async settleAndClaim({ results, waiting: _, apart: __, ...request }) {
+    async settleAndClaim({ results, waiting: _, lane: __, apart: ___, ...request }) {
       const given = `{"results":${resultsJson(results)},${JSON.stringify(request).slice(1)}`
       return JSON.parse(await call('settle_and_claim', given)) as Work
     },

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { Flow } from '../flow/index.ts'
+import { Core } from './core.ts'
 import { type ServeAnswer, serveWorker, startWorker } from './index.ts'
 import { startTestDatabase, type TestDatabase } from './testing/database.ts'
 
@@ -67,7 +68,10 @@ describe('A served worker', () => {
     expect(second).toMatchObject({ status: 200, body: { ...first.body, status: 'running' } })
     const run_id = await db.startRun(flow.slug, null)
     expect(await db.runEnded(run_id)).toMatchObject({ status: 'completed', output: { work: 'done' } })
+    const look = vi.spyOn(Core.prototype, 'wake')
+    onTestFinished(() => look.mockRestore())
     expect((await wake()).body).toEqual(second.body)
+    expect(look, 'it looks for tasks at once').toHaveBeenCalled()
   })
 
   it('hands back what still runs before the platform ends it; the attempt does not count', async () => {

@@ -115,7 +115,10 @@ class Instance {
     if (seconds <= 0) return reply(503, { status: 'ending' }, { 'retry-after': '5' })
     this.#worker ??= this.#start(seconds)
     try {
-      const { workerId } = await this.#worker
+      const worker = await this.#worker
+      const { workerId } = worker
+      // Whoever calls knows of tasks, and the worker may poll only once a second.
+      if (!isNew) worker.wake()
       return isNew ? reply(202, { status: 'started', workerId }) : reply(200, { status: 'running', workerId })
     } catch (error) {
       return reply(503, { status: 'failed', message: (error as Error).message })

@@ -1,7 +1,7 @@
 import type { Log } from '../flow/context.ts'
 import { explain, isTransient } from './faults.ts'
 import { idOf, keyOf, sizeOf } from './tasks.ts'
-import { pollPause } from './time.ts'
+import { Pace, pollPause } from './time.ts'
 import type { FailedResult, Result, TaskKey, Work } from './transport.ts'
 
 const mostCharacters = 8_000_000
@@ -9,7 +9,7 @@ const mostCharacters = 8_000_000
 export interface SettlerOptions {
   /** Results in one batch at most. */
   readonly settleBatch: number
-  /** Seconds that a result waits for others at most. */
+  /** Seconds that a result waits for others at most, if batches are frequent. */
   readonly settleDelay: number
   /** A quarter of the slots is not kept waiting. */
   readonly concurrency: number
@@ -33,15 +33,19 @@ interface Delay {
 export class Settler {
   readonly #options: SettlerOptions
   readonly #results = new Set<Result>()
+  /** Those that are being settled at the moment. */
+  readonly #sent = new Set<Result>()
   /** Those whose runs somebody else has locked: they are sent again, and nothing waits for them. */
   readonly #postponed = new Map<Result, Delay>()
   /** Those that stand for a result which the database refused. */
   readonly #substitutes = new WeakSet<Result>()
-  /** When the oldest result came, in milliseconds. */
+  /** When the oldest result came that is not sent, in milliseconds, about. */
   #since = 0
+  readonly #pace: Pace
 
   constructor(options: SettlerOptions) {
     this.#options = options
+    this.#pace = new Pace(options.settleDelay)
   }
 
   get size(): number {
@@ -58,33 +62,59 @@ export class Settler {
   }
 
   add(result: Result): void {
-    if (this.#results.size === 0) this.#since = performance.now()
+    if (this.#results.size <= this.#sent.size) this.#since = performance.now()
     this.#results.add(result)
+  }
+
+  /** How many results could be sent now: not those that are being settled, nor others of the same runs. */
+  get ready(): number {
+    if (this.#sent.size === 0) return this.#results.size
+    return this.#unsent(this.#results).length
   }
 
   /** Seconds until there is a batch to settle, if no result comes before. @param mayCome whether one may */
   dueIn(mayCome: boolean): number {
     const { settleBatch, settleDelay, concurrency } = this.#options
-    let due = Math.min(...[...this.#postponed.values()].map(({ until }) => until))
-    if (this.#results.size > 0) {
-      if (!mayCome || this.#results.size >= Math.min(settleBatch, concurrency / 4)) return 0
-      due = Math.min(due, this.#since + settleDelay * 1000)
+    const { ready } = this
+    let due = Math.min(...this.#unsent(this.#postponed.keys()).map((result) => this.#untilOf(result)))
+    if (ready > 0) {
+      if (!mayCome || ready >= Math.min(settleBatch, concurrency / 4)) return 0
+      due = Math.min(due, this.#since + settleDelay * 1000, this.#pace.due)
     }
     return Math.max(0, due - performance.now()) / 1000
   }
 
+  /** Takes results: no other batch has them, or others of their runs, until these are settled or released. */
   nextBatch(): Result[] {
     const now = performance.now()
-    const due = [...this.#postponed].flatMap(([result, { until }]) => (until <= now ? [result] : []))
+    const { settleBatch } = this.#options
+    const due = this.#unsent(this.#postponed.keys()).filter((result) => this.#untilOf(result) <= now)
     const batch: Result[] = []
     let characters = 0
-    for (const result of [...due.slice(0, Math.ceil(this.#options.settleBatch / 2)), ...this.#results]) {
+    for (const result of [...due.slice(0, Math.ceil(settleBatch / 2)), ...this.#unsent(this.#results)]) {
       characters += sizeOf(result)
-      if (batch.length === this.#options.settleBatch || (batch.length > 0 && characters > mostCharacters))
-        break
+      if (batch.length === settleBatch || (batch.length > 0 && characters > mostCharacters)) break
       batch.push(result)
     }
+    for (const result of batch) this.#sent.add(result)
+    if (batch.length > 0) this.#pace.count()
     return batch
+  }
+
+  /** Nobody settles these any more: what is left of them may be sent again. */
+  release(batch: readonly Result[]): void {
+    for (const result of batch) this.#sent.delete(result)
+  }
+
+  #untilOf(result: Result): number {
+    return this.#postponed.get(result)?.until ?? 0
+  }
+
+  /** Two calls that settle tasks of one run would hinder each other. */
+  #unsent(results: Iterable<Result>): Result[] {
+    if (this.#sent.size === 0) return [...results]
+    const runs = new Set([...this.#sent].map(({ run_id }) => run_id))
+    return [...results].filter(({ run_id }) => !runs.has(run_id))
   }
 
   settled(batch: readonly Result[], { stale, held }: Settlement): void {

@@ -35,6 +35,11 @@ export interface Worker {
    */
   stop(options?: StopOptions): Promise<void>
   /**
+   * Looks for tasks now, instead of at the next poll: for a worker that is not notified of them, by somebody who knows that
+   * there are some.
+   */
+  wake(): void
+  /**
    * Resolves when the worker has stopped, by `stop` or by its `signal`. Rejects with a `WorkerFailedError` if it stopped by
    * itself, since the database refused all its calls for a minute, as one without its migrations does. If nobody handles
    * that, the process ends with the error, so that its platform starts it again.
@@ -88,7 +93,7 @@ function createCore(
   },
   parts: Pick<CoreOptions, 'transport' | 'workerId' | 'lease' | 'thread'>,
 ): Core {
-  const { flows, concurrency = 10, log, resources = {} } = options
+  const { flows, concurrency = 100, log, resources = {} } = options
   const { settleBatch = 100, inlineLimit = 65_536, cacheLimit = 67_108_864 } = options
   const { outputLimit = 33_554_432 } = options
   const settleDelay = secondsFrom('settleDelay', options.settleDelay ?? '10ms')
@@ -179,5 +184,5 @@ function runningWorker({ core, transport, thread, workerId, gracePeriod, signal,
 
   signal?.addEventListener('abort', onAbort)
   log.info('The worker started', { workerId })
-  return { workerId, stop, stopped }
+  return { workerId, wake: () => core.wake(), stop, stopped }
 }

@@ -73,7 +73,7 @@ describe('after', () => {
 
 describe('pauses', () => {
   it('between empty polls grow from 20 ms to 1 s', () => {
-    expect([0, 1, 2, 5, 6, 1_000].map(pollPause)).toEqual([0.02, 0.04, 0.08, 0.64, 1, 1])
+    expect([0, 1, 2, 5, 6, 1_000].map((polls) => pollPause(polls))).toEqual([0.02, 0.04, 0.08, 0.64, 1, 1])
   })
 
   it('after failures grow from 0.1 s to 5 s, and chance halves them at most', () => {

@@ -29,14 +29,39 @@ export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }
 
-/** Seconds before the next poll: 20 ms after work, then twice as long each time, up to 1 s. */
-export function pollPause(emptyPolls: number): number {
-  return Math.min(0.02 * 2 ** emptyPolls, 1)
+/** Seconds before the next poll: 20 ms after work, then `growth` times as long each time, up to 1 s. */
+export function pollPause(emptyPolls: number, growth = 2): number {
+  return Math.min(0.02 * growth ** emptyPolls, 1)
 }
 
 /** Seconds before a failed call is repeated: 0.1 s, twice as long each time, up to 5 s; up to half of it less, by chance. */
 export function retryPause(failures: number, random = Math.random()): number {
   return Math.min(0.1 * 2 ** failures, 5) * (1 - random / 2)
+}
+
+/** So many calls may follow each other at once. */
+const burst = 10
+
+/** Lets calls be made at once while they are rare, and one in an interval while they are frequent. */
+export class Pace {
+  readonly #interval: number
+  /** Each call takes an interval's time; when those that were made would be through. */
+  #paidUntil = 0
+
+  /** @param seconds the interval */
+  constructor(seconds: number) {
+    this.#interval = seconds * 1000
+  }
+
+  /** When the next call may be made, in milliseconds; it may be over. */
+  get due(): number {
+    return this.#paidUntil - burst * this.#interval
+  }
+
+  /** A call is made. */
+  count(): void {
+    this.#paidUntil = Math.max(this.#paidUntil, performance.now()) + this.#interval
+  }
 }
 
 /** Wakes one waiter. A notification that nobody waits for ends the next wait at once. */

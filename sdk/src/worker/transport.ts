@@ -57,6 +57,8 @@ export interface WorkRequest {
   readonly inline_limit: number
   /** If no task is claimed, `listen` has to tell when there are some. */
   readonly waiting: boolean
+  /** Calls of different lanes are under way at the same time: less than `exchanges`. @default 0 */
+  readonly lane?: number
   /** Whether it takes long, so that no other call is to wait for it. */
   readonly apart?: boolean
 }
@@ -94,6 +96,8 @@ export interface WorkerRow {
  * answered (see `isTransient`); so a transport over HTTP gives its errors the `code` of the response's body.
  */
 export interface Transport {
+  /** How many calls of `settleAndClaim` may be under way at the same time. @default 1 */
+  readonly exchanges?: number
   /** `pgflow.schema_version`; `undefined` where there is none. */
   schemaVersion(): Promise<number | undefined>
   defineFlow(flow: AnyFlow): Promise<void>

@@ -23,6 +23,7 @@ export class MemoryTransport implements Transport {
   readonly claims: { at: number; quantity: number }[] = []
   readonly batches: Result[][] = []
   readonly extended: TaskKey[][] = []
+  exchanges = 1
   canListen = true
   readonly requests: (WorkRequest & { at: number })[] = []
   readonly settled: Result[] = []

@@ -1,0 +1,326 @@
+/**
+ * What worker processes reach of what their SQL reaches alone: throughput of a chain of three steps with handlers that do
+ * nothing, and the time of one such run while the worker is idle. Contenders take turns on one server with durable commits.
+ *
+ *   npm run bench processes        RUNS=1000 ROUNDS=4 SINGLES=40 ONLY=<part of names> BEFORE=<another checkout, installed>
+ */
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { startLocalSupabase } from '@pgflow/local'
+import postgres, { type Sql } from 'postgres'
+import { median, spread, table } from './measure.ts'
+import { drain } from './worker.ts'
+
+const { RUNS = '1000', ROUNDS = '4', SINGLES = '40', ONLY = '', BEFORE } = process.env
+const here = fileURLToPath(new URL('..', import.meta.url))
+const checkouts = [...(BEFORE ? [['before', BEFORE] as const] : []), ['', here] as const]
+
+await using stack = await startLocalSupabase({ migrations: [`${here}/supabase/migrations`] })
+const sql = postgres(stack.dbUrl, { max: 4, onnotice: () => undefined })
+
+/** Milliseconds of CPU of all server processes so far. */
+async function serverCpu(): Promise<number> {
+  const ticks = (pid: number) => {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
+    return {
+      parent: Number(fields[1]),
+      all: fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0),
+    }
+  }
+  const pids = await sql<{ pid: number }[]>`select pid from pg_stat_activity`
+  const server = ticks(pids[0]!.pid).parent
+  // Those that have ended meanwhile count as children of the server.
+  const counts = [server, ...pids.map(({ pid }) => pid)].map((pid) => {
+    try {
+      return ticks(pid).all
+    } catch {
+      return 0
+    }
+  })
+  return counts.reduce((sum, count) => sum + count, 0) * 10
+}
+
+interface Process {
+  child: ChildProcess
+  ask(): Promise<{ cpu: number; memory: number }>
+  stop(): Promise<unknown>
+}
+
+async function startProcess(
+  checkout: string,
+  flow: string,
+  options: object,
+  times = false,
+): Promise<Process> {
+  const child = fork(
+    fileURLToPath(new URL('processes/worker.ts', import.meta.url)),
+    [checkout, flow, JSON.stringify(options), times ? 'times' : ''],
+    { execArgv: ['--import', 'tsx', '--conditions=pgflow-source'] },
+  )
+  await once(child, 'message')
+  return {
+    child,
+    async ask() {
+      child.send('used')
+      return (await once(child, 'message'))[0]
+    },
+    async stop() {
+      child.send('stop')
+      await once(child, 'exit')
+    },
+  }
+}
+
+async function createChain(flow: string): Promise<void> {
+  await sql`select pgflow.create_flow(${flow}, broadcast => 'never')`
+  for (const [step, deps] of Object.entries({ a: [], b: ['a'], c: ['b'] })) {
+    await sql`select pgflow.add_step(${flow}, ${step}, ${deps}::text[])`
+  }
+}
+
+async function startRuns(flow: string, runs: number): Promise<void> {
+  await sql`
+    select count(*) from pgflow.start_flows(${flow}, (select jsonb_agg(g) from generate_series(1, ${runs}::int) g))`
+}
+
+async function allEnded(): Promise<void> {
+  for (;;) {
+    const [row] = await sql`select exists (select from pgflow.runs where status = 'started') as open`
+    if (!row!.open) return
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+interface Contender {
+  name: string
+  flow: string
+  /** Resolves with what ends it. */
+  begin(): Promise<{
+    work(): Promise<unknown>
+    cpu(): Promise<number>
+    memory(): number
+    end(): Promise<unknown>
+  }>
+}
+
+let flows = 0
+const newFlow = () => `chain_${++flows}`
+
+function bySql(loops: number, batch: number): Contender {
+  const flow = newFlow()
+  return {
+    name: `SQL alone, ${loops} loops of ${batch}`,
+    flow,
+    async begin() {
+      const own = postgres(stack.dbUrl, { max: loops, onnotice: () => undefined })
+      const work = () => Promise.all(Array.from({ length: loops }, () => drain(own, flow, batch)))
+      return { work, cpu: async () => Number.NaN, memory: () => Number.NaN, end: () => own.end() }
+    },
+  }
+}
+
+function byWorkers(
+  [version, checkout]: readonly [string, string],
+  processes: number,
+  options: object,
+): Contender {
+  const flow = newFlow()
+  const settings = Object.entries(options).map(([name, value]) => `${name} ${value}`)
+  const count = processes === 1 ? '' : `${processes} processes`
+  return {
+    name: ['worker', version, count, ...(settings.length ? settings : ['defaults'])]
+      .filter(Boolean)
+      .join(', '),
+    flow,
+    async begin() {
+      const all = await Promise.all(
+        Array.from({ length: processes }, () =>
+          startProcess(checkout, flow, { connection: stack.dbUrl, ...options }),
+        ),
+      )
+      let memory = 0
+      return {
+        work: allEnded,
+        async cpu() {
+          const used = await Promise.all(all.map(({ ask }) => ask()))
+          memory = Math.max(...used.map((one) => one.memory))
+          return used.reduce((sum, { cpu }) => sum + cpu, 0)
+        },
+        memory: () => memory / 1e6,
+        end: () => Promise.all(all.map(({ stop }) => stop())),
+      }
+    },
+  }
+}
+
+interface Cost {
+  rate: number
+  calls: number
+  worker: number
+  server: number
+  memory: number
+}
+
+async function measured({ flow, begin }: Contender): Promise<Cost> {
+  const { work, cpu, memory, end } = await begin()
+  await startRuns(flow, 300)
+  await work()
+  const runs = Number(RUNS)
+  await cpu()
+  await startRuns(flow, runs)
+  const [{ began }] = (await sql`select clock_timestamp() as began`) as unknown as [{ began: Date }]
+  const serverBefore = await serverCpu()
+  await work()
+  const server = (await serverCpu()) - serverBefore
+  const worker = await cpu()
+  const [row] = await sql`
+    select extract(epoch from max(r.completed_at) - ${began})::float8 as seconds, count(*)::int as runs
+    from (select * from pgflow.runs where flow_slug = ${flow} order by run_id desc limit ${runs}) r
+    where r.status = 'completed'`
+  if (row!.runs !== runs) throw new Error(`${row!.runs} of ${runs} runs completed`)
+  await end()
+  const thousands = (runs * 3) / 1000
+  const rate = (runs * 3) / row!.seconds
+  return { rate, calls: 0, worker: worker / thousands, server: server / thousands, memory: memory() }
+}
+
+async function throughput(): Promise<void> {
+  const contenders = [
+    bySql(2, 50),
+    bySql(2, 100),
+    ...checkouts.flatMap((checkout) => [
+      byWorkers(checkout, 1, {}),
+      byWorkers(checkout, 1, { concurrency: 10 }),
+      byWorkers(checkout, 1, { concurrency: 50 }),
+      byWorkers(checkout, 1, { concurrency: 100 }),
+      byWorkers(checkout, 1, { concurrency: 200 }),
+      byWorkers(checkout, 1, { concurrency: 400 }),
+      ...[2, 4, 8].map((processes) => byWorkers(checkout, processes, { concurrency: 100 })),
+      byWorkers(checkout, 8, {}),
+    ]),
+  ].filter(({ name }) => name.includes('SQL') || ONLY.split('|').some((part) => name.includes(part)))
+  for (const { flow } of contenders) await createChain(flow)
+  const costs = contenders.map(() => [] as Cost[])
+  for (let round = 0; round < Number(ROUNDS); round++) {
+    for (const [index, contender] of contenders.entries()) costs[index]!.push(await measured(contender))
+    await sql`truncate pgflow.runs cascade`
+    await sql.unsafe('vacuum').catch(() => undefined)
+  }
+  const reference = median(costs[1]!.map(({ rate }) => rate))
+  table(
+    [
+      '',
+      'steps/s',
+      'of SQL alone, by round',
+      'worker ms CPU / 1,000 steps',
+      'Postgres ms CPU / 1,000 steps',
+      'MB',
+    ],
+    contenders.map(({ name }, index) => {
+      const own = costs[index]!
+      const ratios = own.map(({ rate }, round) => rate / costs[1]![round]!.rate)
+      return [
+        name,
+        spread(own.map(({ rate }) => rate)),
+        spread(ratios, 2),
+        spread(own.map(({ worker }) => worker)),
+        spread(own.map(({ server }) => server)),
+        Math.round(Math.max(...own.map(({ memory }) => memory))).toString(),
+      ]
+    }),
+  )
+  console.log(`reference: ${Math.round(reference)}`)
+}
+
+/** Says when a run's row has ended. */
+async function endsOf(listener: Sql): Promise<(run_id: string) => Promise<number>> {
+  const ends = new Map<string, number>()
+  const waiting = new Map<string, (at: number) => void>()
+  await sql.unsafe(`
+    create function public.announce_end() returns trigger language plpgsql as $$
+    begin perform pg_notify('run_ended', new.run_id::text); return null; end $$;
+    create trigger announce_end after update of status on pgflow.runs
+    for each row when (new.status <> 'started') execute function public.announce_end();`)
+  await listener.listen('run_ended', (run_id) => {
+    const at = performance.timeOrigin + performance.now()
+    const tell = waiting.get(run_id)
+    if (tell) tell(at)
+    else ends.set(run_id, at)
+  })
+  return (run_id) =>
+    new Promise((resolve) => {
+      const at = ends.get(run_id)
+      if (at !== undefined) resolve(at)
+      else waiting.set(run_id, resolve)
+    })
+}
+
+async function latency(): Promise<void> {
+  const listener = postgres(stack.dbUrl, { max: 1 })
+  const ended = await endsOf(listener)
+  const connections: Record<string, object> = {
+    'database URL': { connection: stack.dbUrl },
+    'transaction pooler': { connection: stack.poolerUrl },
+    'REST API': { url: stack.url, secretKey: stack.secretKey },
+  }
+  const contenders = Object.entries(connections).flatMap(([through, connection]) =>
+    checkouts.map(([version, checkout]) => {
+      return {
+        name: ['worker', version, through].filter(Boolean).join(', '),
+        checkout,
+        connection,
+        flow: newFlow(),
+      }
+    }),
+  )
+  const parts = ['start call', 'start to a', 'a to b', 'b to c', 'c to completed', 'all'] as const
+  for (const pause of [200, 1300]) {
+    const rows: Record<string, number[]>[] = contenders.map(() => ({}))
+    const singles = pause > 500 ? Math.ceil(Number(SINGLES) / 2) : Number(SINGLES)
+    for (let round = 0; round < 2; round++) {
+      for (const [index, { flow, checkout, connection }] of contenders.entries()) {
+        if (pause === 200 && round === 0) await createChain(flow)
+        const { child, stop } = await startProcess(checkout, flow, connection, true)
+        const handlers = new Map<string, number>()
+        child.on('message', ({ runId, step, at }: { runId: string; step: string; at: number }) => {
+          handlers.set(`${runId} ${step}`, at)
+        })
+        for (let n = -5; n < singles / 2; n++) {
+          await new Promise((resolve) => setTimeout(resolve, n < 0 ? 20 : pause * (0.9 + Math.random() / 5)))
+          const began = performance.timeOrigin + performance.now()
+          const [run] = await sql`select run_id from pgflow.start_flow(${flow}, '1')`
+          const started = performance.timeOrigin + performance.now()
+          const end = await ended(run!.run_id)
+          await new Promise((resolve) => setTimeout(resolve, 5))
+          if (n < 0) continue
+          const [a, b, c] = ['a', 'b', 'c'].map(
+            (step) => handlers.get(`${run!.run_id} ${step}`) ?? Number.NaN,
+          )
+          const times = [started - began, a! - started, b! - a!, c! - b!, end - c!, end - began]
+          for (const [place, part] of parts.entries()) {
+            rows[index]![part] ??= []
+            rows[index]![part]!.push(times[place]!)
+          }
+        }
+        await stop()
+      }
+    }
+    console.log(`\nA run every ${pause} ms:\n`)
+    const p95 = (values: readonly number[]) =>
+      [...values].sort((x, y) => x - y)[Math.floor(values.length * 0.95)]!
+    table(
+      ['', ...parts, 'all, p95'],
+      contenders.map(({ name }, index) => {
+        const row = rows[index]!
+        return [name, ...parts.map((part) => median(row[part]!).toFixed(1)), p95(row.all!).toFixed(1)]
+      }),
+    )
+  }
+  await listener.end()
+}
+
+if (process.env.PART !== 'latency') await throughput()
+if (process.env.PART !== 'throughput') await latency()
+await sql.end()
