@@ -1,5 +1,5 @@
 /**
- * One worker process for `bench/processes.ts`: `worker.ts <folder of the checkout> <flow> <options as JSON>`. It answers
+ * One worker process for `bench/worker.ts`: `worker.ts <folder of the checkout> <flow> <options as JSON>`. It answers
  * messages with what it has used since the last one; with `times` it says when each handler begins.
  */
 import { pathToFileURL } from 'node:url'

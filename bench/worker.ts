@@ -2,7 +2,7 @@
  * What worker processes reach of what their SQL reaches alone: throughput of a chain of three steps with handlers that do
  * nothing, and the time of one such run while the worker is idle. Contenders take turns on one server with durable commits.
  *
- *   npm run bench processes        RUNS=1000 ROUNDS=4 SINGLES=40 ONLY=<part of names> BEFORE=<another checkout, installed>
+ *   npm run bench worker           RUNS=1000 ROUNDS=4 SINGLES=40 ONLY=<part of names> BEFORE=<another checkout, installed>
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -55,7 +55,7 @@ async function startProcess(
   times = false,
 ): Promise<Process> {
   const child = fork(
-    fileURLToPath(new URL('processes/worker.ts', import.meta.url)),
+    fileURLToPath(new URL('worker/worker.ts', import.meta.url)),
     [checkout, flow, JSON.stringify(options), times ? 'times' : ''],
     { execArgv: ['--import', 'tsx', '--conditions=pgflow-source'] },
   )
