@@ -10,8 +10,8 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
+import { drain } from './lib/drain.ts'
 import { median, spread, table } from './measure.ts'
-import { drain } from './worker.ts'
 
 const { RUNS = '1000', ROUNDS = '4', SINGLES = '40', ONLY = '', BEFORE } = process.env
 const here = fileURLToPath(new URL('..', import.meta.url))
