@@ -286,12 +286,13 @@ begin
         from task t
         join pgflow.step_states ss using (run_id, step_slug)
         join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
-        join pgflow.step_options o on o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
         cross join lateral (
           select case
             when t.status = 'started' and exists (select from pgflow.workers w where w.worker_id = t.last_worker_id)
             then clock_timestamp() + interval '1 minute'
-            when t.status = 'started' then t.started_at + make_interval(secs => o.timeout + 2.0)
+            when t.status = 'started' then t.started_at + make_interval(secs => 2.0 + (
+              select o.timeout from pgflow.step_options o where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
+            ))
             when t.attempts_count > t.attempts_before then ss.retry_at
             else t.queued_at + make_interval(secs => coalesce(s.opt_start_delay, 0))
           end

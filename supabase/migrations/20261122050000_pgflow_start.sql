@@ -111,14 +111,16 @@ create function pgflow.start_flow(
   group_id uuid default null
 )
 returns setof pgflow.runs
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-  select * from pgflow.start_runs(
+begin
+  return query select * from pgflow.start_runs(
     start_flow.flow_slug,
     array[row(start_flow.run_id, start_flow.input, start_flow.idempotency_key)::pgflow.run_request],
     start_flow.owner_id, start_flow.group_id, start_flow.metadata, start_flow.delay
-  )
+  );
+end
 $$;
 comment on function pgflow.start_flow is
   'Starts a run of a flow, or returns the one that the idempotency key (or run_id) has started already.';

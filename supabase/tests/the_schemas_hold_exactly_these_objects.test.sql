@@ -43,7 +43,6 @@ select set_eq(
     'pgflow.step_definition',
     'pgflow.step_key',
     'pgflow.step_task_record',
-    'pgflow.step_transition',
     'pgflow.task_result'
   ],
   'types'
@@ -58,8 +57,6 @@ select set_eq(
     'pgflow.add_step(flow_slug text, step_slug text, max_attempts integer, base_delay numeric, timeout integer, start_delay integer, step_type text, map_source text, map_path text, run_if jsonb, run_unless jsonb, when_unmet text, when_exhausted text)',
     'pgflow.advance(changes pgflow.step_change[], now timestamp with time zone, started pgflow.step_key[], delay integer)',
     'pgflow.advance_runs(changes pgflow.step_change[], now timestamp with time zone)',
-    'pgflow.append_run_events(run_ids uuid[], started_type text)',
-    'pgflow.append_step_events(transitions pgflow.step_transition[])',
     'pgflow.archive_messages(queue_name text, msg_ids bigint[])',
     'pgflow.assert_are_cursors(cursors jsonb)',
     'pgflow.assert_can_access_run(run_id uuid, action text)',
@@ -97,6 +94,7 @@ select set_eq(
     'pgflow.close_tasks(run_ids uuid[], skipped pgflow.step_key[])',
     'pgflow.complete_task(run_id uuid, step_slug text, task_index integer, output jsonb)',
     'pgflow.create_flow(flow_slug text, max_attempts integer, base_delay numeric, timeout integer, start_role text, broadcast text)',
+    'pgflow.create_other_tasks(steps pgflow.step_key[], now timestamp with time zone, delay integer)',
     'pgflow.create_queue(queue_name text)',
     'pgflow.create_tasks(steps pgflow.step_key[], now timestamp with time zone, delay integer)',
     'pgflow.create_version(wanted pgflow.flow_definition)',
