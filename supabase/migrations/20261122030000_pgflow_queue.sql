@@ -120,19 +120,50 @@ begin
 end
 $$;
 
+-- The queues of flows that have visible messages, in random order; of a single queue that is not known. A queue that is missing is
+-- created again. Most queues of many are empty: a table without pages costs some microseconds, the others are asked by one
+-- statement.
+create function pgflow.due_queues(flow_slugs text[])
+returns text[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  queues text[] := array(
+    select f.queue_name from pgflow.flows f
+    where f.flow_slug = any (flow_slugs)
+      and pg_relation_size(to_regclass(format('pgmq.%I', 'q_' || f.queue_name))) is distinct from 0
+    order by random()
+  );
+  queue text;
+begin
+  foreach queue in array queues loop
+    if to_regclass(format('pgmq.%I', 'q_' || queue)) is null then
+      perform pgflow.create_queue(queue);
+    end if;
+  end loop;
+  if cardinality(queues) > 1 then
+    execute (
+      select format('select array_remove(array[%s], null)', string_agg(format(
+        'case when exists (select from pgmq.%I where vt <= clock_timestamp()) then %L end', 'q_' || q.name, q.name
+      ), ', ' order by q.ordinality))
+      from unnest(queues) with ordinality q (name)
+    ) into queues;
+  end if;
+  return queues;
+end
+$$;
+
 -- Reads up to `quantity` visible messages of the flows' queues and hides each for `lease` seconds. The queues are asked in
--- random order, first for an equal share each, then for what is left: a long one does not starve the others. A queue that
--- is missing is created again.
+-- random order, first for an equal share each, then for what is left: a long one does not starve the others.
 create function pgflow.read_messages(flow_slugs text[], quantity int, lease int)
 returns pgflow.message[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  queues text[] := array(
-    select f.queue_name from pgflow.flows f where f.flow_slug = any (flow_slugs) order by random()
-  );
-  share int := greatest(1, read_messages.quantity / greatest(1, cardinality(queues)));
+  queues text[];
+  share int;
   long_queues text[] := '{}';
   queue text;
   found_here pgflow.message[];
@@ -144,11 +175,13 @@ begin
       message = 'quantity and lease must be numbers',
       hint = 'Give quantity as a number of tasks and lease in seconds, at least 1.';
   end if;
+  if quantity < 1 then
+    return messages;
+  end if;
+  queues := pgflow.due_queues(flow_slugs);
+  share := greatest(1, quantity / greatest(1, cardinality(queues)));
   foreach queue in array queues loop
     exit when cardinality(messages) >= quantity;
-    if to_regclass(format('pgmq.%I', 'q_' || queue)) is null then
-      perform pgflow.create_queue(queue);
-    end if;
     found_here := pgflow.read_queue(queue, least(share, quantity - cardinality(messages)), lease);
     messages := messages || found_here;
     if cardinality(found_here) = share then
