@@ -120,9 +120,8 @@ begin
 end
 $$;
 
--- The queues of flows that have visible messages, in random order; of a single queue that is not known. A queue that is missing is
--- created again. Most queues of many are empty: a table without pages costs some microseconds, the others are asked by one
--- statement.
+-- The queues of flows that have visible messages, in random order; also those that are missing. Most queues of many are empty: a
+-- table without pages costs some microseconds; where more than one is left, one statement asks them all.
 create function pgflow.due_queues(flow_slugs text[])
 returns text[]
 language plpgsql
@@ -135,27 +134,32 @@ declare
       and pg_relation_size(to_regclass(format('pgmq.%I', 'q_' || f.queue_name))) is distinct from 0
     order by random()
   );
-  queue text;
 begin
-  foreach queue in array queues loop
-    if to_regclass(format('pgmq.%I', 'q_' || queue)) is null then
-      perform pgflow.create_queue(queue);
-    end if;
-  end loop;
-  if cardinality(queues) > 1 then
+  if cardinality(queues) <= 1 then
+    return queues;
+  end if;
+  begin
     execute (
-      select format('select array_remove(array[%s], null)', string_agg(format(
-        'case when exists (select from pgmq.%I where vt <= clock_timestamp()) then %L end', 'q_' || q.name, q.name
-      ), ', ' order by q.ordinality))
+      select format('select array_remove(array[%s], null)', string_agg(
+        case
+          when to_regclass(format('pgmq.%I', 'q_' || q.name)) is null then quote_literal(q.name)
+          else format(
+            'case when exists (select from pgmq.%I where vt <= clock_timestamp()) then %L end', 'q_' || q.name, q.name
+          )
+        end, ', ' order by q.ordinality
+      ))
       from unnest(queues) with ordinality q (name)
     ) into queues;
-  end if;
+  exception
+    when undefined_table then null; -- one of them was dropped meanwhile: all are read
+  end;
   return queues;
 end
 $$;
 
 -- Reads up to `quantity` visible messages of the flows' queues and hides each for `lease` seconds. The queues are asked in
--- random order, first for an equal share each, then for what is left: a long one does not starve the others.
+-- random order, first for an equal share each, then for what is left: a long one does not starve the others. A queue that
+-- is missing is created again.
 create function pgflow.read_messages(flow_slugs text[], quantity int, lease int)
 returns pgflow.message[]
 language plpgsql
@@ -182,6 +186,9 @@ begin
   share := greatest(1, quantity / greatest(1, cardinality(queues)));
   foreach queue in array queues loop
     exit when cardinality(messages) >= quantity;
+    if to_regclass(format('pgmq.%I', 'q_' || queue)) is null then
+      perform pgflow.create_queue(queue);
+    end if;
     found_here := pgflow.read_queue(queue, least(share, quantity - cardinality(messages)), lease);
     messages := messages || found_here;
     if cardinality(found_here) = share then

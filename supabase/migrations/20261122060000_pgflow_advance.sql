@@ -67,6 +67,9 @@ declare
   applied pgflow.step_change[] := '{}';
   started_now pgflow.step_key[];
   ready pgflow.step_key[];
+  closes boolean;
+  failed_runs uuid[];
+  exhausted pgflow.step_key[];
 begin
   while cardinality(wave) > 0 loop
     select c.started, c.ready into started_now, ready from pgflow.change_steps(wave, now) c;
@@ -79,14 +82,16 @@ begin
     perform pgflow.create_tasks(started, now, delay);
     perform pgflow.wake_workers(array(select s.run_id from unnest(started) s));
   end if;
-  if exists (select from unnest(applied) a where a.change in ('completed', 'failed', 'skipped')) then
-    perform pgflow.close_tasks(
-      array(select distinct a.run_id from unnest(applied) a where a.change = 'failed'),
-      array(
-        select row(a.run_id, a.step_slug)::pgflow.step_key from unnest(applied) a
-        where a.skip_reason = 'attempts_exhausted'
-      )
-    );
+  if cardinality(applied) = 0 then
+    return;
+  end if;
+  select bool_or(a.change in ('completed', 'failed', 'skipped')),
+         array_agg(distinct a.run_id) filter (where a.change = 'failed'),
+         array_agg(row(a.run_id, a.step_slug)::pgflow.step_key) filter (where a.skip_reason = 'attempts_exhausted')
+  into closes, failed_runs, exhausted
+  from unnest(applied) a;
+  if closes then
+    perform pgflow.close_tasks(coalesce(failed_runs, '{}'), coalesce(exhausted, '{}'));
     perform pgflow.advance_runs(applied, now);
   end if;
 end
@@ -310,9 +315,10 @@ begin
       join pgflow.step_states ss using (run_id, step_slug)
       join pgflow.steps s using (flow_slug, step_slug)
       join pgflow.flows f using (flow_slug)
-      where ss.status = 'started' and s.step_type = 'single' and not exists (
-        select from pgflow.step_tasks t where t.run_id = ss.run_id and t.step_slug = ss.step_slug and t.task_index = 0
-      )
+      where ss.status = 'started' and s.step_type = 'single' and (
+        select t.status from pgflow.step_tasks t
+        where t.run_id = ss.run_id and t.step_slug = ss.step_slug and t.task_index = 0
+      ) is null
     ),
     batch as (
       select s.queue_name, s.delay, s.flow_slug,

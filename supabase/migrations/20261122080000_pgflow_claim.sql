@@ -43,6 +43,9 @@ as $$
 declare
   messages pgflow.message[] := pgflow.read_messages(claim_tasks.flow_slugs, claim_tasks.quantity, claim_tasks.lease);
 begin
+  if cardinality(messages) = 0 then
+    return;
+  end if;
   if claim_tasks.inline_limit is null or exists (
     select from pgflow.steps s where s.flow_slug = any (claim_tasks.flow_slugs) and s.step_type = 'map'
   ) then
