@@ -8,7 +8,7 @@ import { pageOf } from './testing/pages.ts'
 const { text } = pageOf('docs/troubleshooting.md')
 
 /** Nothing to search for is left of these without what is filled in. */
-const general = ['… is …', '… is …: give it …', '…: …']
+const general = ['… is …', "… '…'", '… is …: give it …', '…: …']
 
 /** In examples of comments. */
 const examples = ['There is no page at …', 'The provider is being upgraded']

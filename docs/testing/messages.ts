@@ -18,7 +18,7 @@ export function sdkMessages(): string[] {
   return sdkSources().flatMap((source) =>
     [
       ...source.matchAll(
-        /new (?:\w+Error|ConnectionProblem)\(\s*(?:'\w+',\s*)?(?:'([^'\n]+)'|"([^"\n]+)"|`((?:[^`]|\\`)+)`)\s*[,)]/g,
+        /(?:new (?:\w+Error|ConnectionProblem)|\binvalid|\berrorOf)\(\s*(?:'\w+',\s*)?(?:'([^'\n]+)'|"([^"\n]+)"|`((?:[^`]|\\`)+)`)\s*[,)]/g,
       ),
     ]
       .map(

@@ -4,10 +4,10 @@ import type { ResourcesOf } from '@pgflow/sdk/flow'
 import { startWorker, type Worker } from '@pgflow/sdk/worker'
 import { ReadDocument } from './flow.ts'
 
-/** A local stack with what the page needs. */
+/** A local stack with what the page needs, and the waits and limits of the platform. */
 export function startStack(options: LocalSupabaseOptions = {}): Promise<LocalSupabase> {
   const migrations = fileURLToPath(new URL('../../supabase/migrations', import.meta.url))
-  return startLocalSupabase({ ...options, migrations: [migrations] })
+  return startLocalSupabase({ realtime: { realistic: true }, ...options, migrations: [migrations] })
 }
 
 export type Pause = ResourcesOf<typeof ReadDocument>['pause']

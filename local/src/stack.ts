@@ -7,7 +7,7 @@ import { migrate } from './migrate.ts'
 import { startPooler } from './pooler.ts'
 import { HOST } from './ports.ts'
 import { type Postgres, startPostgres } from './postgres.ts'
-import { type Realtime, startRealtime } from './realtime/index.ts'
+import { type Realtime, type RealtimeStartSettings, startRealtime } from './realtime/index.ts'
 import { createKeys, derive, signToken } from './tokens.ts'
 
 export interface LocalSupabaseOptions {
@@ -28,6 +28,8 @@ export interface LocalSupabaseOptions {
   migrations?: string[]
   /** Whether commits are flushed to the disk; `false` makes tests faster and a power cut fatal. @default true */
   fsync?: boolean
+  /** How Realtime behaves. @default without waits and limits; `{ realistic: true }` has those of the platform */
+  realtime?: RealtimeStartSettings
   /** Stops the stack. */
   signal?: AbortSignal
   /** Takes the lines that Postgres and the gateway log. @default silent */
@@ -124,7 +126,7 @@ async function startParts(options: LocalSupabaseOptions, stoppers: Stopper[]): P
   const owner = { ...admin, user: 'postgres' }
   const pooler = await startPooler(owner, log)
   stoppers.push(() => pooler.stop())
-  const realtime = startRealtime({ database: admin, jwtSecret, keys, log })
+  const realtime = startRealtime({ log, ...options.realtime, database: admin, jwtSecret, keys })
   stoppers.push(() => realtime.stop())
   const gateway = await startGateway({ port: options.port, admin, schemas, jwtSecret, keys, realtime, log })
   stoppers.push(() => gateway.stop())

@@ -80,7 +80,7 @@ end
 $$;
 comment on function pgflow.watch_runs is 'Has the events of runs sent to a topic for the next five minutes.';
 
--- What version 1 called to watch a run: a call that is under way when it is upgraded ends as it began.
+-- What versions before 3 called to watch a run: a call that is under way during the upgrade ends without an error.
 create function pgflow.watch_run(run_id uuid)
 returns void
 language plpgsql
@@ -90,7 +90,6 @@ as $$
 begin
 end
 $$;
-comment on function pgflow.watch_run is 'Does nothing. For calls of version 1 that an upgrade meets.';
 
 -- Broadcasts new events: one private message for each topic, split where it would exceed 200 KB, all in one insert, each row
 -- with its own microsecond. An event that is too large for that (a huge error or progress) is left for clients to fetch; its

@@ -38,7 +38,7 @@ $$;
 
 -- The topic to which the events of runs go that the caller watches: that of the signed-in user, whatever `watch` is; for
 -- clients with a secret key, one of their own, which `watch` names. Null for those who do not watch, and for callers without
--- an identity, whom no channel could be reserved for. Clients of version 1, which said true, have other channels: they poll.
+-- an identity, whom no channel could be reserved for. Clients before version 3 say true and have other channels: they poll.
 create function pgflow.topic_of_caller(watch text)
 returns text
 language plpgsql

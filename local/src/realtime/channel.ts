@@ -16,7 +16,9 @@ export interface Backend {
   readonly hub: Hub
   readonly replication: Replication
   /** Called before each join: the first one wakes the server up. */
-  connect(): void
+  connect(): Promise<void>
+  /** Counts a join, unless there were too many. */
+  admitsJoin(): boolean
   /** The reason with which the next join is to be refused, if it is. */
   nextRefusal(): string | undefined
 }
@@ -63,7 +65,7 @@ export class Channel {
     const token = await readToken(this.#backend.jwtSecret, text).catch((error) => {
       throw error instanceof TokenError ? new JoinError(joinRefusal(error)) : error
     })
-    this.#backend.connect()
+    await this.#backend.connect()
     const permission = await this.#permission(token)
     if (permission === 'denied') throw new JoinError(`Unauthorized: ${this.#deniedText}`)
     if (permission === 'no-partition') {

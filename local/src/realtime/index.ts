@@ -3,11 +3,11 @@ import type { Duplex } from 'node:stream'
 import type { DatabaseAddress } from '../postgres.ts'
 import type { ApiKeys } from '../tokens.ts'
 import { Server } from './server.ts'
-import type { RealtimeSettings } from './settings.ts'
+import type { RealtimeSettings, RealtimeStartSettings } from './settings.ts'
 
-export type { RealtimeSettings } from './settings.ts'
+export type { RealtimeSettings, RealtimeStartSettings } from './settings.ts'
 
-export interface RealtimeOptions extends Partial<RealtimeSettings> {
+export interface RealtimeOptions extends RealtimeStartSettings {
   /** A superuser's: the server inserts probe rows, becomes any role, and replicates. */
   database: DatabaseAddress | { readonly connectionString: string }
   jwtSecret: string
@@ -34,6 +34,18 @@ export interface Realtime {
   closeSockets(code?: number): void
   /** Ends every channel as a crash of the server's part of it does: clients join again. */
   crashChannels(): void
+  /**
+   * The server is down: its sockets are closed, with a code or, as {@link closeSockets} does, without one, and
+   * upgrades are refused (503) until {@link goUp}. The next join is then the first one of a server that has just started.
+   */
+  goDown(code?: number): Promise<void>
+  goUp(): void
+  /**
+   * Packets vanish until {@link restoreNetwork}: sockets stay open, what is sent in either direction is lost, and new
+   * sockets wait. Requests to other parts of the stack pass.
+   */
+  cutNetwork(): void
+  restoreNetwork(): void
 }
 
 /**
@@ -63,5 +75,9 @@ export function startRealtime(options: RealtimeOptions): Realtime {
     },
     closeSockets: (code) => server.closeSockets(code),
     crashChannels: () => server.crashChannels(),
+    goDown: (code) => server.goDown(code),
+    goUp: () => server.goUp(),
+    cutNetwork: () => server.cutNetwork(),
+    restoreNetwork: () => server.restoreNetwork(),
   }
 }

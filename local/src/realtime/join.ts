@@ -3,6 +3,20 @@ import { isObject, TOPIC_PREFIX } from './frames.ts'
 /** A join that is refused; the message is the reason that the client is told. */
 export class JoinError extends Error {
   override readonly name = 'JoinError'
+  /** How long the client waits for it, if not as long as for any other. */
+  readonly delayMs: number | undefined
+}
+
+/** Ends the socket, too. */
+export class TooManyJoins extends JoinError {
+  constructor() {
+    super('ClientJoinRateLimitReached: Too many joins per second')
+  }
+}
+
+/** What only the local stack refuses: at once, for it would wait where the platform does not. */
+class NotOffered extends JoinError {
+  override readonly delayMs = 0
 }
 
 /** What a client asks for when it joins. */
@@ -21,12 +35,12 @@ export function readJoin(topic: string, payload: unknown): JoinConfig {
   const { config, access_token, user_token } = isObject(payload) ? payload : {}
   const changes = isObject(config) ? config.postgres_changes : 'asked for by the older API'
   if (changes !== undefined && !(Array.isArray(changes) && changes.length === 0)) {
-    throw new JoinError('UnableToSubscribe: Postgres changes are not supported by the local stack')
+    throw new NotOffered('UnableToSubscribe: Postgres changes are not supported by the local stack')
   }
   const { private: isPrivate, broadcast } = isObject(config) ? config : {}
   const { ack, replay, replication_ready } = isObject(broadcast) ? broadcast : {}
   if (replay !== undefined && replay !== null) {
-    throw new JoinError('UnableToReplayMessages: Replay is not supported by the local stack')
+    throw new NotOffered('UnableToReplayMessages: Replay is not supported by the local stack')
   }
   return {
     private: isTrue(isPrivate),

@@ -67,18 +67,32 @@ export class Replication {
     await this.#running
   }
 
+  /** Closes the stream and its slot until the next {@link ensure}. */
+  async sleep(): Promise<void> {
+    const ended = this.#abort
+    if (ended.signal.aborted) return
+    ended.abort()
+    this.#wanted = false
+    await this.#running
+    this.#abort = new AbortController()
+    if (this.#wanted) this.ensure()
+  }
+
   /** Resolves as soon as the stream is open. */
   async whenStreaming(signal?: AbortSignal): Promise<void> {
     if (!this.#streaming) await once(this.#events, 'streaming', signal ? { signal } : {})
   }
 
-  /** Stream after stream. A restart of the database ends it, as on the platform, until somebody joins. */
+  /** Stream after stream. Unless it recovers from a restart of the database, that ends it until somebody joins. */
   async #run(signal: AbortSignal): Promise<void> {
     await pause(this.#settings.replicationDelayMs, signal)
+    let server: string | undefined
     while (!signal.aborted) {
-      const server = await this.#stream(signal)
+      server = (await this.#stream(signal)) ?? server
       this.#wanted = false
-      if (await this.#isStillRunning(server)) await pause(this.#settings.reconnectDelayMs, signal)
+      const { reconnectDelayMs, restartRecoveryMs } = this.#settings
+      if (await this.#isStillRunning(server)) await pause(reconnectDelayMs, signal)
+      else if (restartRecoveryMs < Number.POSITIVE_INFINITY) await pause(restartRecoveryMs, signal)
       else if (!this.#wanted) break
     }
     this.#running = undefined

@@ -61,3 +61,12 @@ it('a database that is down refuses private joins, and answers heartbeats', asyn
   await send('delivered')
   expect((await watched.message()).event).toBe('delivered')
 })
+
+it('newer servers come back by themselves after a restart of the database', async () => {
+  const watched = await joined({ restartRecoveryMs: 20 })
+  await bed.stack.postgres.restart()
+  expect(await log.next()).toContain('ReplicationConnectionDown')
+  while ((await log.next()) !== ESTABLISHED);
+  await send('delivered')
+  expect((await watched.message()).event).toBe('delivered')
+})

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { RawData, WebSocket } from 'ws'
+import type { RawData } from 'ws'
 import { type Backend, Channel, type Connection, closeFrame } from './channel.ts'
 import {
   type ClientFrame,
@@ -10,35 +10,36 @@ import {
   type Version,
 } from './frames.ts'
 import type { Handshake } from './handshake.ts'
-import { JoinError, readJoin } from './join.ts'
+import { JoinError, readJoin, TooManyJoins } from './join.ts'
+import type { Wire } from './wire.ts'
 
-/** One client's socket: its frames are handled one after the other, a slow join holds up the rest. */
+/** One client's socket: its frames are handled one after the other, and while it joins, nothing else is sent. */
 export class Socket implements Connection {
   readonly version: Version
   readonly headers: Record<string, string>
   readonly #token: string
-  readonly #ws: WebSocket
+  readonly #ws: Wire
   readonly #backend: Backend
   readonly #channels = new Map<string, Channel>()
   readonly #closing = new AbortController()
   readonly #idle: NodeJS.Timeout
   #queue = Promise.resolve()
 
-  constructor(ws: WebSocket, { version, token, headers }: Handshake, backend: Backend) {
+  constructor(ws: Wire, { version, token, headers }: Handshake, backend: Backend) {
     this.version = version
     this.headers = headers
     this.#token = token
     this.#ws = ws
     this.#backend = backend
     this.#idle = setTimeout(() => ws.close(1000), backend.settings.idleTimeoutMs)
-    ws.on('message', (data, isBinary) => this.#enqueue(data, isBinary))
-    ws.on('ping', () => this.#idle.refresh())
+    ws.on('message', (data, isBinary) => ws.isCut || this.#receive(data, isBinary))
+    ws.on('ping', (data) => ws.isCut || this.#enqueue(() => ws.pong(data)))
     ws.on('error', (error) => backend.settings.log(`socket: ${error.message}`))
     ws.on('close', () => this.#closed())
   }
 
   send(data: string | Buffer): void {
-    this.#ws.send(data, () => {})
+    this.#ws.send(data)
   }
 
   sendFrame(frame: ServerFrame): void {
@@ -68,17 +69,17 @@ export class Socket implements Connection {
     this.#channels.clear()
   }
 
-  #enqueue(data: RawData, isBinary: boolean): void {
-    this.#idle.refresh()
+  #receive(data: RawData, isBinary: boolean): void {
     // ws hands over single buffers unless its binaryType is changed
     const frame = decodeFrame(this.version, data as Buffer, isBinary)
-    if (!frame) {
-      this.#backend.settings.log('socket: a frame that cannot be read')
-      return
-    }
-    this.#queue = this.#queue
-      .then(() => this.#handle(frame))
-      .catch((error) => this.#backend.settings.log(`socket: ${error}`))
+    if (frame) this.#enqueue(() => this.#handle(frame))
+    else this.#enqueue(() => this.#backend.settings.log('socket: a frame that cannot be read'))
+  }
+
+  /** Work is done in the order of its frames. */
+  #enqueue(work: () => Promise<void> | void): void {
+    this.#idle.refresh()
+    this.#queue = this.#queue.then(work).catch((error) => this.#backend.settings.log(`socket: ${error}`))
   }
 
   async #handle(frame: ClientFrame): Promise<void> {
@@ -100,21 +101,34 @@ export class Socket implements Connection {
       previous.close()
       this.forget(previous)
     }
-    const { joinDelayMs } = this.#backend.settings
-    if (joinDelayMs > 0) await sleep(joinDelayMs, undefined, { signal: this.#closing.signal })
-    try {
-      const channel = await this.#authorize(frame)
-      if (this.#closing.signal.aborted) return
-      this.#channels.set(frame.topic, channel)
-      channel.open()
-      this.#reply(frame, undefined, { postgres_changes: [] })
-      channel.confirm()
-    } catch (error) {
-      if (!(error instanceof JoinError)) this.#backend.settings.log(`join: ${error}`)
-      await sleep(this.#backend.settings.joinErrorDelayMs, undefined, { signal: this.#closing.signal })
-      this.#reply(frame, error instanceof JoinError ? error.message : 'Unknown Error on Channel')
-    }
-    if (previous) this.sendFrame(closeFrame(previous))
+    this.#ws.hold()
+    const { settings } = this.#backend
+    if (settings.joinDelayMs > 0) await this.#sleep(settings.joinDelayMs)
+    const outcome = await this.#authorize(frame).catch((error: unknown) => error)
+    if (!(outcome instanceof Channel)) await this.#sleep(delayOf(outcome) ?? settings.joinErrorDelayMs)
+    if (this.#closing.signal.aborted) return
+    this.#ws.release(() => {
+      if (outcome instanceof Channel) this.#open(outcome, frame)
+      else this.#refuse(outcome, frame)
+      if (previous) this.sendFrame(closeFrame(previous))
+    })
+    if (outcome instanceof TooManyJoins) this.#ws.close(1001)
+  }
+
+  #open(channel: Channel, frame: ClientFrame): void {
+    this.#channels.set(channel.topic, channel)
+    channel.open()
+    this.#reply(frame, undefined, { postgres_changes: [] })
+    channel.confirm()
+  }
+
+  #refuse(error: unknown, frame: ClientFrame): void {
+    if (!(error instanceof JoinError)) this.#backend.settings.log(`join: ${error}`)
+    this.#reply(frame, error instanceof JoinError ? error.message : 'Unknown Error on Channel')
+  }
+
+  #sleep(ms: number): Promise<void> {
+    return sleep(ms, undefined, { signal: this.#closing.signal })
   }
 
   async #authorize(frame: ClientFrame): Promise<Channel> {
@@ -122,6 +136,7 @@ export class Socket implements Connection {
     const reason = this.#backend.nextRefusal()
     if (reason !== undefined) throw new JoinError(reason)
     const config = readJoin(frame.topic, frame.payload)
+    if (!this.#backend.admitsJoin()) throw new TooManyJoins()
     if (this.#channels.size >= settings.maxChannels) {
       throw new JoinError('ChannelRateLimitReached: Too many channels')
     }
@@ -142,4 +157,8 @@ export class Socket implements Connection {
       reason === undefined ? { status: 'ok', response } : { status: 'error', response: { reason } }
     this.sendFrame({ joinRef, ref, topic, event: 'phx_reply', payload })
   }
+}
+
+function delayOf(error: unknown): number | undefined {
+  return error instanceof JoinError ? error.delayMs : undefined
 }

@@ -50,6 +50,7 @@ export const devCommand: Command = {
       stack = await startLocalSupabase({
         ...(await portsFrom(config, port, io)),
         ...{ dataDir, schemas: [...config.api.schemas], signal: stopping.signal },
+        realtime: { realistic: true },
       })
     } catch (cause) {
       if (stopping.signal.aborted) return

@@ -22,6 +22,7 @@ export interface LocalStackOptions {
   readonly databasePort?: number
   readonly dataDir: string
   readonly schemas: string[]
+  readonly realtime: { readonly realistic: boolean }
   readonly signal: AbortSignal
 }
 

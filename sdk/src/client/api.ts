@@ -1,5 +1,6 @@
 import type { Connection, RequestOptions } from './connection.ts'
 import type { ResponseError } from './errors.ts'
+import { checkOptions } from './options.ts'
 import type { WireEvent } from './store.ts'
 import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
 
@@ -8,78 +9,45 @@ export const pageSize = 1000
 
 interface CommonStartArguments {
   readonly flow_slug: string
-  readonly metadata: unknown
-  readonly delay: number | undefined
-  readonly group_id: string | undefined
+  readonly metadata?: unknown
+  readonly delay?: number
+  readonly group_id?: string
 }
 
-interface StartArguments extends CommonStartArguments {
+export interface StartArguments extends CommonStartArguments {
   readonly input: unknown
-  readonly idempotency_key: string | undefined
+  readonly idempotency_key?: string
 }
 
-interface StartManyArguments extends CommonStartArguments {
+export interface StartManyArguments extends CommonStartArguments {
   readonly inputs: readonly unknown[]
-  readonly idempotency_keys: readonly (string | null)[] | undefined
+  readonly idempotency_keys?: readonly (string | null)[]
 }
 
-interface ListArguments {
-  readonly flow_slug: string | undefined
-  readonly status: RunStatus | undefined
-  readonly metadata: unknown
-  readonly owner_id: string | undefined
-  readonly group_id: string | undefined
+/** What a list is asked for: arguments and, in the words of the client, the page. */
+export interface ListFilter {
+  readonly flow_slug?: string
+  readonly status?: RunStatus
+  readonly metadata?: unknown
+  readonly owner_id?: string
+  readonly group_id?: string
+  readonly cursor?: string | null
+  readonly limit?: number
+}
+
+interface ListArguments extends Omit<ListFilter, 'cursor' | 'limit'> {
   readonly before: string | undefined
   readonly quantity: number
 }
 
-export async function startFlow(
-  connection: Connection,
-  args: StartArguments,
-  options: RequestOptions = {},
-): Promise<RunSnapshot> {
-  return (await connection.call('start_flow', args, options)) as RunSnapshot
-}
-
-export async function startFlows(
-  connection: Connection,
-  args: StartManyArguments,
-  options: RequestOptions = {},
-): Promise<RunSnapshot[]> {
-  return (await connection.call('start_flows', args, options)) as RunSnapshot[]
-}
-
+/** @throws InvalidInputError if the id is no UUID; nothing is sent then */
 export async function getRun(
   connection: Connection,
   runId: string,
-  options: RequestOptions = {},
+  options?: RequestOptions,
 ): Promise<RunSnapshot> {
-  return (await connection.call('get_run', { run_id: runId }, options)) as RunSnapshot
-}
-
-export async function listRuns(
-  connection: Connection,
-  args: ListArguments,
-  options: RequestOptions = {},
-): Promise<RunRow[]> {
-  return (await connection.call('list_runs', args, options)) as RunRow[]
-}
-
-export async function cancelRun(
-  connection: Connection,
-  runId: string,
-  reason: string | undefined,
-  options: RequestOptions = {},
-): Promise<RunSnapshot> {
-  return (await connection.call('cancel_run', { run_id: runId, reason }, options)) as RunSnapshot
-}
-
-export async function retryRun(
-  connection: Connection,
-  runId: string,
-  options: RequestOptions = {},
-): Promise<RunSnapshot> {
-  return (await connection.call('retry_run', { run_id: runId }, options)) as RunSnapshot
+  await checkOptions({ runId }, 'runId!')
+  return connection.call('get_run', { run_id: runId }, options)
 }
 
 /** What is new of a run. */
@@ -113,11 +81,21 @@ export interface SyncAnswer {
   readonly missing: readonly MissingRun[]
 }
 
-/** Reads what is new of runs after their cursors. `watch` has their events broadcast from before they are read. */
-export async function sync(
-  connection: Connection,
-  cursors: Readonly<Record<string, number | null>>,
-  watch: string | undefined,
-): Promise<SyncAnswer> {
-  return (await connection.call('sync', { cursors, watch })) as SyncAnswer
+interface SyncArguments {
+  /** The last event that is known of each run; `Infinity`, of which JSON makes `null`, to learn only where it stands. */
+  readonly cursors: Readonly<Record<string, number>>
+  /** Has their events broadcast from before they are read. */
+  readonly watch: string | undefined
+}
+
+/** The exposed functions: what each takes, and what it answers. The migrations define them. */
+export interface Api {
+  start_flow(args: StartArguments): RunSnapshot
+  start_flows(args: StartManyArguments): RunSnapshot[]
+  get_run(args: { readonly run_id: string }): RunSnapshot
+  list_runs(args: ListArguments): RunRow[]
+  cancel_run(args: { readonly run_id: string; readonly reason: string | undefined }): RunSnapshot
+  retry_run(args: { readonly run_id: string }): RunSnapshot
+  /** Reads what is new of runs after their cursors. */
+  sync(args: SyncArguments): SyncAnswer
 }

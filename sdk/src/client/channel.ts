@@ -83,9 +83,24 @@ export class SharedChannel {
     // An older supabase-js would give the channel that is being left.
     await this.#left
     if (this.#topic === undefined || this.#channel !== undefined) return
+    const topic = this.#topic
+    // Realtime understands all of these; supabase-js passes on what its own version does not know.
+    const options: ChannelOptions = { config: { private: true, broadcast: { replication_ready: true } } }
     try {
-      this.#channel = this.#build(this.#topic)
-      this.#channel.subscribe(this.#changed(this.#channel))
+      const channel = this.#supabase.channel(topic, options as never)
+      this.#channel = channel
+      channel
+        .on('broadcast', { event: 'run_events' }, ({ payload }) => {
+          // What a former user's channel still has to say is for nobody.
+          if (topic !== this.#topic) return
+          this.#handlers.receive((payload as { runs?: RunMessage[] } | undefined)?.runs ?? [])
+        })
+        .on('system', {}, ({ status }) => {
+          if (status === 'ok') this.#handlers.changed()
+        })
+        .subscribe((status, error) => {
+          if (channel === this.#channel) this.#take(status, error)
+        })
     } catch {
       // There is no WebSocket here. Polling does it, but there may be one later (a polyfill, a network).
       void this.#leave()
@@ -93,40 +108,23 @@ export class SharedChannel {
     }
   }
 
-  #build(topic: string): ChannelLike {
-    // Realtime understands all of these; supabase-js passes on what its own version does not know.
-    const options: ChannelOptions = { config: { private: true, broadcast: { replication_ready: true } } }
-    return this.#supabase
-      .channel(topic, options as never)
-      .on('broadcast', { event: 'run_events' }, ({ payload }) => {
-        // What a former user's channel still has to say is for nobody.
-        if (topic !== this.#topic) return
-        this.#handlers.receive((payload as { runs?: RunMessage[] } | undefined)?.runs ?? [])
-      })
-      .on('system', {}, ({ status }) => {
-        if (status === 'ok') this.#handlers.changed()
-      })
-  }
-
-  #changed(channel: ChannelLike) {
-    return (status: string, error?: Error) => {
-      if (channel !== this.#channel) return
-      this.#joined = status === 'SUBSCRIBED'
-      if (this.#joined) {
-        this.#refusals = 0
-        this.#failures = 0
-      } else if (status === 'CLOSED') {
-        this.#channel = undefined
-        this.#subscribeLater()
-      } else if (isUnauthorized(error) && ++this.#refusals >= refusalsAllowed) {
-        void this.#close()
-      } else {
-        void this.refreshToken()
-        // A join sent while the socket was closing is never answered, and never repeated without a socket.
-        if (status === 'TIMED_OUT') this.#supabase.realtime.connect()
-      }
-      this.#handlers.changed()
+  #take(status: string, error: Error | undefined): void {
+    this.#joined = status === 'SUBSCRIBED'
+    if (this.#joined) {
+      this.#refusals = 0
+      this.#failures = 0
+    } else if (status === 'CLOSED') {
+      this.#channel = undefined
+      this.#subscribeLater()
+      // Older versions of supabase-js put the reason in quotes, and have none for a socket that was closed.
+    } else if (/^"?Unauthorized/.test(error?.message ?? '') && ++this.#refusals >= refusalsAllowed) {
+      void this.#close()
+    } else {
+      void this.refreshToken()
+      // A join sent while the socket was closing is never answered, and never repeated without a socket.
+      if (status === 'TIMED_OUT') this.#supabase.realtime.connect()
     }
+    this.#handlers.changed()
   }
 
   #subscribeLater(): void {
@@ -149,13 +147,6 @@ export class SharedChannel {
 
   /** In a page the socket stays: the user may soon look at another run. Elsewhere it would keep the process alive. */
   async #hangUp(): Promise<void> {
-    if ('document' in globalThis) return
-    const { hangUpLater } = await import('./socket.ts')
-    hangUpLater(this.#supabase)
+    if (!('document' in globalThis)) (await import('./socket.ts')).hangUpLater(this.#supabase)
   }
-}
-
-/** Older versions of supabase-js put the reason in quotes, and have none for a socket that was closed. */
-function isUnauthorized(error: { message?: string } | undefined): boolean {
-  return /^"?Unauthorized/.test(error?.message ?? '')
 }

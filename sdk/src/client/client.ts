@@ -1,14 +1,12 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { AnyFlow, InputOf } from '../flow/index.ts'
-import type { Duration } from '../shared/duration.ts'
-import { getRun, listRuns, pageSize, startFlow, startFlows } from './api.ts'
+import { type Duration, secondsOf } from '../shared/duration.ts'
+import { getRun, type ListFilter, pageSize, type StartArguments, type StartManyArguments } from './api.ts'
 import type { RequestOptions } from './connection.ts'
-import { InvalidInputError } from './errors.ts'
 import type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
-import { checkJson } from './json.ts'
 import { reportUncaught } from './listen.ts'
 import { type Lives, livesOf } from './lives.ts'
-import { checkOptions, secondsFrom } from './options.ts'
+import { argumentsFrom, checkOptions, invalid } from './options.ts'
 import { LiveRun } from './run.ts'
 import type { SupabaseLike } from './supabase.ts'
 import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
@@ -94,9 +92,11 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   constructor(supabase: SupabaseLike, { requestTimeout, onError = reportUncaught }: ClientOptions = {}) {
     this.#onError = onError
     this.lives = livesOf(supabase)
-    if (requestTimeout !== undefined) {
-      this.lives.connection.requestTimeout = secondsFrom('requestTimeout', requestTimeout)
-    }
+    if (requestTimeout === undefined) return
+    const seconds = secondsOf(requestTimeout)
+    if (seconds === undefined)
+      throw invalid(`requestTimeout is ${requestTimeout}`, { hint: "Give it a duration such as '15s'." })
+    this.lives.connection.requestTimeout = seconds
   }
 
   /**
@@ -114,15 +114,11 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     input: InputOf<FlowOf<Flows, Name>>,
     options: StartOptions = {},
   ): Promise<RunOf<Flows, Name>> {
-    await checkOptions(options, 'idempotencyKey metadata delay groupId schema signal')
-    await checkSchema(options, [input])
-    const args = {
-      flow_slug: flowSlug,
-      input: await checkJson(input, 'input'),
-      idempotency_key: options.idempotencyKey,
-      ...(await commonArguments(options)),
-    }
-    return this.#runAt(await startFlow(this.lives.connection, args, options), options.signal)
+    const args = await argumentsFrom<StartArguments>(
+      { flowSlug, input, ...options },
+      `input! idempotencyKey ${startNames}`,
+    )
+    return this.#runAt(await this.lives.connection.call('start_flow', args, options), options.signal)
   }
 
   /**
@@ -139,15 +135,11 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     inputs: readonly InputOf<FlowOf<Flows, Name>>[],
     options: StartManyOptions = {},
   ): Promise<RunOf<Flows, Name>[]> {
-    await checkOptions(options, 'idempotencyKeys metadata delay groupId schema signal')
-    await checkSchema(options, inputs)
-    const args = {
-      flow_slug: flowSlug,
-      inputs: await checkJson(inputs, 'inputs'),
-      idempotency_keys: options.idempotencyKeys,
-      ...(await commonArguments(options)),
-    }
-    const snapshots = await startFlows(this.lives.connection, args, options)
+    const args = await argumentsFrom<StartManyArguments>(
+      { flowSlug, inputs, ...options },
+      `inputs! idempotencyKeys ${startNames}`,
+    )
+    const snapshots = await this.lives.connection.call('start_flows', args, options)
     return Promise.all(snapshots.map((snapshot) => this.#runAt<Name>(snapshot, options.signal)))
   }
 
@@ -178,19 +170,17 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   async listRuns<Name extends FlowName<Flows> = keyof Flows & string>(
     options: ListOptions<Name> = {},
   ): Promise<RunPage<RunRowOf<Flows, Name>>> {
-    await checkOptions(options, 'flowSlug status metadata ownerId groupId cursor limit signal')
-    const { flowSlug, status, metadata, ownerId, groupId, cursor, limit = 50 } = options
+    const {
+      cursor,
+      limit = 50,
+      ...filter
+    } = await argumentsFrom<ListFilter>(
+      { ...options },
+      'flowSlug status metadata ownerId groupId cursor limit signal',
+    )
     const quantity = Math.min(limit, pageSize)
-    const args = {
-      flow_slug: flowSlug,
-      status,
-      metadata: metadata && (await checkJson(metadata, 'metadata')),
-      owner_id: ownerId,
-      group_id: groupId,
-      before: cursor ?? undefined,
-      quantity,
-    }
-    const runs = await listRuns(this.lives.connection, args, options)
+    const args = { ...filter, quantity, before: cursor ?? undefined }
+    const runs = await this.lives.connection.call('list_runs', args, options)
     const last = runs.length < quantity ? undefined : runs.at(-1)
     // The caller has said of which flow the runs are.
     return { runs: runs as unknown as RunRowOf<Flows, Name>[], cursor: last?.run_id ?? null }
@@ -213,16 +203,4 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   }
 }
 
-/** Loaded where there is a schema. */
-async function checkSchema({ schema }: CommonStartOptions, inputs: readonly unknown[]): Promise<void> {
-  const issues = schema && (await (await import('./schema.ts')).issuesOf(schema, inputs))
-  if (issues) throw new InvalidInputError('PT400', `The input is not what its schema says: ${issues}`)
-}
-
-async function commonArguments({ metadata, delay, groupId }: CommonStartOptions) {
-  return {
-    metadata: metadata && (await checkJson(metadata, 'metadata')),
-    delay: delay === undefined ? undefined : secondsFrom('delay', delay),
-    group_id: groupId,
-  }
-}
+const startNames = 'flowSlug! metadata delay groupId schema signal'

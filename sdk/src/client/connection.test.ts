@@ -3,6 +3,7 @@ import { type AddressInfo, createServer, type Server, type Socket } from 'node:n
 import { createClient, type SupabaseClientOptions } from '@supabase/supabase-js'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import WebSocket from 'ws'
+import { fetchRun } from '../react/fetch-run.ts'
 import { TimeoutError } from '../shared/errors.ts'
 import { PgflowClient } from './client.ts'
 import { InvalidInputError } from './errors.ts'
@@ -50,7 +51,7 @@ describe.each(ways)('when %s', (_, options) => {
       client.startFlows('review', [{}]),
       client.getRun(runId),
       client.listRuns(),
-      client.lives.fetch(runId),
+      fetchRun(client.lives, runId),
     ])
     for (const request of requests) {
       expect(request).toMatchObject({
@@ -124,11 +125,11 @@ describe('a request that hangs', () => {
   it('is not shared with whoever asks later', async () => {
     const { client, run, hangNext } = await open()
     const hangs = hangNext('get_run')
-    const first = client.lives.fetch(run.runId)
-    expect(client.lives.fetch(run.runId)).toBe(first)
+    const first = fetchRun(client.lives, run.runId)
+    expect(fetchRun(client.lives, run.runId)).toBe(first)
     await hangs
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 1000 })
-    expect((await client.lives.fetch(run.runId)).snapshot.run_id).toBe(run.runId)
+    expect((await fetchRun(client.lives, run.runId)).snapshot.run_id).toBe(run.runId)
   })
 
   it('holds a wait up no longer than its deadline', async () => {

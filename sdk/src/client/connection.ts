@@ -1,5 +1,6 @@
 import { onAbort, orAbort } from '../shared/abort.ts'
 import { PgflowError, TimeoutError } from '../shared/errors.ts'
+import type { Api } from './api.ts'
 import { codeOf, errorFrom } from './errors.ts'
 import type { RpcResponse, SupabaseLike } from './supabase.ts'
 import { callAfter } from './timing.ts'
@@ -28,7 +29,11 @@ export class Connection {
    * @throws TimeoutError after the deadline and the signal's reason, even if the request cannot be aborted; PgflowError
    *   (`user_changed`) if another user has signed in meanwhile; the error of the server
    */
-  async call(name: string, args: object, { signal }: RequestOptions = {}): Promise<unknown> {
+  async call<Name extends keyof Api>(
+    name: Name,
+    args: Parameters<Api[Name]>[0],
+    { signal }: RequestOptions = {},
+  ): Promise<ReturnType<Api[Name]>> {
     signal?.throwIfAborted()
     const request = new AbortController()
     const undo = [
@@ -36,7 +41,8 @@ export class Connection {
     ]
     if (signal !== undefined) undo.push(onAbort(signal, () => request.abort(signal.reason)))
     try {
-      return await orAbort(this.#send(name, args, request, undo), request.signal)
+      // The migrations say what a function answers.
+      return (await orAbort(this.#send(name, args, request, undo), request.signal)) as ReturnType<Api[Name]>
     } finally {
       for (const stop of undo) stop()
     }
@@ -50,7 +56,8 @@ export class Connection {
     // Where no event says so, this notices that the user has changed before the answer came.
     const stillHasToken = await this.user.check()
     if (error === null) return data
-    const hint = await this.#adviceOn(codeOf(error, status), request.signal)
+    const code = codeOf(error, status)
+    const hint = isSetup.test(code) ? await this.#adviceOn(code, request.signal) : undefined
     // Without the token of the user, the answer was not for them: it may be another one later.
     throw errorFrom(error, { status: hasToken && stillHasToken ? status : 0, hint })
   }
@@ -63,17 +70,18 @@ export class Connection {
       .abortSignal(signal)
   }
 
-  /** What to do where the project is not set up for this package. */
-  async #adviceOn(code: string, signal: AbortSignal): Promise<string | undefined> {
-    if (!/^(unauthorized|PGRST106|PGRST202|42883)$/.test(code)) return undefined
-    const { adviceOn } = await import('./advice.ts')
+  async #adviceOn(code: string, signal: AbortSignal): Promise<string> {
+    const { adviceOn } = await import('./explain.ts')
     return adviceOn(code, () => this.#rpc('schema_version', {}, signal))
   }
 }
 
+/** Codes of a project that is not set up for this package. */
+const isSetup = /^(unauthorized|PGRST(106|202)|42883)$/
+
 function lateAfter(seconds: number, name: string): TimeoutError {
   const hint = name.startsWith('start_')
-    ? 'The run may have been started nevertheless. With an idempotencyKey, starting it again returns the existing run.'
+    ? 'The run may have been started. With an idempotencyKey, starting it again returns that run.'
     : 'The client has an option requestTimeout.'
   return new TimeoutError(`The server did not answer within ${seconds} s`, { hint })
 }

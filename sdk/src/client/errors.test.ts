@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { PgflowError, TimeoutError } from '../shared/errors.ts'
 import {
   ConflictError,
@@ -45,6 +45,13 @@ describe('errorFrom', () => {
       hint: expect.stringContaining('URL'),
       status: undefined,
     })
+  })
+
+  it('says that the browser is offline', () => {
+    vi.stubGlobal('navigator', { onLine: false })
+    const { hint } = errorFrom({ code: '', message: 'fetch failed' }, { status: 0 })
+    vi.unstubAllGlobals()
+    expect(hint).toBe('The browser is offline.')
   })
 })
 

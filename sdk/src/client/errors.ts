@@ -94,21 +94,20 @@ export function errorFrom(error: ResponseError, { status, hint }: ErrorContext):
   const code = codeOf(error, status)
   const Class = classes[code] ?? PgflowError
   return new Class(code, error.message, {
-    hint:
-      (code === 'unreachable' ? 'Check the URL of the project, and the network.' : hint) ||
-      error.hint ||
-      undefined,
+    hint: (code === 'unreachable' ? whyUnreachable() : hint) || error.hint || undefined,
     details: error.details ?? undefined,
-    status: status > 0 ? status : undefined,
+    status: status || undefined,
     cause: error,
   })
 }
 
-/** Whether asking again cannot help: the server has understood who asks for what, and refused. */
-export function isRefusal(error: unknown): error is PgflowError {
-  if (!(error instanceof PgflowError) || error.status === undefined) return false
-  return error.status >= 400 && error.status < 500 && !passing.has(error.status)
+function whyUnreachable(): string {
+  const { onLine } = globalThis.navigator ?? {}
+  return onLine === false ? 'The browser is offline.' : 'Check the URL of the project, and the network.'
 }
 
-/** Request timeout, too early, too many requests. */
-const passing = new Set([408, 425, 429])
+/** Whether asking again cannot help: the server has understood who asks for what, and refused. */
+export function isRefusal(error: unknown): error is PgflowError {
+  // Not: request timeout, too early, too many requests.
+  return error instanceof PgflowError && /^4(?!08|25|29)/.test(`${error.status}`)
+}

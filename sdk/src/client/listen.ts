@@ -1,5 +1,6 @@
 import type { Live } from './live.ts'
-import type { RunEvent } from './types.ts'
+import { statuses } from './store.ts'
+import type { RunEvent, RunEventType, StepEventType } from './types.ts'
 
 /**
  * Calls back with each event that is wanted, once and in order: first those that made the run what it is now, then all
@@ -11,14 +12,13 @@ export function listen(
   callback: (event: RunEvent) => unknown,
   onError: (error: unknown) => void,
 ): () => void {
-  let listening = true
   /** The last event that the listener was told of; after a change of users, the log is loaded again. */
   let lastSeq = 0
   let pending: readonly RunEvent[] = []
   const tell = (event: RunEvent) => {
-    if (!listening || event.seq <= lastSeq) return
+    if (event.seq <= lastSeq) return
     lastSeq = event.seq
-    if (wants(event)) new Promise((resolve) => resolve(callback(event))).catch(onError)
+    if (wants(event)) (async () => callback(event))().catch(onError)
   }
   const tellPending = () => {
     const events = pending
@@ -26,12 +26,11 @@ export function listen(
     events.forEach(tell)
   }
   const remember = () => {
-    pending = live.eventsAfter(lastSeq)
+    pending = live.store.eventsAfter(lastSeq)
     queueMicrotask(tellPending)
   }
   const undo = [
     live.events.on('loaded', remember),
-    live.events.on('reset', remember),
     live.events.on('applied', (event) => {
       tellPending()
       tell(event)
@@ -40,10 +39,20 @@ export function listen(
   ]
   remember()
   return () => {
-    listening = false
+    lastSeq = Number.POSITIVE_INFINITY
     for (const stop of undo) stop()
   }
 }
+
+/** The types of a step's events, as `run.step(slug).on` takes them. */
+export const stepEventTypes: readonly StepEventType[] = [...statuses, 'progress', 'retrying']
+
+/** The types of all events of a run, as `run.on` takes them. */
+export const eventTypes: readonly RunEventType[] = [
+  ...statuses.slice(0, 4).map((type) => `run:${type}` as RunEventType),
+  'run:retried',
+  ...stepEventTypes.map((type) => `step:${type}` as const),
+]
 
 /** What pages do with an uncaught error. Node and Deno would end the process, so there it is only written down. */
 export function reportUncaught(error: unknown): void {

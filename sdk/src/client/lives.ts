@@ -1,17 +1,13 @@
 import { createNanoEvents } from 'nanoevents'
-import { getRun } from './api.ts'
 import { Connection } from './connection.ts'
 import { Live } from './live.ts'
 import type { SupabaseLike } from './supabase.ts'
 import { Sync } from './sync.ts'
 import type { RunSnapshot } from './types.ts'
 
-/** Milliseconds; whoever wants a run later than this after a request for it makes another one. */
-const sharedFor = 1000
-
 interface LivesEvents {
-  /** A run has been started or found, or its status has changed. */
-  runsChanged: () => void
+  /** A run has been started or found (`isNew`), or its status has changed. */
+  runsChanged: (isNew: boolean) => void
   /** Another user has signed in, or the user has signed out. No run of the former user is known any more. */
   userChanged: () => void
 }
@@ -23,7 +19,6 @@ export class Lives {
   /** Keeps the runs current that somebody follows. */
   readonly sync: Sync
   readonly #lives = new Map<string, WeakRef<Live>>()
-  readonly #fetching = new Map<string, { live: Promise<Live>; since: number }>()
   readonly #forgotten = new FinalizationRegistry<string>((runId) => {
     if (this.#lives.get(runId)?.deref() === undefined) this.#lives.delete(runId)
   })
@@ -42,7 +37,7 @@ export class Lives {
   /** The run, if the current user has read it. */
   get(runId: string): Live | undefined {
     const live = this.#lives.get(runId)?.deref()
-    return live?.isEmpty ? undefined : live
+    return live?.store.isEmpty ? undefined : live
   }
 
   /** The run of a snapshot, which is taken if the run is not known yet. */
@@ -52,7 +47,13 @@ export class Lives {
     const live = new Live(this.connection, this.sync, snapshot)
     this.#lives.set(snapshot.run_id, new WeakRef(live))
     this.#forgotten.register(live, snapshot.run_id)
-    this.#watch(live)
+    let { status } = snapshot
+    live.events.on('changed', () => {
+      if (status === live.snapshot.status) return
+      status = live.snapshot.status
+      this.events.emit('runsChanged', false)
+    })
+    this.events.emit('runsChanged', true)
     return live
   }
 
@@ -63,37 +64,11 @@ export class Lives {
     return live
   }
 
-  #watch(live: Live): void {
-    let { status } = live.snapshot
-    live.events.on('changed', () => {
-      if (status === live.snapshot.status) return
-      status = live.snapshot.status
-      this.events.emit('runsChanged')
-    })
-    this.events.emit('runsChanged')
-  }
-
   /** Nothing that the former user has read is kept. */
   #forget(): void {
-    this.#fetching.clear()
     this.sync.reset()
     for (const live of this.#lives.values()) live.deref()?.reset()
     this.events.emit('userChanged')
-  }
-
-  /** The run, asked for once by all who want it at the same time. A request that hangs is not shared any more. */
-  fetch(runId: string): Promise<Live> {
-    const known = this.#fetching.get(runId)
-    if (known !== undefined && Date.now() - known.since < sharedFor) return known.live
-    const live = this.#fetch(runId).finally(() => {
-      if (this.#fetching.get(runId)?.live === live) this.#fetching.delete(runId)
-    })
-    this.#fetching.set(runId, { live, since: Date.now() })
-    return live
-  }
-
-  async #fetch(runId: string): Promise<Live> {
-    return this.adopt(await getRun(this.connection, runId))
   }
 }
 

@@ -1,5 +1,6 @@
 import type { SupabaseClient } from '@supabase/supabase-js'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { fetchRun } from '../react/fetch-run.ts'
 import { PgflowClient } from './client.ts'
 import { InvalidInputError } from './errors.ts'
 import type { Run } from './run.ts'
@@ -24,8 +25,19 @@ afterAll(() => rig.stop())
 
 const controller = new AbortController()
 
-describe('an option that cannot be used is refused before anything is sent', () => {
+describe('what cannot be used is refused before anything is sent', () => {
   it.each<[string, () => Promise<unknown>, string, string]>([
+    ['no run id', () => client.getRun(undefined), 'runId is undefined', 'UUID'],
+    ['an empty run id', () => client.getRun(''), "runId is ''", 'UUID'],
+    ['another id', () => client.getRun('run 7'), "runId is 'run 7'", 'UUID'],
+    ['a run id in a list', () => client.getRun([run.runId]), 'runId is an array', 'UUID'],
+    ['a run id of a hook', () => fetchRun(client.lives, '7'), "runId is '7'", 'UUID'],
+    ['no slug', () => client.startFlow(undefined, 1), 'flowSlug is undefined', 'the slug of a flow'],
+    ['a slug with a space', () => client.startFlow('not a slug', 1), "flowSlug is 'not a slug'", 'letters'],
+    ['a slug with a digit', () => client.startFlows('1st', []), "flowSlug is '1st'", 'not a digit'],
+    ['a long slug', () => client.startFlow('x'.repeat(129), 1), `'${'x'.repeat(100)}…'`, '128'],
+    ['no input', () => client.startFlow('review'), 'input is undefined', 'null where it takes none'],
+    ['one input for many', () => client.startFlows('review', 1), 'inputs is 1', 'an array'],
     ['a key', () => client.startFlow('review', 1, { idempotencyKey: 7 }), 'idempotencyKey is 7', 'a text'],
     ['a delay', () => client.startFlow('review', 1, { delay: 0.5 }), 'delay is 0.5', 'whole seconds'],
     ['another delay', () => client.startFlow('review', 1, { delay: 'soon' }), "delay is 'soon'", "'5m'"],
@@ -89,6 +101,25 @@ describe('an option that cannot be used is refused before anything is sent', () 
       hint: expect.stringContaining(`The options are: ${hint}`),
     })
     expect(line.requests).toEqual([])
+  })
+
+  it('an event that there is not, with those that there are', () => {
+    expect(() => run.on('step:complete', () => undefined)).toThrow(
+      expect.objectContaining({
+        name: 'InvalidInputError',
+        message: "There is no event 'step:complete'",
+        hint:
+          'The events are: run:started, run:completed, run:failed, run:cancelled, run:retried, step:started, ' +
+          "step:completed, step:failed, step:cancelled, step:skipped, step:progress, step:retrying, and '*' for all.",
+      }),
+    )
+    expect(() => run.step('read').on('complete', () => undefined)).toThrow(
+      expect.objectContaining({
+        message: "There is no event 'complete'",
+        hint: expect.stringContaining('started, completed, failed, cancelled, skipped, progress, retrying'),
+      }),
+    )
+    expect(supabase.getChannels().length).toBe(0)
   })
 
   it('an invalid date in an input, instead of null', async () => {

@@ -1,23 +1,108 @@
-import { type Duration, secondsOf } from '../shared/duration.ts'
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { secondsOf } from '../shared/duration.ts'
+import type { PgflowErrorOptions } from '../shared/errors.ts'
 import { InvalidInputError } from './errors.ts'
+import { checkJson } from './json.ts'
 
-/**
- * Refuses options that do not exist or cannot be used. What knows them is loaded with the first call that has options.
- *
- * @throws InvalidInputError
- */
-export async function checkOptions(options: object, known: string): Promise<void> {
-  if (Object.keys(options).length === 0) return
-  const { whyRefused } = await import('./refusal.ts')
-  const refusal = whyRefused(options, known.split(' '), secondsOf)
-  if (refusal) throw new InvalidInputError('PT400', refusal.message, refusal)
+type Test = (value: unknown) => boolean
+
+function matches(pattern: RegExp): Test {
+  return (value) => typeof value === 'string' && pattern.test(value)
 }
 
-/** @throws InvalidInputError if the option is no duration */
-export function secondsFrom(name: string, duration: Duration): number {
-  const seconds = secondsOf(duration)
-  if (seconds !== undefined) return seconds
-  throw new InvalidInputError('PT400', `${name} is ${duration}`, {
-    hint: "Give it a duration such as '15s'.",
-  })
+function isWholeFrom(least: number): Test {
+  return (value) => Number.isInteger(value) && (value as number) >= least
+}
+
+function has(property: string): Test {
+  return (value) => (value as Record<string, unknown> | null)?.[property] !== undefined
+}
+
+const isUuid = matches(/^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i)
+const isText = matches(/^/)
+
+/** Whether a value that is given for an argument or option can be used. `refusal.ts` says the same in words. */
+const tests = {
+  runId: isUuid,
+  flowSlug: matches(/^[a-z_]\w{0,127}$/i),
+  input: (value) => value !== undefined,
+  inputs: Array.isArray,
+  idempotencyKey: isText,
+  idempotencyKeys: Array.isArray,
+  metadata: () => true,
+  delay: (value) => Number.isInteger(secondsOf(value)),
+  groupId: isUuid,
+  schema: has('~standard'),
+  status: matches(/^(started|completed|failed|cancelled)$/),
+  ownerId: isUuid,
+  cursor: (value) => value === null || isUuid(value),
+  limit: isWholeFrom(1),
+  after: isWholeFrom(0),
+  timeout: (value) => secondsOf(value) !== undefined,
+  reason: isText,
+  signal: has('aborted'),
+} satisfies Record<string, Test>
+
+/** Each argument and option that is tested. */
+export type OptionName = keyof typeof tests
+
+/**
+ * Nothing, if each option exists and can be used. One that is `undefined` is left out.
+ *
+ * @param known the names of the options, and no others; those with `!` have to be given
+ * @returns otherwise a promise that rejects with InvalidInputError: the reason is loaded when there is one
+ */
+export function checkOptions(options: object, known: string): Promise<never> | undefined {
+  const names = known.split(' ')
+  for (const [name, value] of Object.entries(options)) {
+    const isRequired = names.includes(`${name}!`)
+    if (!isRequired && !names.includes(name)) return refuse(name, value, known)
+    if ((isRequired || value !== undefined) && !tests[name as OptionName](value)) return refuse(name, value)
+  }
+  return undefined
+}
+
+async function refuse(name: string, value: unknown, known?: string): Promise<never> {
+  const { whyRefused } = await import('./explain.ts')
+  throw invalid(...whyRefused(name as OptionName, value, known))
+}
+
+/** Options of a call, of which some are looked at here. */
+interface CallOptions {
+  readonly signal?: AbortSignal | undefined
+  readonly schema?: StandardSchemaV1
+  readonly input?: unknown
+  readonly inputs?: readonly unknown[]
+  readonly [name: string]: unknown
+}
+
+/**
+ * The options as arguments of an exposed function, whose names are those of columns.
+ *
+ * @throws InvalidInputError as `checkOptions`, for an input that `schema` refuses, and for what is not JSON
+ */
+export async function argumentsFrom<Arguments>(options: CallOptions, known: string): Promise<Arguments> {
+  await checkOptions(options, known)
+  const { signal, schema, ...values } = options
+  const reason =
+    schema && (await (await import('./explain.ts')).whyInvalid(schema, values.inputs ?? [values.input]))
+  if (reason) throw invalid(reason)
+  const args: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(values)) {
+    args[name.replace(/[A-Z]/, (letter) => `_${letter.toLowerCase()}`)] =
+      name === 'delay' ? secondsOf(value) : /^(input|meta)/.test(name) ? await checkJson(value, name) : value
+  }
+  // That is what the options have.
+  return args as Arguments
+}
+
+/** @throws InvalidInputError with those that there are, if a name is none of them */
+export function checkName(name: string, known: readonly string[], problem: string, which: string): void {
+  if (!known.includes(name))
+    throw invalid(`${problem} '${name}'`, { hint: `${which} are: ${known.join(', ')}.` })
+}
+
+/** The error for a value that cannot be used. */
+export function invalid(message: string, options?: PgflowErrorOptions): InvalidInputError {
+  return new InvalidInputError('PT400', message, options)
 }

@@ -1,10 +1,9 @@
 import type { AnyFlow } from '../flow/index.ts'
 import { PgflowError } from '../shared/errors.ts'
 import type { RequestOptions } from './connection.ts'
-import { InvalidInputError } from './errors.ts'
-import { listen } from './listen.ts'
+import { eventTypes, listen, stepEventTypes } from './listen.ts'
 import type { Live } from './live.ts'
-import { checkOptions } from './options.ts'
+import { checkName, checkOptions } from './options.ts'
 import type {
   EventOfType,
   RunEvent,
@@ -95,7 +94,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    * given to `onError` of the client.
    *
    * @returns its undo
-   * @throws PgflowError (`closed`) after `close()`
+   * @throws InvalidInputError if there is no such event; PgflowError (`closed`) after `close()`
    *
    * @example
    * const stop = run.on('step:failed', ({ step_slug, error }) => show(step_slug, error))
@@ -104,7 +103,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
     type: Type,
     callback: (event: EventOfType<Event, Type>) => void,
   ): () => void {
-    return this.#listen((event) => type === '*' || event.type === type, callback as (event: RunEvent) => void)
+    return this.#listen(eventTypes, type, callback as (event: RunEvent) => void)
   }
 
   /**
@@ -115,16 +114,11 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
   step<Slug extends keyof States & string>(
     slug: Slug,
   ): RunStep<Slug, OutputIn<States[Slug]>, ProgressIn<States[Slug]>> {
-    if (!this.#live.snapshot.steps.some(({ step_slug }) => step_slug === slug)) {
-      const known = this.#live.snapshot.steps.map(({ step_slug }) => step_slug).join(', ')
-      throw new InvalidInputError('PT400', `The flow '${this.flowSlug}' has no step '${slug}'`, {
-        hint: `Its steps are: ${known}.`,
-      })
-    }
+    checkName(slug, Object.keys(this.steps), `The flow '${this.flowSlug}' has no step`, 'Its steps')
     // The flow's type says what this step gives.
     return new RunStep<Slug, OutputIn<States[Slug]>, ProgressIn<States[Slug]>>(
       () => this.steps[slug] as StepState<Slug, OutputIn<States[Slug]>, ProgressIn<States[Slug]>>,
-      (wants, callback) => this.#listen((event) => event.step_slug === slug && wants(event), callback),
+      (type, callback) => this.#listen(stepEventTypes, type, callback, slug),
       (options) => this.#wait((run) => stepOutcome(run, slug), options),
     )
   }
@@ -164,7 +158,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    * await run.cancel('no longer needed', { signal: AbortSignal.timeout(5000) })
    */
   async cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
-    await checkOptions(reason === undefined ? options : { reason, ...options }, 'reason signal')
+    await checkOptions({ reason, ...options }, 'reason signal')
     await this.#live.cancel(reason, options)
   }
 
@@ -190,8 +184,17 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
     return this.close()
   }
 
-  #listen(wants: (event: RunEvent) => boolean, callback: (event: RunEvent) => void): () => void {
+  #listen(
+    types: readonly string[],
+    type: string,
+    callback: (event: RunEvent) => void,
+    stepSlug?: string,
+  ): () => void {
+    if (type !== '*') checkName(type, [...types, "and '*' for all"], 'There is no event', 'The events')
     this.#closed.signal.throwIfAborted()
+    const wanted = stepSlug === undefined ? type : `step:${type}`
+    const wants = (event: RunEvent) =>
+      (type === '*' || event.type === wanted) && (stepSlug === undefined || event.step_slug === stepSlug)
     const undo = listen(this.#live, wants, callback, this.#onError)
     const stop = () => {
       this.#undo.delete(stop)
@@ -215,13 +218,13 @@ type ProgressIn<State> = State extends StepState<string, unknown, infer Progress
 /** One step of a run. */
 export class RunStep<Slug extends string = string, Output = unknown, Progress = unknown> {
   readonly #state: () => StepState<Slug, Output, Progress>
-  readonly #listen: (wants: (event: RunEvent) => boolean, callback: (event: RunEvent) => void) => () => void
+  readonly #listen: (type: string, callback: (event: RunEvent) => void) => () => void
   readonly #wait: (options: WaitOptions) => Promise<unknown>
 
   /** @internal */
   constructor(
     state: () => StepState<Slug, Output, Progress>,
-    listenTo: (wants: (event: RunEvent) => boolean, callback: (event: RunEvent) => void) => () => void,
+    listenTo: (type: string, callback: (event: RunEvent) => void) => () => void,
     wait: (options: WaitOptions) => Promise<unknown>,
   ) {
     this.#state = state
@@ -259,7 +262,7 @@ export class RunStep<Slug extends string = string, Output = unknown, Progress = 
    * As the run's `on`, with the events of this step alone.
    *
    * @returns its undo
-   * @throws PgflowError (`closed`) after `close()`
+   * @throws InvalidInputError if there is no such event; PgflowError (`closed`) after `close()`
    *
    * @example
    * run.step('report').on('progress', ({ progress }) => show(progress))
@@ -273,11 +276,7 @@ export class RunStep<Slug extends string = string, Output = unknown, Progress = 
       >,
     ) => void,
   ): () => void {
-    const wanted = `step:${type}`
-    return this.#listen(
-      (event) => type === '*' || event.type === wanted,
-      callback as (event: RunEvent) => void,
-    )
+    return this.#listen(type, callback as (event: RunEvent) => void)
   }
 
   /**

@@ -3,6 +3,7 @@ import type { SupabaseClient } from '@supabase/supabase-js'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import WebSocket from 'ws'
 import { compile } from '../flow/index.ts'
+import { RunList } from '../react/run-list.ts'
 import { PgflowClient } from './client.ts'
 import type { Run } from './run.ts'
 import { Quick } from './testing/quick.ts'
@@ -51,11 +52,18 @@ async function untilCovered({ client }: Page, run: Run): Promise<void> {
 }
 
 describe('one channel', () => {
-  it.each([200, 1000])('has all events of %i runs, which cost no more requests than one', async (count) => {
+  it.each([
+    [200, 1],
+    [1001, 2],
+  ])('has all events of %i runs, which are read in %i requests', async (count, requests) => {
     const page = await open()
     const { line, supabase, client } = page
     const channelReady = ready(supabase)
-    const runs = await client.startFlows('quick', Array(count).fill(1))
+    const inputs = Array(count).fill(1)
+    const runs = [
+      ...(await client.startFlows('quick', inputs.slice(0, 1000))),
+      ...(await client.startFlows('quick', inputs.slice(1000))),
+    ]
     const recorders = runs.map((run) => {
       const recorder = new Recorder()
       run.on('*', recorder.take)
@@ -64,7 +72,7 @@ describe('one channel', () => {
     await channelReady
     await untilCovered(page, runs[0]! as Run)
     expect(supabase.getChannels()).toHaveLength(1)
-    expect(line.requests.filter((name) => name === 'sync').length).toBeLessThan(8)
+    expect(line.requests.filter((name) => name === 'sync').length).toBeLessThan(8 * requests)
     expect(new Set(line.requests)).toEqual(new Set(['start_flows', 'sync']))
 
     line.broken = offline
@@ -254,5 +262,116 @@ describe('a joined channel is checked every five seconds', () => {
     }
     vi.useRealTimers()
     await Promise.all(runs.map((run) => run.close()))
+  })
+
+  it('and joined again when requests succeed that failed before', async () => {
+    const { line, supabase, client, runs } = await quiet()
+    const joins = vi.spyOn(supabase, 'channel')
+    line.broken = offline
+    await vi.advanceTimersByTimeAsync(5000)
+    await (client as PgflowClient).lives.sync.read([])
+    expect(line.requests).toEqual(['sync'])
+    expect(joins).not.toHaveBeenCalled()
+    line.broken = undefined
+    // It is repeated after a second at most.
+    await vi.advanceTimersByTimeAsync(1000)
+    await vi.waitFor(() => expect(joins).toHaveBeenCalledTimes(1))
+    vi.useRealTimers()
+    await Promise.all(runs.map((run) => run.close()))
+  })
+
+  it('and not joined again for what it has delivered, also of runs that are only listed', async () => {
+    const { line, supabase, client, runs, recorders } = await quiet()
+    const list = new RunList(client as PgflowClient, {})
+    const unsubscribe = list.subscribe(() => undefined)
+    await vi.waitFor(() => expect(list.view().runs).toHaveLength(2))
+    const { sync } = (client as PgflowClient).lives
+    // From now on nobody but the list follows the first.
+    await runs[0]!.close()
+    await vi.advanceTimersByTimeAsync(5000)
+    await sync.read([])
+    const leaves = vi.spyOn(supabase, 'removeChannel')
+    for (let progress = 1; progress <= 2; progress++) {
+      for (const run of runs) {
+        await rig.sql`
+          update pgflow.step_states set progress = ${progress} where run_id = ${run.runId} and step_slug = 'read'
+        `
+      }
+      await recorders[1]!.last(2 + progress)
+    }
+    line.requests.length = 0
+    await vi.advanceTimersByTimeAsync(5000)
+    await sync.read([])
+    expect(line.requests).toContain('sync')
+    await vi.advanceTimersByTimeAsync(2000)
+    expect(leaves).not.toHaveBeenCalled()
+    vi.useRealTimers()
+    unsubscribe()
+    await runs[1]!.close()
+  })
+})
+
+describe('a run whose output takes long to come', () => {
+  it('does not keep the other runs waiting', async () => {
+    const { line, supabase, client } = await open()
+    const channelReady = ready(supabase)
+    const [slow, other] = await client.startFlows('review', [{ text: 'a' }, { text: 'b' }])
+    const [slowEvents, otherEvents] = [new Recorder(), new Recorder()]
+    slow!.on('*', slowEvents.take)
+    other!.on('*', otherEvents.take)
+    await channelReady
+    await Promise.all([slowEvents.last(2), otherEvents.last(2)])
+    let answer = () => {}
+    const asked = new Promise<void>((resolve) => {
+      line.broken = async (...request) => {
+        if (String(request[0]).endsWith('get_run')) {
+          resolve()
+          await new Promise<void>((answered) => {
+            answer = answered
+          })
+        }
+        return fetch(...request)
+      }
+    })
+    await rig.settle(slow!.runId, 'read', { output: 'x'.repeat(20_000) })
+    await asked
+    rig.stack.realtime.dropNext(1)
+    await rig.settle(other!.runId, 'read', { output: 'some text' })
+    const { lives } = client as PgflowClient
+    await lives.sync.read([lives.at(other!.snapshot)])
+    await otherEvents.first('step:completed', 'read')
+    expect(slowEvents.types).not.toContain('step:completed')
+    answer()
+    await slowEvents.first('step:completed', 'read')
+    expect(slow!.steps.read.output).toBe('x'.repeat(20_000))
+    await Promise.all([slow!.close(), other!.close()])
+  })
+})
+
+describe('a run that others are ahead of', () => {
+  it('gets all events, though a list of the same client knows later ones', async () => {
+    const { client } = await open()
+    const run = await client.startFlow('review', { text: 'a' })
+    const { sync } = (client as PgflowClient).lives
+    const asked: number[] = []
+    // Stands first in the order in which runs are asked for.
+    const ahead = {
+      runId: run.runId,
+      cursor: 5,
+      behind: false,
+      receive: () => undefined,
+      update: (read: { events: readonly { seq: number }[] } | undefined) => {
+        asked.push(...(read?.events ?? []).map(({ seq }) => seq))
+        return false
+      },
+      refuse: () => undefined,
+    }
+    const leave = sync.add(ahead)
+    const all = new Recorder()
+    run.on('*', all.take)
+    await all.last(2)
+    expect(asked).toEqual([1, 2])
+    leave()
+    await run.close()
   })
 })

@@ -1,40 +1,29 @@
-import type { EventOfType, RunEvent, RunEventType, RunSnapshot } from './types.ts'
+import type { EventOfType, RunEvent, RunEventType, RunSnapshot, StepState } from './types.ts'
 
 /** An event as it travels: a large output is left out, and must be fetched. */
 export type WireEvent = RunEvent & { readonly output_omitted?: boolean }
-
-/** What a step of a retried run is before it starts again. */
-const reopened = {
-  status: 'created',
-  error: null,
-  progress: null,
-  retries: 0,
-  retry_at: null,
-  initial_tasks: null,
-  started_at: null,
-  failed_at: null,
-} as const
 
 const epoch = new Date(0).toISOString()
 
 /** A run of which only the id, the flow and the slugs of its steps are known. */
 export function emptied(run: RunSnapshot): RunSnapshot {
   const { run_id, flow_slug } = run
-  const steps = run.steps.map((step) => {
-    const { step_slug } = step
-    return { ...nullsOf(step), step_slug, status: 'created', retries: 0, created_at: epoch }
-  })
-  const columns = { run_id, flow_slug, status: 'started', started_at: epoch, seq: 0, steps }
-  // Columns that are never null are set.
-  return { ...nullsOf(run), ...columns } as unknown as RunSnapshot
+  const steps = run.steps.map((step) => unstarted(step, epoch))
+  // The columns that are never null.
+  return { ...nullsOf(run), run_id, flow_slug, status: 'started', started_at: epoch, seq: 0, steps }
 }
 
-function nullsOf(row: object): object {
-  return Object.fromEntries(Object.keys(row).map((column) => [column, null]))
+/** A step before it starts, for the first time or again. */
+function unstarted(step: StepState, created_at: string): StepState {
+  return { ...nullsOf(step), step_slug: step.step_slug, status: 'created', retries: 0, created_at }
+}
+
+function nullsOf<Row extends object>(row: Row): Row {
+  return Object.fromEntries(Object.keys(row).map((column) => [column, null])) as Row
 }
 
 /** What a run or step becomes by the event that is called so. */
-const statuses = new Set(['started', 'completed', 'failed', 'cancelled', 'skipped'])
+export const statuses = ['started', 'completed', 'failed', 'cancelled', 'skipped'] as const
 
 /** The snapshot after the event; the one before stays as it was. An unknown type of event sets its columns only. */
 export function applyEvent(snapshot: RunSnapshot, event: RunEvent): RunSnapshot {
@@ -52,7 +41,7 @@ function changed<Row extends object>(row: Row, { seq, type, step_slug, at, ...fi
   const columns = Object.fromEntries(Object.entries(fields).filter(([name]) => name in row))
   return {
     ...row,
-    ...(statuses.has(became) && {
+    ...((statuses as readonly string[]).includes(became) && {
       status: became,
       ...(time in row && { [time]: at }),
       ...((became === 'started' || became === 'completed') && { error: null }),
@@ -66,7 +55,7 @@ function reopen(
   { seq, step_slugs }: EventOfType<RunEvent, 'run:retried'>,
 ): RunSnapshot {
   const steps = snapshot.steps.map((step) =>
-    step_slugs.includes(step.step_slug) ? { ...step, ...reopened } : step,
+    step_slugs.includes(step.step_slug) ? unstarted(step, step.created_at) : step,
   )
   return { ...snapshot, status: 'started', error: null, failed_at: null, cancelled_at: null, steps, seq }
 }
@@ -111,12 +100,9 @@ export class RunStore {
 
   /** Whether the run has ended, and nothing under it is open. */
   get closed(): boolean {
-    return isOver(this.#snapshot) && this.#snapshot.steps.every(({ status }) => !openStatuses.has(status))
-  }
-
-  /** All events so far; none until the log is loaded. */
-  get log(): readonly RunEvent[] {
-    return this.#log
+    return (
+      isOver(this.#snapshot) && this.#snapshot.steps.every(({ status }) => !/created|started/.test(status))
+    )
   }
 
   /** The events that made the run and its steps what they are now, in order: a late listener is told of these. */
@@ -125,12 +111,24 @@ export class RunStore {
     for (const event of this.#log) {
       if (event.type === 'run:retried') for (const reopened of event.step_slugs) latest.delete(reopened)
       // A change of status ends what was known of its run or step; progress and retries add to it.
-      const adds = event.type === 'step:progress' || event.type === 'step:retrying'
+      const adds = /progress|retrying/.test(event.type)
       const kept = adds ? latest.get(event.step_slug) : undefined
       latest.set(event.step_slug, new Map(kept).set(event.type, event))
     }
     const events = [...latest.values()].flatMap((kept) => [...kept.values()])
     return events.sort((a, b) => a.seq - b.seq)
+  }
+
+  /** The events that a listener has not been told of; for a new one (0), those that made the run what it is now. */
+  eventsAfter(seq: number): readonly RunEvent[] {
+    if (!this.loaded) return []
+    return seq === 0 ? this.currentEvents : this.#log.slice(seq)
+  }
+
+  /** The event with this number, if it is known to have happened; `null` if the run has ended before it. */
+  eventAt(seq: number): RunEvent | null | undefined {
+    if (!this.loaded) return undefined
+    return this.#log[seq - 1] ?? (this.closed ? null : undefined)
   }
 
   /** Takes a newer snapshot, before the first event has been applied, and says whether it did. */
@@ -174,8 +172,6 @@ export class RunStore {
     return event
   }
 }
-
-const openStatuses = new Set(['created', 'started'])
 
 /** Whether the run has ended, well or not. */
 export function isOver(snapshot: RunSnapshot): boolean {

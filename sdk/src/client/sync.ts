@@ -1,5 +1,5 @@
 import type { PgflowError } from '../shared/errors.ts'
-import { pageSize, type SyncedRun, sync } from './api.ts'
+import { pageSize, type SyncedRun } from './api.ts'
 import { type RunMessage, SharedChannel } from './channel.ts'
 import type { Connection } from './connection.ts'
 import { errorFrom, isRefusal } from './errors.ts'
@@ -9,14 +9,14 @@ import { checkInterval, onWake, pollDelay } from './timing.ts'
 /** Who wants to know what becomes of a run. */
 export interface Reader {
   readonly runId: string
-  /** The number of the last event that is known; `null` to learn only where the run stands. */
-  readonly cursor: number | null
+  /** The number of the last event that is known; `Infinity` to learn only where the run stands. */
+  readonly cursor: number
   /** Whether there is something to read that is known to be there. */
   readonly behind: boolean
   /** Takes what was broadcast: perhaps not all there was, and without events where they are too large for it. */
   receive(events: readonly WireEvent[]): void
   /** Takes what was read, `undefined` if there was nothing new; returns whether it had events that were not known. */
-  update(run: SyncedRun | undefined): Promise<boolean>
+  update(run: SyncedRun | undefined): boolean
   /** The server has refused to show the run. */
   refuse(error: PgflowError): void
 }
@@ -30,8 +30,8 @@ export class Sync {
   readonly #connection: Connection
   readonly #channel: SharedChannel
   readonly #readers = new Set<Reader>()
-  /** Names the topic of a client with a secret key; a user's does not need it, nor a page without a secure context. */
-  readonly #id = globalThis.crypto?.randomUUID?.() ?? '00000000-0000-4000-8000-000000000000'
+  /** Names the topic of a client with a secret key. Pages without a secure context, which have no such client, cannot make one. */
+  readonly #id = globalThis.crypto?.randomUUID?.()
   readonly #due = new Set<Reader>()
   #current: Promise<void> | undefined
   #next: Promise<void> | undefined
@@ -42,7 +42,7 @@ export class Sync {
   /** When all runs are to be read again, in milliseconds. */
   #checkAt = 0
   /** The runs of which the channel has to deliver all that happens from now on. */
-  readonly #covered = new Set<string>()
+  #covered = new Set<string>()
   /** The last event of each run that was read, and that the channel should have delivered. */
   readonly #owed = new Map<string, number>()
   /** How often the channel has not delivered it until the next look. */
@@ -62,7 +62,8 @@ export class Sync {
     this.#unwake ??= onWake(() => void this.#channel.refreshToken().then(() => this.#restart()))
     void this.read([reader])
     return () => {
-      if (this.#readers.delete(reader) && this.#readers.size === 0) void this.#stop()
+      this.#covered.delete(reader.runId)
+      if (this.#readers.delete(reader) && this.#readers.size === 0) this.#stop()
     }
   }
 
@@ -94,7 +95,7 @@ export class Sync {
 
   /** The channel is joined, or has been lost, or may be: what was broadcast until now may have been missed. */
   #restart(): void {
-    this.#covered.clear()
+    this.#covered = new Set()
     this.#owed.clear()
     this.#idle = 0
     void this.read(this.#readers)
@@ -102,15 +103,16 @@ export class Sync {
 
   #receive(runs: readonly RunMessage[]): void {
     this.#losses = 0
-    const messages = new Map(runs.map((run) => [run.run_id, run.events]))
+    const messages = new Map<string, readonly WireEvent[]>()
+    for (const { run_id, events } of runs) {
+      messages.set(run_id, events)
+      if (events.length === 0 || events.at(-1)!.seq >= this.#owed.get(run_id)!) this.#owed.delete(run_id)
+    }
     for (const reader of this.#readers) {
-      const { runId } = reader
-      const events = messages.get(runId)
+      const events = messages.get(reader.runId)
       if (events === undefined) continue
       reader.receive(events)
-      const last = events.at(-1)
-      if (!(last && last.seq < this.#owed.get(runId)!)) this.#owed.delete(runId)
-      if (last && !reader.behind) continue
+      if (events.length > 0 && !reader.behind) continue
       this.#idle = 0
       void this.read([reader])
     }
@@ -151,34 +153,41 @@ export class Sync {
   async #readPage(readers: readonly Reader[]): Promise<void> {
     const { user } = this.#connection
     const { changes } = user
+    // A channel that is joined while this is being read need not have delivered it.
+    const covered = this.#channel.joined ? this.#covered : new Set()
     try {
-      const cursors: Record<string, number | null> = {}
-      for (const { runId, cursor } of readers) cursors[runId] ??= cursor
-      const answer = await sync(this.#connection, cursors, this.#channel.refused ? undefined : this.#id)
+      // JSON makes `null` of `Infinity`, as the server expects it.
+      const cursors: Record<string, number> = {}
+      for (const { runId, cursor } of readers) cursors[runId] = Math.min(cursor, cursors[runId] ?? cursor)
+      const answer = await this.#connection.call('sync', {
+        cursors,
+        watch: this.#channel.refused ? undefined : (this.#id ?? readers[0]!.runId),
+      })
       if (changes !== user.changes) return
-      const runs = new Map(answer.runs.map((run) => [run.run_id, run]))
-      const refusals = new Map(answer.missing.map((run) => [run.run_id, run]))
+      const { missing, topic } = answer
+      const answers = new Map([...answer.runs, ...missing].map((run) => [run.run_id, run]))
       const isCurrent = user.isCurrent(answer.user_id)
-      const unfinished: Reader[] = []
-      const update = async (reader: Reader) => {
-        const { runId } = reader
-        const run = runs.get(runId)
-        const refusal = refusals.get(runId)
-        // Whoever asked without their session is not told of their runs: they are asked for again.
-        if (refusal) return isCurrent && reader.refuse(errorFrom(refusal, { status: 404 }))
-        const isNews = await reader.update(run)
-        if (isNews) this.#idle = 0
-        if (run?.more && run.events.length > 0) unfinished.push(reader)
-        if (run?.watched === false) return
-        if (isNews && this.#covered.has(runId)) this.#owed.set(runId, run!.events.at(-1)!.seq)
-        if (this.#channel.joined) this.#covered.add(runId)
-        if (answer.topic && this.#readers.size > 0) this.#channel.open(answer.topic)
-      }
       // The network may have swallowed messages, too, while requests failed.
       if (this.#failures > 0) void this.#channel.renew()
-      this.#failures = answer.missing.length > 0 && !isCurrent ? this.#failures + 1 : 0
-      await Promise.all(readers.map(update))
-      if (unfinished.length > 0 && changes === user.changes) await this.#readPage(unfinished)
+      this.#failures = missing.length > 0 && !isCurrent ? this.#failures + 1 : 0
+      const unfinished: Reader[] = []
+      for (const reader of readers) {
+        const { runId, cursor } = reader
+        const run = answers.get(runId)
+        if (run && 'code' in run) {
+          // Whoever asked without their session is not told of their runs: they are asked for again.
+          if (isCurrent) reader.refuse(errorFrom(run, { status: 404 }))
+          continue
+        }
+        const isNews = reader.update(run)
+        if (isNews) this.#idle = 0
+        if (run?.more && reader.cursor !== cursor) unfinished.push(reader)
+        if (run?.watched === false) continue
+        if (isNews && covered.has(runId)) this.#owed.set(runId, run!.seq)
+        covered.add(runId)
+        if (topic && this.#readers.size > 0) this.#channel.open(topic)
+      }
+      if (unfinished.length > 0) await this.#readPage(unfinished)
     } catch (error) {
       if (changes !== user.changes) return
       this.#failures++

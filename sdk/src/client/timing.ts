@@ -40,15 +40,13 @@ export function callAfter(ms: number, callback: () => void): () => void {
 /** Calls back when a page is shown again or the network is back, where there are such things; returns its undo. */
 export function onWake(callback: () => void): () => void {
   const { document } = globalThis as { document?: Document }
-  const targets = [
-    [globalThis, 'online'],
-    [document, 'visibilitychange'],
-  ] as const
   const listener = () => {
     if (document?.visibilityState !== 'hidden') callback()
   }
-  for (const [target, type] of targets) target?.addEventListener?.(type, listener)
+  globalThis.addEventListener?.('online', listener)
+  document?.addEventListener('visibilitychange', listener)
   return () => {
-    for (const [target, type] of targets) target?.removeEventListener?.(type, listener)
+    globalThis.removeEventListener?.('online', listener)
+    document?.removeEventListener('visibilitychange', listener)
   }
 }

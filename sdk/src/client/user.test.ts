@@ -4,6 +4,7 @@ import { createClient as createClient91 } from 'supabase-js-2.91'
 import { createClient as createClient109 } from 'supabase-js-2.109'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import WebSocket from 'ws'
+import { fetchRun } from '../react/fetch-run.ts'
 import { PgflowClient } from './client.ts'
 import { ForbiddenError, NotFoundError } from './errors.ts'
 import { Line, Recorder, type Review, Rig, ready } from './testing/rig.ts'
@@ -224,10 +225,10 @@ describe.each(cases)('when another user comes, whom %s (supabase-js %s)', (_kind
     const { client, line, signIn } = await open()
     const run = await start(client)
     const { answered, release } = keepAnswer(line, 'get_run')
-    const former = Promise.allSettled([client.lives.fetch(run.runId)])
+    const former = Promise.allSettled([fetchRun(client.lives, run.runId)])
     await answered
     await signIn()
-    const latter = Promise.allSettled([client.lives.fetch(run.runId)])
+    const latter = Promise.allSettled([fetchRun(client.lives, run.runId)])
     release()
     expect(await former).toMatchObject([{ reason: { code: 'user_changed' } }])
     expect(await latter).toMatchObject([{ reason: expect.any(NotFoundError) }])

@@ -35,7 +35,10 @@ export class CurrentUser {
     const asked = ++this.#asked
     const id = userIdOf(await this.#token())
     // A newer answer, or an event, counts more.
-    if (asked > this.#answered) this.#take(id, asked)
+    if (asked > this.#answered) {
+      this.#answered = asked
+      if (id !== null || this.#id === undefined || this.#isSignedOut()) this.#set(id)
+    }
     return id !== null || !this.#hadUser
   }
 
@@ -68,11 +71,6 @@ export class CurrentUser {
       // With the option `accessToken`, `auth` throws whatever is asked of it.
       return false
     }
-  }
-
-  #take(id: string | null, asked: number): void {
-    this.#answered = asked
-    if (id !== null || this.#id === undefined || this.#isSignedOut()) this.#set(id)
   }
 
   #isSignedOut(): boolean {

@@ -1,9 +1,9 @@
 import { onAbort } from '../shared/abort.ts'
-import type { Duration } from '../shared/duration.ts'
+import { type Duration, secondsOf } from '../shared/duration.ts'
 import { PgflowError, TimeoutError } from '../shared/errors.ts'
 import { RunCancelledError, RunFailedError } from './errors.ts'
 import type { Live } from './live.ts'
-import { checkOptions, secondsFrom } from './options.ts'
+import { checkOptions } from './options.ts'
 import { callAfter } from './timing.ts'
 import type { RunEvent, RunSnapshot } from './types.ts'
 
@@ -24,42 +24,41 @@ export async function waitFor(
   options: WaitOptions,
   closed: AbortSignal,
 ): Promise<unknown> {
-  await checkOptions(options, 'timeout signal')
+  const refused = checkOptions(options, 'timeout signal')
+  // Without a pause: the run is held from the call on.
+  if (refused !== undefined) return refused
   const { timeout = Number.POSITIVE_INFINITY, signal } = options
   signal?.throwIfAborted()
   closed.throwIfAborted()
-  const outcome = outcomeOf(live.snapshot) ?? (await nextOutcome())
-  if ('error' in outcome) throw outcome.error
-  return outcome.output
-
-  async function nextOutcome(): Promise<Outcome> {
-    const undo: (() => void)[] = []
-    try {
-      return await new Promise((resolve, reject) => {
-        const look = () => {
-          const found = outcomeOf(live.snapshot)
-          if (found !== undefined) resolve(found)
-        }
-        undo.push(
-          live.events.on('loaded', look),
-          live.events.on('applied', look),
-          live.events.on('refused', reject),
-          onAbort(closed, () => reject(closed.reason)),
-        )
-        if (signal !== undefined) undo.push(onAbort(signal, () => reject(signal.reason)))
-        undo.push(callAfter(secondsFrom('timeout', timeout) * 1000, () => reject(lateAfter(timeout))))
-        undo.push(live.hold())
-      })
-    } finally {
-      for (const stop of undo) stop()
-    }
+  const undo: (() => void)[] = []
+  try {
+    const outcome = await new Promise<Outcome>((resolve, reject) => {
+      const look = () => {
+        const found = outcomeOf(live.snapshot)
+        if (found !== undefined) resolve(found)
+        return found
+      }
+      if (look() !== undefined) return
+      for (const each of [closed, signal]) if (each) undo.push(onAbort(each, () => reject(each.reason)))
+      undo.push(
+        live.events.on('loaded', look),
+        live.events.on('applied', look),
+        live.events.on('refused', reject),
+        callAfter(secondsOf(timeout)! * 1000, () => reject(lateAfter(timeout))),
+        live.hold(),
+      )
+    })
+    if ('error' in outcome) throw outcome.error
+    return outcome.output
+  } finally {
+    for (const stop of undo) stop()
   }
 }
 
 function lateAfter(timeout: Duration): TimeoutError {
   const time = typeof timeout === 'number' ? `${timeout} s` : timeout
   return new TimeoutError(`Not completed within ${time}`, {
-    hint: 'The run continues: wait again, or longer.',
+    hint: 'The run continues: wait longer.',
   })
 }
 
@@ -82,7 +81,7 @@ export async function* eventsOf(
   try {
     for (let seq = after + 1; ; seq++) {
       const outcome = () => {
-        const output = live.eventAt(seq)
+        const output = live.store.eventAt(seq)
         return output === undefined ? undefined : { output }
       }
       // That is what `eventAt` gives.
@@ -97,18 +96,12 @@ export async function* eventsOf(
 
 /** How a run ended, if it has. */
 export function runOutcome(run: RunSnapshot): Outcome | undefined {
-  switch (run.status) {
-    case 'started':
-      return undefined
-    case 'completed':
-      return { output: run.output }
-    case 'failed': {
-      const failed = run.steps.find(({ status }) => status === 'failed')
-      return { error: new RunFailedError(run.run_id, failed?.step_slug ?? null, run.error) }
-    }
-    case 'cancelled':
-      return { error: new RunCancelledError(run.run_id, run.error) }
-  }
+  const { run_id, status, output, error, steps } = run
+  if (status === 'completed') return { output }
+  if (status === 'cancelled') return { error: new RunCancelledError(run_id, error) }
+  if (status === 'started') return undefined
+  const failed = steps.find((step) => step.status === 'failed')
+  return { error: new RunFailedError(run_id, failed?.step_slug ?? null, error) }
 }
 
 /** How a step ended, if it has, or if its run has without it. */

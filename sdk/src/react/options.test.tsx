@@ -1,6 +1,6 @@
 import './testing/page.ts'
 import type { SupabaseClient } from '@supabase/supabase-js'
-import { cleanup, render, screen, waitFor } from '@testing-library/react'
+import { cleanup, configure, render, screen, waitFor } from '@testing-library/react'
 import { type ReactNode, StrictMode } from 'react'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { PgflowClient, type RunSnapshot } from '../client/index.ts'
@@ -19,6 +19,9 @@ import {
   useRuns,
   useStartFlow,
 } from './index.ts'
+
+// A page that shares its processors with other tests may take more than a second.
+configure({ asyncUtilTimeout: 10_000 })
 
 type ReviewRun = RunSnapshot<typeof Review>
 

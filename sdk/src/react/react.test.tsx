@@ -1,6 +1,6 @@
 import './testing/page.ts'
 import type { SupabaseClient } from '@supabase/supabase-js'
-import { cleanup, render, screen, waitFor } from '@testing-library/react'
+import { cleanup, configure, render, screen, waitFor } from '@testing-library/react'
 import { type ReactNode, StrictMode } from 'react'
 import { hydrateRoot } from 'react-dom/client'
 import { renderToString } from 'react-dom/server'
@@ -18,6 +18,9 @@ import {
   useRuns,
   useStartFlow,
 } from './index.ts'
+
+// A page that shares its processors with other tests may take more than a second.
+configure({ asyncUtilTimeout: 10_000 })
 
 let rig: Rig
 let line: Line
@@ -379,10 +382,10 @@ describe('useRuns', () => {
     const done = first.waitForCompletion()
     await rig.complete(first.runId)
     await done
-    await waitFor(() => expect(text('list')).toBe('started completed'))
+    await waitFor(() => expect(text('list')).toBe('started completed'), { timeout: 2000 })
     expect(latest.runs?.map(({ input }) => input.text)).toEqual(['second', 'first'])
     await second.cancel()
-    await waitFor(() => expect(text('list')).toBe('cancelled completed'))
+    await waitFor(() => expect(text('list')).toBe('cancelled completed'), { timeout: 2000 })
   })
 
   it('sees at once, by the channel alone, that runs end which nobody shows', async () => {

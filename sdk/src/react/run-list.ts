@@ -26,7 +26,7 @@ class ListedRun implements Reader {
   readonly #status: string
   readonly #changed: () => void
   /** Until it is known, the server says where the run stands. */
-  cursor: number | null = null
+  cursor = Number.POSITIVE_INFINITY
   readonly behind = false
 
   constructor({ run_id, status }: RunRow, changed: () => void) {
@@ -36,13 +36,15 @@ class ListedRun implements Reader {
   }
 
   receive(events: readonly WireEvent[]): void {
+    this.cursor = Math.max(this.cursor, events.at(-1)?.seq ?? 0)
     if (events.some(({ type }) => type.startsWith('run:'))) this.#changed()
   }
 
-  async update(run: SyncedRun | undefined): Promise<boolean> {
+  update(run: SyncedRun | undefined): boolean {
     if (run === undefined) return false
-    const isNews = this.cursor !== null && run.seq > this.cursor
-    this.cursor = run.events.at(-1)?.seq ?? this.cursor ?? run.seq
+    const isNews = run.seq > this.cursor
+    // What it has become is all that counts: its other events are not needed.
+    this.cursor = run.seq
     if (run.status !== this.#status) this.#changed()
     return isNews
   }
@@ -112,7 +114,11 @@ export class RunList {
       if (follows) this.refresh()
     }
     const undo = [events.on('userChanged', userChanged)]
-    if (follows) undo.push(events.on('runsChanged', this.refresh), onWake(this.refresh))
+    if (follows)
+      undo.push(
+        events.on('runsChanged', (isNew) => (isNew ? this.refresh() : this.#readSoon())),
+        onWake(this.refresh),
+      )
     userChanged()
     return () => {
       this.#notify = undefined

@@ -5,6 +5,7 @@ import type { Lives } from '../client/lives.ts'
 import { isOver } from '../client/store.ts'
 import { backOff, onWake } from '../client/timing.ts'
 import { onAbort } from '../shared/abort.ts'
+import { fetchRun } from './fetch-run.ts'
 
 /** What is known of a run; it is never changed, but replaced. */
 export interface RunView {
@@ -126,9 +127,9 @@ export class RunSource {
   }
 
   async #perform(action: (live: Live) => Promise<void>): Promise<void> {
-    const live = this.#live ?? (await this.#lives.fetch(this.#runId))
+    const live = this.#live ?? (await fetchRun(this.#lives, this.#runId))
     await action(live)
-    if (!live.isEmpty) this.#show(live.snapshot)
+    if (!live.store.isEmpty) this.#show(live.snapshot)
   }
 
   /** All that a request is rejected with is a `PgflowError`. */
@@ -156,14 +157,14 @@ export class RunSource {
       void this.#live.adopt(this.#initialRun)
     }
     const known = this.#lives.get(this.#runId)
-    return this.#live ?? (known?.closed ? undefined : known)
+    return this.#live ?? (known?.store.closed ? undefined : known)
   }
 
   /** Asks until there is an answer: the run, or a refusal. */
   async #fetch(signal: AbortSignal): Promise<Live | undefined> {
     for (let failures = 1; !signal.aborted; failures++) {
       try {
-        return await this.#lives.fetch(this.#runId)
+        return await fetchRun(this.#lives, this.#runId)
       } catch (error) {
         if (signal.aborted) return undefined
         this.#fail(error)
@@ -187,11 +188,11 @@ export class RunSource {
     const undo: (() => void)[] = []
     let held = false
     const look = () => {
-      if (!held && !live.closed) {
+      if (!held && !live.store.closed) {
         held = true
         undo.push(live.hold())
       }
-      this.#show(live.isEmpty ? null : live.snapshot)
+      this.#show(live.store.isEmpty ? null : live.snapshot)
     }
     undo.push(
       live.events.on('changed', look),

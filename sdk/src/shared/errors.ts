@@ -40,9 +40,18 @@ export class PgflowError extends Error {
     Object.assign(this, facts)
   }
 
+  /** Compares brands instead of classes. A class without a brand, such as a user's own subclass, is compared as usual. */
   static override [Symbol.hasInstance](value: unknown): boolean {
-    // biome-ignore lint/complexity/noThisInStatic: of a subclass, which inherits this, it is the subclass
-    return isInstance(this, value)
+    try {
+      // biome-ignore lint/complexity/noThisInStatic: of a subclass, which inherits this, it is the subclass
+      const { prototype } = this
+      if (Object.hasOwn(prototype, brand)) return (value as Branded)[brand]!.includes(prototype.name)
+      // biome-ignore lint/complexity/noThisInStatic: the usual comparison, with the subclass
+      return super[Symbol.hasInstance](value)
+    } catch {
+      // It has no brands, or cannot be looked at (a revoked proxy): it is no error of ours.
+      return false
+    }
   }
 }
 
@@ -59,28 +68,11 @@ export class TimeoutError extends PgflowError {
 
 /** Gives a class of errors its name, which no minifier changes, and the brand by which all copies recognise it. */
 export function nameErrors(errors: { readonly prototype: Error }, name: string): void {
-  Object.defineProperties(errors.prototype, {
-    name: { value: name, writable: true, configurable: true },
-    [brand]: { value: name },
-  })
+  const { prototype } = errors as { prototype: Branded }
+  // Its brands are those of its base classes, and its own.
+  Object.assign(prototype, { name, [brand]: [...(prototype[brand] ?? []), name] })
 }
 
-/** Compares brands instead of classes. A class without a brand, such as a user's own subclass, is compared as usual. */
-function isInstance(Class: typeof PgflowError, value: unknown): boolean {
-  const name: unknown = Object.getOwnPropertyDescriptor(Class.prototype, brand)?.value
-  if (name !== undefined) return brandsOf(value).includes(name)
-  return Function.prototype[Symbol.hasInstance].call(Class, value)
-}
-
-/** The brands of a value's class and its base classes. */
-function brandsOf(value: unknown): unknown[] {
-  const brands: unknown[] = []
-  try {
-    for (let link = value; typeof link === 'object' && link !== null; link = Object.getPrototypeOf(link)) {
-      brands.push(Object.getOwnPropertyDescriptor(link, brand)?.value)
-    }
-  } catch {
-    // A revoked proxy, for instance, cannot be looked at: it is no error of ours.
-  }
-  return brands
+interface Branded {
+  readonly [brand]?: readonly string[]
 }
