@@ -105,15 +105,17 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  ticks bigint := extract(epoch from new_run_ids.at) * 4096000;
+  tick bigint := extract(epoch from new_run_ids.at) * 4096000;
+  ids uuid[] := '{}';
 begin
-  return array(
-    select (
-      lpad(to_hex((ticks + n) >> 12), 12, '0') || '7' || lpad(to_hex((ticks + n) & 4095), 3, '0')
+  for n in 1 .. new_run_ids.quantity loop -- a query costs ten times as much for one id, and no less for many
+    ids := ids || (
+      lpad(to_hex(tick >> 12), 12, '0') || '7' || lpad(to_hex(tick & 4095), 3, '0')
       || substr(gen_random_uuid()::text, 20) -- its variant and random bits
-    )::uuid
-    from generate_series(0, new_run_ids.quantity - 1) n
-  );
+    )::uuid;
+    tick := tick + 1;
+  end loop;
+  return ids;
 end
 $$;
 comment on function pgflow.new_run_ids is 'Ids for new runs: UUIDs of version 7, in ascending order.';

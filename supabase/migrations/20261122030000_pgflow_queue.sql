@@ -120,6 +120,43 @@ begin
 end
 $$;
 
+-- The queues of flows that have visible messages, in random order; also those that are missing. Most queues of many are empty: a
+-- table without pages costs some microseconds; where more than one is left, one statement asks them all.
+create function pgflow.due_queues(flow_slugs text[])
+returns text[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  queues text[] := array(
+    select f.queue_name from pgflow.flows f
+    where f.flow_slug = any (flow_slugs)
+      and pg_relation_size(to_regclass(format('pgmq.%I', 'q_' || f.queue_name))) is distinct from 0
+    order by random()
+  );
+begin
+  if cardinality(queues) <= 1 then
+    return queues;
+  end if;
+  begin
+    execute (
+      select format('select array_remove(array[%s], null)', string_agg(
+        case
+          when to_regclass(format('pgmq.%I', 'q_' || q.name)) is null then quote_literal(q.name)
+          else format(
+            'case when exists (select from pgmq.%I where vt <= clock_timestamp()) then %L end', 'q_' || q.name, q.name
+          )
+        end, ', ' order by q.ordinality
+      ))
+      from unnest(queues) with ordinality q (name)
+    ) into queues;
+  exception
+    when undefined_table then null; -- one of them was dropped meanwhile: all are read
+  end;
+  return queues;
+end
+$$;
+
 -- Reads up to `quantity` visible messages of the flows' queues and hides each for `lease` seconds. The queues are asked in
 -- random order, first for an equal share each, then for what is left: a long one does not starve the others. A queue that
 -- is missing is created again.
@@ -129,10 +166,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  queues text[] := array(
-    select f.queue_name from pgflow.flows f where f.flow_slug = any (flow_slugs) order by random()
-  );
-  share int := greatest(1, read_messages.quantity / greatest(1, cardinality(queues)));
+  queues text[];
+  share int;
   long_queues text[] := '{}';
   queue text;
   found_here pgflow.message[];
@@ -144,6 +179,11 @@ begin
       message = 'quantity and lease must be numbers',
       hint = 'Give quantity as a number of tasks and lease in seconds, at least 1.';
   end if;
+  if quantity < 1 then
+    return messages;
+  end if;
+  queues := pgflow.due_queues(flow_slugs);
+  share := greatest(1, quantity / greatest(1, cardinality(queues)));
   foreach queue in array queues loop
     exit when cardinality(messages) >= quantity;
     if to_regclass(format('pgmq.%I', 'q_' || queue)) is null then
@@ -286,12 +326,13 @@ begin
         from task t
         join pgflow.step_states ss using (run_id, step_slug)
         join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
-        join pgflow.step_options o on o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
         cross join lateral (
           select case
             when t.status = 'started' and exists (select from pgflow.workers w where w.worker_id = t.last_worker_id)
             then clock_timestamp() + interval '1 minute'
-            when t.status = 'started' then t.started_at + make_interval(secs => o.timeout + 2.0)
+            when t.status = 'started' then t.started_at + make_interval(secs => 2.0 + (
+              select o.timeout from pgflow.step_options o where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
+            ))
             when t.attempts_count > t.attempts_before then ss.retry_at
             else t.queued_at + make_interval(secs => coalesce(s.opt_start_delay, 0))
           end

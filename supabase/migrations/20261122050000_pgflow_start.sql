@@ -36,17 +36,19 @@ declare
   flow pgflow.flows := pgflow.held_flow(start_runs.flow_slug);
   new_ids uuid[] := pgflow.new_run_ids(cardinality(requests), now);
   requested pgflow.run_request[];
+  has_keys boolean;
   keyed uuid[];
   started uuid[];
 begin
   perform pgflow.assert_can_start(flow, requests, start_runs.metadata, start_runs.delay);
-  requested := array(
-    select row(coalesce(r.run_id, new_ids[r.ordinality]), r.input, r.idempotency_key)::pgflow.run_request
-    from unnest(requests) with ordinality r
-    order by r.ordinality
-  );
+  select array_agg(
+           row(coalesce(r.run_id, new_ids[r.ordinality]), r.input, r.idempotency_key)::pgflow.run_request order by r.ordinality
+         ),
+         bool_or(r.idempotency_key is not null)
+  into requested, has_keys
+  from unnest(requests) with ordinality r;
 
-  if exists (select from unnest(requested) r where r.idempotency_key is not null) then
+  if has_keys then
     with key as (
       insert into pgflow.run_keys (run_id, alias, key, owner_id)
       select r.run_id, flow.alias, r.idempotency_key, started_by
@@ -111,14 +113,16 @@ create function pgflow.start_flow(
   group_id uuid default null
 )
 returns setof pgflow.runs
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-  select * from pgflow.start_runs(
+begin
+  return query select * from pgflow.start_runs(
     start_flow.flow_slug,
     array[row(start_flow.run_id, start_flow.input, start_flow.idempotency_key)::pgflow.run_request],
     start_flow.owner_id, start_flow.group_id, start_flow.metadata, start_flow.delay
-  )
+  );
+end
 $$;
 comment on function pgflow.start_flow is
   'Starts a run of a flow, or returns the one that the idempotency key (or run_id) has started already.';
@@ -199,20 +203,22 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   flow pgflow.flows;
-  slug text;
 begin
   perform pgflow.assert_valid_slug(held_flow.name);
   loop
-    slug := coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = held_flow.name), held_flow.name);
-    exit when flow.flow_slug = slug;
-    select f.* into flow from pgflow.flows f where f.flow_slug = slug for key share;
+    select f.* into flow from pgflow.flows f
+    where f.flow_slug = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = held_flow.name), held_flow.name)
+    for key share of f;
     if not found then
       raise exception using
         errcode = 'PT404',
         message = format('flow "%s" does not exist', held_flow.name),
         hint = 'Check the slug; a flow exists once a worker that has it was started, or its compiled SQL was run.';
     end if;
-  end loop; -- once more, since the alias may have been moved while the lock was awaited
+    -- Once more where the alias was moved while the lock was awaited.
+    exit when flow.flow_slug
+      = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = held_flow.name), held_flow.name);
+  end loop;
   return flow;
 end
 $$;

@@ -67,6 +67,9 @@ declare
   applied pgflow.step_change[] := '{}';
   started_now pgflow.step_key[];
   ready pgflow.step_key[];
+  closes boolean;
+  failed_runs uuid[];
+  exhausted pgflow.step_key[];
 begin
   while cardinality(wave) > 0 loop
     select c.started, c.ready into started_now, ready from pgflow.change_steps(wave, now) c;
@@ -79,14 +82,16 @@ begin
     perform pgflow.create_tasks(started, now, delay);
     perform pgflow.wake_workers(array(select s.run_id from unnest(started) s));
   end if;
-  if exists (select from unnest(applied) a where a.change in ('completed', 'failed', 'skipped')) then
-    perform pgflow.close_tasks(
-      array(select distinct a.run_id from unnest(applied) a where a.change = 'failed'),
-      array(
-        select row(a.run_id, a.step_slug)::pgflow.step_key from unnest(applied) a
-        where a.skip_reason = 'attempts_exhausted'
-      )
-    );
+  if cardinality(applied) = 0 then
+    return;
+  end if;
+  select bool_or(a.change in ('completed', 'failed', 'skipped')),
+         array_agg(distinct a.run_id) filter (where a.change = 'failed'),
+         array_agg(row(a.run_id, a.step_slug)::pgflow.step_key) filter (where a.skip_reason = 'attempts_exhausted')
+  into closes, failed_runs, exhausted
+  from unnest(applied) a;
+  if closes then
+    perform pgflow.close_tasks(coalesce(failed_runs, '{}'), coalesce(exhausted, '{}'));
     perform pgflow.advance_runs(applied, now);
   end if;
 end
@@ -209,6 +214,9 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if ready is null then
+    return '{}'; -- as mostly: a plain step starts without a decision
+  end if;
   return (
     with
       step as (
@@ -290,8 +298,55 @@ end
 $$;
 
 -- Creates the tasks of steps that have started at `now`, one for each item of a map, and sends their messages, visible
--- after the steps' own delay plus `delay` seconds. Of a map that starts again, completed tasks are kept.
+-- after the steps' own delay plus `delay` seconds. Nearly always all of them are single steps that have never had one.
 create function pgflow.create_tasks(steps pgflow.step_key[], now timestamptz, delay int default 0)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  created bigint;
+begin
+  with
+    step as (
+      select ss.run_id, s.step_slug, s.step_index, s.flow_slug, f.queue_name,
+             least(2147483647, coalesce(s.opt_start_delay, 0)::bigint + create_tasks.delay)::int as delay
+      from unnest(create_tasks.steps) k
+      join pgflow.step_states ss using (run_id, step_slug)
+      join pgflow.steps s using (flow_slug, step_slug)
+      join pgflow.flows f using (flow_slug)
+      where ss.status = 'started' and s.step_type = 'single' and (
+        select t.status from pgflow.step_tasks t
+        where t.run_id = ss.run_id and t.step_slug = ss.step_slug and t.task_index = 0
+      ) is null
+    ),
+    batch as (
+      select s.queue_name, s.delay, s.flow_slug,
+             array_agg(s.run_id order by s.run_id, s.step_index) as run_ids,
+             array_agg(s.step_slug order by s.run_id, s.step_index) as step_slugs,
+             array_agg(
+               jsonb_build_object('flow_slug', s.flow_slug, 'run_id', s.run_id, 'step_slug', s.step_slug, 'task_index', 0)
+               order by s.run_id, s.step_index
+             ) as messages
+      from step s
+      where (select count(*) from step) = cardinality(create_tasks.steps)
+      group by s.queue_name, s.delay, s.flow_slug
+    )
+  insert into pgflow.step_tasks (run_id, step_slug, task_index, flow_slug, message_id, queued_at)
+  select t.run_id, t.step_slug, 0, b.flow_slug, t.msg_id, create_tasks.now
+  from batch b
+  cross join lateral rows from (
+    unnest(b.run_ids), unnest(b.step_slugs), pgflow.send_messages(b.queue_name, b.messages, b.delay)
+  ) as t (run_id, step_slug, msg_id);
+  get diagnostics created = row_count;
+  if created = 0 then
+    perform pgflow.create_other_tasks(create_tasks.steps, create_tasks.now, create_tasks.delay);
+  end if;
+end
+$$;
+
+-- The same where some of the steps are maps, or start again. Of a map that starts again, completed tasks are kept.
+create function pgflow.create_other_tasks(steps pgflow.step_key[], now timestamptz, delay int)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -300,8 +355,8 @@ begin
   with
     step as (
       select ss.run_id, s.step_slug, s.step_index, s.flow_slug, s.step_type, f.queue_name,
-             least(2147483647, coalesce(s.opt_start_delay, 0)::bigint + create_tasks.delay)::int as delay
-      from unnest(create_tasks.steps) k
+             least(2147483647, coalesce(s.opt_start_delay, 0)::bigint + create_other_tasks.delay)::int as delay
+      from unnest(create_other_tasks.steps) k
       join pgflow.step_states ss using (run_id, step_slug)
       join pgflow.steps s using (flow_slug, step_slug)
       join pgflow.flows f using (flow_slug)
@@ -338,7 +393,7 @@ begin
       group by t.queue_name, t.delay, t.flow_slug
     )
   insert into pgflow.step_tasks as old (run_id, step_slug, task_index, flow_slug, message_id, input, queued_at)
-  select t.run_id, t.step_slug, t.task_index, b.flow_slug, t.msg_id, t.input, create_tasks.now
+  select t.run_id, t.step_slug, t.task_index, b.flow_slug, t.msg_id, t.input, create_other_tasks.now
   from batch b
   cross join lateral rows from (
     unnest(b.run_ids), unnest(b.step_slugs), unnest(b.task_indexes), unnest(b.inputs),

@@ -43,6 +43,9 @@ as $$
 declare
   messages pgflow.message[] := pgflow.read_messages(claim_tasks.flow_slugs, claim_tasks.quantity, claim_tasks.lease);
 begin
+  if cardinality(messages) = 0 then
+    return;
+  end if;
   if claim_tasks.inline_limit is null or exists (
     select from pgflow.steps s where s.flow_slug = any (claim_tasks.flow_slugs) and s.step_type = 'map'
   ) then
@@ -146,6 +149,7 @@ begin
         cross join lateral (
           select o.max_attempts, o.timeout from pgflow.step_options o
           where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
+          offset 0 -- else the view is joined first, for all flows
         ) o
         where t.message_id = m.msg_id
           and t.status in ('queued', 'started')
@@ -215,10 +219,11 @@ begin
   into expired
   from unnest(messages) m
   join pgflow.step_tasks t using (run_id, step_slug, task_index)
-  join pgflow.step_options o on o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
   where t.message_id = m.msg_id
     and t.status in ('queued', 'started')
-    and t.attempts_count - t.attempts_before >= o.max_attempts;
+    and t.attempts_count - t.attempts_before >= (
+      select o.max_attempts from pgflow.step_options o where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
+    );
   if expired is not null then
     perform pgflow.settle(expired, wait => false);
   end if;

@@ -27,22 +27,26 @@ as $$
 declare
   applied bigint[];
 begin
-  select coalesce(jsonb_agg(
-           jsonb_build_object(
-             'run_id', s.run_id, 'step_slug', s.step_slug, 'task_index', s.task_index, 'attempt', s.attempt
-           ) || case when s.problem is null then '{}' else jsonb_build_object('problem', s.problem) end
-         ) filter (where not s.applied and not s.held), '[]'),
-         coalesce(jsonb_agg(
-           jsonb_build_object(
-             'run_id', s.run_id, 'step_slug', s.step_slug, 'task_index', s.task_index, 'attempt', s.attempt
-           )
-         ) filter (where s.held), '[]'),
-         array_agg(s.n) filter (where s.applied)
-  into stale, held, applied
-  from pgflow.settle_tasks(results, wait => false) with ordinality
-    as s (run_id, step_slug, task_index, attempt, applied, held, problem, n);
-  if results @? '$[*].thrown' then
-    perform pgflow.keep_errors(results, applied);
+  stale := '[]';
+  held := '[]';
+  if results <> '[]' then
+    select coalesce(jsonb_agg(
+             jsonb_build_object(
+               'run_id', s.run_id, 'step_slug', s.step_slug, 'task_index', s.task_index, 'attempt', s.attempt
+             ) || case when s.problem is null then '{}' else jsonb_build_object('problem', s.problem) end
+           ) filter (where not s.applied and not s.held), '[]'),
+           coalesce(jsonb_agg(
+             jsonb_build_object(
+               'run_id', s.run_id, 'step_slug', s.step_slug, 'task_index', s.task_index, 'attempt', s.attempt
+             )
+           ) filter (where s.held), '[]'),
+           array_agg(s.n) filter (where s.applied)
+    into stale, held, applied
+    from pgflow.settle_tasks(results, wait => false) with ordinality
+      as s (run_id, step_slug, task_index, attempt, applied, held, problem, n);
+    if results @? '$[*].thrown' then
+      perform pgflow.keep_errors(results, applied);
+    end if;
   end if;
   tasks := (
     select coalesce(jsonb_agg(to_jsonb(t)), '[]')

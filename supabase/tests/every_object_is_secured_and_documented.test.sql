@@ -21,8 +21,6 @@ select set_eq(
        'enable_mergejoin=off', 'enable_material=off', 'join_collapse_limit=1', 'jit=off'
      ] $$,
   array[
-    'pgflow.append_run_events(uuid[],text)',
-    'pgflow.append_step_events(pgflow.step_transition[])',
     'pgflow.cancel_run(uuid,text)',
     'pgflow.claim_tasks(text[],integer,uuid,integer,integer)',
     'pgflow.client_sync(jsonb,text)',
@@ -35,6 +33,7 @@ select set_eq(
     'pgflow.settle(pgflow.task_result[],boolean)',
     'pgflow.start_runs(text,pgflow.run_request[],uuid,uuid,jsonb,integer)',
     'pgflow.tg_run_events__after_insert()',
+    'pgflow.tg_step_states__after_insert()',
     'pgflow.watch_runs(uuid[],text,boolean)'
   ],
   'the entry points of the engine have all settings of their plans'
@@ -93,6 +92,7 @@ select set_eq(
     'pgflow.settle_and_claim(jsonb,text[],integer,uuid,integer,integer,boolean)',
     'pgflow.stop_worker(uuid)',
     'pgflow.tg_run_events__after_insert()',
+    'pgflow.tg_step_states__after_insert()',
     'pgflow.tg_runs__after_insert()',
     'pgflow.tg_runs__after_update()',
     'pgflow.tg_step_states__after_insert()',

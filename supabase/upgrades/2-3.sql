@@ -32,3 +32,8 @@ drop function if exists pgflow.client_get_run_events(uuid, bigint, boolean);
 drop function if exists pgflow.client_list_runs(text, text, jsonb, uuid, uuid, int, uuid);
 
 comment on function pgflow.watch_run(uuid) is null;
+
+-- Events come from the transition tables themselves.
+drop function if exists pgflow.append_run_events(uuid[], text);
+drop function if exists pgflow.append_step_events(pgflow.step_transition[]);
+drop type if exists pgflow.step_transition;
