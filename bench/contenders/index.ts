@@ -5,13 +5,23 @@ import type { Contender } from './contender.ts'
 const MODULES = ['ours', 'pgmq', 'pgflow-core', 'dbos', 'openworkflow', 'graphile-worker', 'pg-boss']
 const peers = fileURLToPath(new URL('../node_modules/@pgflow/core', import.meta.url))
 
-/** All contenders. Imports by name, so that the repository compiles without the peers. */
+/** All contenders. */
 export async function loadContenders(): Promise<Contender[]> {
   if (!existsSync(peers)) throw new Error('Install the peers first: npm ci --prefix bench')
-  const found: Contender[] = []
-  for (const name of MODULES) {
-    const module: { contenders: Contender[] } = await import(`./${name}.ts`)
-    found.push(...module.contenders)
+  return (await Promise.all(MODULES.map(load))).flat()
+}
+
+/** One of them, which loads few others. */
+export async function loadContender(name: string): Promise<Contender | undefined> {
+  for (const module of MODULES) {
+    const found = (await load(module)).find((contender) => contender.name === name)
+    if (found) return found
   }
-  return found
+  return undefined
+}
+
+/** By name, so that the repository compiles without the peers. */
+async function load(name: string): Promise<Contender[]> {
+  const module: { contenders: Contender[] } = await import(`./${name}.ts`)
+  return module.contenders
 }

@@ -1,8 +1,8 @@
 /** A process that works for one contender: `worker-process.ts <contender> <url>`. Messages: ready, go, working, stop. */
-import { loadContenders } from '../contenders/index.ts'
+import { loadContender } from '../contenders/index.ts'
 
 const [name, url] = process.argv.slice(2)
-const contender = (await loadContenders()).find((one) => one.name === name)
+const contender = await loadContender(name ?? '')
 if (!contender || !url || !process.send) throw new Error('This is started by the benchmarks.')
 
 let work: ReturnType<typeof contender.work> | undefined
