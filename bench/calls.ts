@@ -1,11 +1,13 @@
 /**
  * What single calls cost in one session, as multiples of what bare pgmq costs in the same session: a start, a task that is
  * settled while the next one is claimed, batches, the first call of a connection, claims beside empty flows, and the log
- * that a step writes. Commits are durable. With BEFORE, the migrations of that commit run in turn with these.
+ * that a step writes. Commits are durable. With BEFORE, a folder, the migrations in it run in turn with these.
  *
- *   npm run bench calls            ROUNDS=7 CALLS=100 BEFORE=<git ref> FLOWS=50,1000
+ *   npm run bench calls            ROUNDS=7 CALLS=100 FLOWS=50,1000
+ *   git archive <commit> supabase/migrations | tar x -C /tmp/before
+ *   BEFORE=/tmp/before/supabase/migrations npm run bench calls
  */
-
+import { fileURLToPath } from 'node:url'
 import {
   addEmptyFlows,
   cpuOf,
@@ -130,10 +132,8 @@ async function beside({ session }: Engine, flows: string[]): Promise<{ claim: Ca
   return { claim, task100: await drain(session, 'chain', 100) }
 }
 
-const engines = [
-  ...(BEFORE ? [await startEngine(`before (${BEFORE})`, BEFORE)] : []),
-  await startEngine('now'),
-]
+const now = fileURLToPath(new URL('../supabase/migrations', import.meta.url))
+const engines = [...(BEFORE ? [await startEngine('before', BEFORE)] : []), await startEngine('now', now)]
 const results = new Map<Engine, Round[]>(engines.map((engine) => [engine, []]))
 const besides = new Map<Engine, Beside[]>(engines.map((engine) => [engine, []]))
 // One round to warm up, then rounds in turn: what else the machine does meets all alike.

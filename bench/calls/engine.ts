@@ -1,13 +1,7 @@
 /** The engine's calls, in one session of a database of its own. */
-import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { readFileSync } from 'node:fs'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
-
-const root = fileURLToPath(new URL('../..', import.meta.url))
 
 /** One session, whose server process is known. */
 export interface Session {
@@ -21,18 +15,8 @@ export interface Engine extends AsyncDisposable {
   session: Session
 }
 
-/** The migrations of a commit, in a folder of their own; those of the working tree without one. */
-function migrationsOf(ref: string | undefined): string {
-  if (!ref) return join(root, 'supabase/migrations')
-  const folder = mkdtempSync(join(tmpdir(), 'pgflow-calls-'))
-  mkdirSync(folder, { recursive: true })
-  const archive = execFileSync('git', ['archive', ref, 'supabase/migrations'], { cwd: root, maxBuffer: 1e8 })
-  execFileSync('tar', ['-x', '-C', folder], { input: archive })
-  return join(folder, 'supabase/migrations')
-}
-
-export async function startEngine(name: string, ref?: string): Promise<Engine> {
-  const stack = await startLocalSupabase({ migrations: [migrationsOf(ref)] })
+export async function startEngine(name: string, migrations: string): Promise<Engine> {
+  const stack = await startLocalSupabase({ migrations: [migrations] })
   const session = await openSession(stack)
   const { sql } = session
   await addChain(sql, 'chain', 'never')
