@@ -146,8 +146,10 @@ async function eventsNotBroadcastOnce() {
     select run_id, e.seq, count(told.seq)
     from pgflow.run_events e
     left join (
-      select (m.payload ->> 'run_id')::uuid as run_id, (e.event ->> 'seq')::bigint as seq
-      from realtime.messages m cross join jsonb_array_elements(m.payload -> 'events') as e (event)
+      select (r.run ->> 'run_id')::uuid as run_id, (e.event ->> 'seq')::bigint as seq
+      from realtime.messages m
+      cross join jsonb_array_elements(m.payload -> 'runs') as r (run)
+      cross join jsonb_array_elements(r.run -> 'events') as e (event)
     ) told using (run_id, seq)
     group by run_id, e.seq
     having count(told.seq) <> 1
