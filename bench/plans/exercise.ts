@@ -1,6 +1,7 @@
-import type { Sql } from 'postgres'
+import type { ISql, Sql } from 'postgres'
 
 const OWNER = '11111111-1111-4111-8111-111111111111'
+const WATCH = '30000000-0000-4000-8000-000000000001'
 const RUNS = 100
 
 interface Task {
@@ -29,13 +30,14 @@ export async function exercise(sql: Sql): Promise<void> {
   await sql`select count(*) from pgflow.start_flows('chain', ${sql.json(inputs)}, owner_id => ${OWNER})`
   await sql`select count(*) from pgflow.start_flows('choice', ${sql.json([{ n: 1 }, { n: 2 }])})`
   await sql`select count(*) from pgflow.start_flow('map', ${sql.json([1, 2, 3, 4])}, idempotency_key => ${crypto.randomUUID()})`
+  await asClient(sql, sync)
   await drain(sql, flows)
 
   const [failed] = await sql`select run_id from pgflow.start_flow('chain', '1', owner_id => ${OWNER})`
   await drain(sql, flows, () => ({ error: 'no', permanent: true }))
   await sql`select pgflow.retry_run(${failed?.run_id})`
   await sql`select pgflow.cancel_run(${failed?.run_id})`
-  await asClient(sql, failed?.run_id)
+  await asClient(sql, (client) => look(client, failed?.run_id))
   await sql`select pgflow.maintain()`
 }
 
@@ -75,15 +77,33 @@ function attemptTwice({ run_id, attempt }: Task): object {
     : { output: 1 }
 }
 
-/** What the functions for clients do, under a client's role. */
-async function asClient(sql: Sql, runId: string): Promise<void> {
+/** Under a client's role. */
+async function asClient(sql: Sql, work: (client: ISql) => Promise<void>): Promise<void> {
   await sql.begin(async (client) => {
     await client`select set_config('request.jwt.claims', ${JSON.stringify({ sub: OWNER, role: 'authenticated' })}, true)`
     await client.unsafe('set local role authenticated')
-    await client`select pgflow_public.start_flow('chain', ${sql.json({ n: 0 })}, watch => '30000000-0000-4000-8000-000000000001')`
-    await client`select pgflow_public.get_run(${runId}, watch => '30000000-0000-4000-8000-000000000001')`
-    await client`select pgflow_public.get_run_events(${runId}, after => 2)`
-    await client`select pgflow_public.list_runs(quantity => 20)`
-    await client`select pgflow_public.list_runs(flow_slug => 'chain', status => 'completed', quantity => 20)`
+    await work(client)
   })
+}
+
+/** Watches the newest runs, reads their events, and finds them watched. */
+async function sync(client: ISql): Promise<void> {
+  const runs = await client<{ run_id: string }[]>`
+    select r.run_id
+    from jsonb_to_recordset(pgflow_public.list_runs(status => 'started', quantity => ${RUNS / 2}, watch => ${WATCH})) r (run_id uuid)`
+  const more = await client<{ run_id: string }[]>`
+    select r.run_id from jsonb_to_recordset(pgflow_public.list_runs(status => 'started', quantity => ${RUNS})) r (run_id uuid)`
+  for (const rows of [runs, more, more]) {
+    const cursors = Object.fromEntries(rows.map(({ run_id }, n) => [run_id, n % 3]))
+    await client`select pgflow_public.sync(${JSON.stringify(cursors)}::text::jsonb, ${WATCH})`
+  }
+}
+
+/** What else the functions for clients do. */
+async function look(client: ISql, runId: string): Promise<void> {
+  await client`select pgflow_public.start_flow('chain', '{"n": 0}', watch => ${WATCH})`
+  await client`select pgflow_public.get_run(${runId}, watch => ${WATCH})`
+  await client`select pgflow_public.get_run_events(${runId}, after => 2)`
+  await client`select pgflow_public.list_runs(quantity => 20)`
+  await client`select pgflow_public.list_runs(flow_slug => 'chain', status => 'completed', quantity => 20)`
 }

@@ -31,6 +31,10 @@ export class Pool {
     this.tasks.splice(0, this.tasks.length - 200)
   }
 
+  someRuns(): string[] {
+    return Array.from({ length: 1 + random(20) }, () => pick(this.runs))
+  }
+
   /** Some tasks, most of which are settled later once more. */
   some(): Task[] {
     return Array.from({ length: 1 + random(20) }, () => pick(this.tasks))
@@ -40,6 +44,8 @@ export class Pool {
 export const flowSlugs = ['fuzz_chain', 'fuzz_map', 'fuzz_choice']
 const workers = Array.from({ length: 5 }, () => randomUUID())
 const owners = [randomUUID(), randomUUID()]
+/** What names the topics of clients. */
+const tabs = [randomUUID(), randomUUID()]
 
 export function random(below: number): number {
   return Math.floor(Math.random() * below)
@@ -167,7 +173,8 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
     select pgflow.report_progress(${json(pool.some().map((task) => ({ ...task, progress: { value: random(9) } })))}::text::jsonb)`,
   cancel_run: (sql, pool) => sql`select pgflow.cancel_run(${pick(pool.runs)}, 'enough')`,
   retry_run: (sql, pool) => sql`select pgflow.retry_run(${pick(pool.runs)})`,
-  watch_run: (sql, pool) => sql`select pgflow.watch_run(${pick(pool.runs)})`,
+  watch_runs: (sql, pool) => sql`
+    select pgflow.watch_runs(${pool.someRuns()}::uuid[], ${`pgflow:watch:${pick(tabs)}`}, waits => ${oneIn(2)})`,
   maintain: (sql) =>
     sql`select pgflow.maintain(keep_runs => '2 seconds', keep_archive => '1 second', budget => '0.1 s')`,
   prune_runs: (sql) => sql`select pgflow.prune_runs('1 second', ${random(20)})`,
@@ -189,13 +196,17 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
   wake_worker: (sql) => sql`select pgflow.wake_worker()`,
   keep_worker_awake: (sql) => sql`select pgflow.keep_worker_awake()`,
   clients_start: (sql) =>
-    asUser(sql, (tx) => tx`select pgflow_public.start_flow('fuzz_chain', '[1]', watch => true)`),
+    asUser(sql, (tx) => tx`select pgflow_public.start_flow('fuzz_chain', '[1]', watch => ${pick(tabs)})`),
+  clients_list: (sql) => asUser(sql, (tx) => tx`select pgflow_public.list_runs(watch => ${pick(tabs)})`),
   clients_look: (sql, pool) =>
     asUser(sql, async (tx) => {
-      await tx`select pgflow_public.list_runs()`
-      await tx`select pgflow_public.get_run(${pick(pool.runs)}, watch => true)`
+      await tx`select pgflow_public.get_run(${pick(pool.runs)}, watch => ${pick(tabs)})`
       await tx`select pgflow_public.get_run_events(${pick(pool.runs)})`
     }),
+  clients_sync: (sql, pool) => {
+    const cursors = Object.fromEntries(pool.someRuns().map((run_id) => [run_id, pick([null, 0, 2])]))
+    return asUser(sql, (tx) => tx`select pgflow_public.sync(${json(cursors)}::text::jsonb, ${pick(tabs)})`)
+  },
   clients_end: (sql, pool) =>
     asUser(sql, (tx) =>
       oneIn(2)

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
+import { type LocalSupabase, type LocalSupabaseOptions, startLocalSupabase } from '@pgflow/local'
 import { createClient, type SupabaseClient, type SupabaseClientOptions } from '@supabase/supabase-js'
 import postgres from 'postgres'
 import WebSocket from 'ws'
@@ -28,15 +28,20 @@ class QuietSocket extends WebSocket {
 export class Rig implements AsyncDisposable {
   readonly stack: LocalSupabase
   readonly sql: postgres.Sql
+  /** As a superuser. */
+  readonly admin: postgres.Sql
   readonly #clients: SupabaseClient[] = []
 
   private constructor(stack: LocalSupabase) {
     this.stack = stack
     this.sql = postgres(stack.dbUrl, { max: 2, onnotice: () => undefined })
+    this.admin = postgres(stack.adminDbUrl, { max: 1, onnotice: () => undefined })
   }
 
-  static async start(): Promise<Rig> {
-    const rig = new Rig(await startLocalSupabase({ migrations: ['supabase/migrations'], fsync: false }))
+  static async start(options: LocalSupabaseOptions = {}): Promise<Rig> {
+    const rig = new Rig(
+      await startLocalSupabase({ migrations: ['supabase/migrations'], fsync: false, ...options }),
+    )
     await rig.sql.unsafe(compile(Review))
     return rig
   }
@@ -92,7 +97,7 @@ export class Rig implements AsyncDisposable {
 
   async stop(): Promise<void> {
     for (const client of this.#clients) await client.removeAllChannels()
-    await this.sql.end()
+    await Promise.all([this.sql.end(), this.admin.end()])
     await this.stack.stop()
   }
 
