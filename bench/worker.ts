@@ -195,6 +195,7 @@ async function throughput(): Promise<void> {
       byWorkers(checkout, 1, { concurrency: 10 }),
       byWorkers(checkout, 1, { concurrency: 50 }),
       byWorkers(checkout, 1, { concurrency: 100 }),
+      byWorkers(checkout, 1, { concurrency: 100, maxConnections: 3 }),
       byWorkers(checkout, 1, { concurrency: 200 }),
       byWorkers(checkout, 1, { concurrency: 400 }),
       ...[2, 4, 8].map((processes) => byWorkers(checkout, processes, { concurrency: 100 })),
@@ -204,7 +205,9 @@ async function throughput(): Promise<void> {
   for (const { flow } of contenders) await createChain(flow)
   const costs = contenders.map(() => [] as Cost[])
   for (let round = 0; round < Number(ROUNDS); round++) {
-    for (const [index, contender] of contenders.entries()) costs[index]!.push(await measured(contender))
+    // There and back, so that a load that grows or falls meets all alike.
+    const order = round % 2 ? [...contenders.entries()].reverse() : [...contenders.entries()]
+    for (const [index, contender] of order) costs[index]!.push(await measured(contender))
     await sql`truncate pgflow.runs cascade`
     await sql.unsafe('vacuum').catch(() => undefined)
   }

@@ -45,9 +45,9 @@ export interface WorkerSettings {
   /**
    * How many connections the worker keeps open at most; without effect on `sql`. With two or more, one of them extends the
    * leases and is notified of new tasks, where no transaction pooler is in between; with one, and over `sql`, the worker
-   * polls. The third is open only while many tasks end at the same time: two calls then settle and claim side by side. One
-   * more is open while a large output is settled, and one while a handler blocks the event loop.
-   * @default 3
+   * polls. With three or more, two calls settle and claim side by side while many tasks end at the same time. One more is
+   * open while a large output is settled, and one while a handler blocks the event loop.
+   * @default 2
    */
   readonly maxConnections?: number
   /** How many results one call settles at most. @default 100 */

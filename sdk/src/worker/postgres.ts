@@ -40,11 +40,8 @@ export function openPostgresTransport(
   options: DatabaseConnection & { readonly maxConnections?: number },
   { patience, freePatience }: Patience = { patience: 60, freePatience: 15 },
 ): Transport {
-  const { sql, connection, maxConnections = 3 } = options
-  if (sql !== undefined) {
-    const exchanges = sql.options.max > 1 ? 2 : 1
-    return { ...calls({ use: (query) => query(sql) }), exchanges, close: async () => {} }
-  }
+  const { sql, connection, maxConnections = 2 } = options
+  if (sql !== undefined) return { ...calls({ use: (query) => query(sql) }), close: async () => {} }
   const max = Math.max(1, maxConnections - 2)
   const pool = new RenewedPool(() => connect(connection, { max }), patience)
   const schemaVersion = () => pool.use((sql) => firstAnswer(sql, queries.schemaVersion(sql)))

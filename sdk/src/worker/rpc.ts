@@ -74,7 +74,6 @@ export function openRpcTransport(project: ProjectConnection): Transport {
   }
 
   return {
-    exchanges: 2,
     schemaVersion,
     defineFlow: (flow) => tell('register_flow', { definition: definitionOf(flow) }),
     registerWorker: (worker) => tell('register_worker', worker),
