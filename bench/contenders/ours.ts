@@ -17,7 +17,8 @@ function chainOf(broadcast: 'always' | 'watched') {
 const Chain = chainOf('watched')
 const BroadcastChain = chainOf('always')
 
-const TUNED: WorkerSettings = { concurrency: 100 }
+/** Two exchanges at the same time. */
+const TUNED: WorkerSettings = { maxConnections: 3 }
 /** Of the loops that take the place of a worker. */
 const BATCH = 100
 
@@ -94,7 +95,7 @@ async function loops(url: string): Promise<Work> {
 
 export const contenders: Contender[] = [
   ours('ours, defaults', worker({})),
+  ours('ours, defaults, all broadcast', worker({}, BroadcastChain), BroadcastChain),
   ours('ours, tuned', worker(TUNED)),
-  ours('ours, tuned, all broadcast', worker(TUNED, BroadcastChain), BroadcastChain),
   { ...ours('ours, by SQL', loops), isAnySize: false },
 ]

@@ -40,7 +40,7 @@ const CONDITIONS: Record<string, (entry: Entry, size: number) => Promise<void>> 
 export const growth: Scenario = {
   about: 'throughput beside a million finished runs, a million tasks that are not due, and 1,000 other flows',
   isSlow: true,
-  fits: ({ name }) => name === 'ours, tuned',
+  fits: ({ name }) => name === 'ours, defaults',
   async measure(contenders, { rounds = 4, runs = 1000, size = 1_000_000 }) {
     const report = new Report(
       'growth',

@@ -7,7 +7,7 @@ import { calls, createFlows, flowSlugs, Pool, pick } from './testing/fuzz.ts'
 import { violations } from './testing/invariants.ts'
 
 /** For a longer run: `FUZZ_SECONDS=600 npx vitest run supabase/tests/fuzz.test.ts`. */
-const SECONDS = Number(process.env.FUZZ_SECONDS ?? 20)
+const SECONDS = Number(process.env.FUZZ_SECONDS ?? (process.env.CI ? 20 : 10))
 const CONNECTIONS = 14
 
 let stack: LocalSupabase

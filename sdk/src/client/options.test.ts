@@ -1,5 +1,5 @@
 import type { SupabaseClient } from '@supabase/supabase-js'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { fetchRun } from '../react/fetch-run.ts'
 import { PgflowClient } from './client.ts'
 import { InvalidInputError } from './errors.ts'
@@ -130,6 +130,19 @@ describe('what cannot be used is refused before anything is sent', () => {
     })
     expect(line.requests).toEqual([])
   })
+})
+
+it('A client can be made while a framework prerenders a page, which refuses random values and the time', () => {
+  const supabase = rig.client()
+  const spies = [
+    vi.spyOn(crypto, 'randomUUID'),
+    vi.spyOn(crypto, 'getRandomValues'),
+    vi.spyOn(Math, 'random'),
+    vi.spyOn(Date, 'now'),
+  ]
+  onTestFinished(() => void vi.restoreAllMocks())
+  new PgflowClient(supabase)
+  for (const spy of spies) expect(spy).not.toHaveBeenCalled()
 })
 
 describe('what can be used', () => {

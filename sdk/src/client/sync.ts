@@ -30,8 +30,8 @@ export class Sync {
   readonly #connection: Connection
   readonly #channel: SharedChannel
   readonly #readers = new Set<Reader>()
-  /** Names the topic of a client with a secret key. Pages without a secure context, which have no such client, cannot make one. */
-  readonly #id = globalThis.crypto?.randomUUID?.()
+  /** Names the topic of a client with a secret key. Made when it is needed: frameworks refuse random values in a prerendering. */
+  #id: string | undefined
   readonly #due = new Set<Reader>()
   #current: Promise<void> | undefined
   #next: Promise<void> | undefined
@@ -153,6 +153,8 @@ export class Sync {
   async #readPage(readers: readonly Reader[]): Promise<void> {
     const { user } = this.#connection
     const { changes } = user
+    // A page without a secure context cannot make one, and has no secret key.
+    this.#id ??= globalThis.crypto?.randomUUID?.() ?? readers[0]!.runId
     // A channel that is joined while this is being read need not have delivered it.
     const covered = this.#channel.joined ? this.#covered : new Set()
     try {
@@ -161,7 +163,7 @@ export class Sync {
       for (const { runId, cursor } of readers) cursors[runId] = Math.min(cursor, cursors[runId] ?? cursor)
       const answer = await this.#connection.call('sync', {
         cursors,
-        watch: this.#channel.refused ? undefined : (this.#id ?? readers[0]!.runId),
+        watch: this.#channel.refused ? undefined : this.#id,
       })
       if (changes !== user.changes) return
       const { missing, topic } = answer
