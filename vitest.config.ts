@@ -10,7 +10,7 @@ export default defineConfig({
     reporters: process.env.CI ? ['default', 'json'] : ['default'],
     outputFile: { json: '.vitest/results.json' },
     // Many files wait, for sockets, leases or processes that end.
-    maxWorkers: '150%',
+    maxWorkers: '200%',
     // Workers log the failures that tests provoke.
     silent: 'passed-only',
     testTimeout: 30_000,
