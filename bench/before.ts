@@ -6,9 +6,10 @@
  *   git archive <commit> supabase/migrations | tar x -C /tmp/before
  *   BEFORE=/tmp/before/supabase/migrations npm run bench before            RUNS=1000 ROUNDS=10 BATCH=100 CONNECTIONS=2
  */
-import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
-import postgres, { type Sql } from 'postgres'
+import type { Sql } from 'postgres'
+import { createChain } from './lib/chain.ts'
+import { connect, migrations } from './lib/connect.ts'
 import { drain } from './lib/drain.ts'
 import { type Cost, measure, spread, table } from './measure.ts'
 
@@ -17,7 +18,6 @@ if (!BEFORE) throw new Error('BEFORE names the folder of the other migrations')
 const runs = Number(RUNS)
 const steps = runs * 3
 const connections = Number(CONNECTIONS)
-const now = fileURLToPath(new URL('../supabase/migrations', import.meta.url))
 const topic = 'pgflow:user:11111111-1111-4111-8111-111111111111'
 
 interface Contender {
@@ -51,18 +51,15 @@ async function messagesIn(sql: Sql): Promise<number> {
 }
 
 async function prepare(stack: LocalSupabase, watched: boolean): Promise<Contender> {
-  const sql = postgres(stack.dbUrl, { max: connections, onnotice: () => undefined })
-  await sql`select pgflow.create_flow('chain')`
-  await sql`
-    select pgflow.add_step('chain', 'a'), pgflow.add_step('chain', 'b', array['a']),
-           pgflow.add_step('chain', 'c', array['b'])`
+  const sql = connect(stack.dbUrl, connections)
+  await createChain(sql)
   return { sql, watched, costs: [], messages: 0 }
 }
 
 await using unwatchedBefore = await startLocalSupabase({ migrations: [BEFORE] })
-await using unwatchedNow = await startLocalSupabase({ migrations: [now] })
+await using unwatchedNow = await startLocalSupabase({ migrations: [migrations] })
 await using watchedBefore = await startLocalSupabase({ migrations: [BEFORE] })
-await using watchedNow = await startLocalSupabase({ migrations: [now] })
+await using watchedNow = await startLocalSupabase({ migrations: [migrations] })
 const contenders = [
   await prepare(unwatchedBefore, false),
   await prepare(unwatchedNow, false),

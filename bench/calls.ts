@@ -7,10 +7,9 @@
  *   git archive <commit> supabase/migrations | tar x -C /tmp/before
  *   BEFORE=/tmp/before/supabase/migrations npm run bench calls
  */
-import { fileURLToPath } from 'node:url'
 import {
   addEmptyFlows,
-  cpuOf,
+  cpuOfSession,
   type Engine,
   emptyFlows,
   openSession,
@@ -20,6 +19,7 @@ import {
   type Task,
 } from './calls/engine.ts'
 import { type Log, logOf } from './calls/log.ts'
+import { migrations } from './lib/connect.ts'
 import { median, spread, table } from './measure.ts'
 
 const { ROUNDS = '7', CALLS = '100', BEFORE, FLOWS = '50,1000' } = process.env
@@ -49,15 +49,15 @@ interface Round {
 /** Beside flows in which nothing happens, by how many they are: a claim that asks for them all, and batches of the chain. */
 type Beside = Map<number, { claim: Call; task100: Call }>
 
-async function timed({ pid }: Session, quantity: number, call: () => Promise<unknown>): Promise<Call> {
+async function timed(session: Session, quantity: number, call: () => Promise<unknown>): Promise<Call> {
   const times: number[] = []
-  const before = cpuOf(pid)
+  const before = cpuOfSession(session)
   for (let n = 0; n < quantity; n++) {
     const began = performance.now()
     await call()
     times.push(performance.now() - began)
   }
-  return { wall: median(times), cpu: (cpuOf(pid) - before) / quantity }
+  return { wall: median(times), cpu: (cpuOfSession(session) - before) / quantity }
 }
 
 async function readAndArchive({ sql }: Session, quantity: number): Promise<void> {
@@ -75,7 +75,7 @@ const startMany = ({ sql }: Session, flow: string, quantity: number) =>
 async function drain(session: Session, flow: string, batch: number): Promise<Call> {
   let tasks: Task[] = await settleAndClaim(session.sql, [flow], [], batch)
   const times: number[] = []
-  const before = cpuOf(session.pid)
+  const before = cpuOfSession(session)
   let settled = 0
   while (tasks.length > 0) {
     const began = performance.now()
@@ -83,7 +83,7 @@ async function drain(session: Session, flow: string, batch: number): Promise<Cal
     tasks = await settleAndClaim(session.sql, [flow], tasks, batch)
     times.push(performance.now() - began)
   }
-  return { wall: median(times), cpu: ((cpuOf(session.pid) - before) / settled) * batch }
+  return { wall: median(times), cpu: ((cpuOfSession(session) - before) / settled) * batch }
 }
 
 async function round({ stack, session }: Engine): Promise<Round> {
@@ -132,8 +132,10 @@ async function beside({ session }: Engine, flows: string[]): Promise<{ claim: Ca
   return { claim, task100: await drain(session, 'chain', 100) }
 }
 
-const now = fileURLToPath(new URL('../supabase/migrations', import.meta.url))
-const engines = [...(BEFORE ? [await startEngine('before', BEFORE)] : []), await startEngine('now', now)]
+const engines = [
+  ...(BEFORE ? [await startEngine('before', BEFORE)] : []),
+  await startEngine('now', migrations),
+]
 const results = new Map<Engine, Round[]>(engines.map((engine) => [engine, []]))
 const besides = new Map<Engine, Beside[]>(engines.map((engine) => [engine, []]))
 // One round to warm up, then rounds in turn: what else the machine does meets all alike.

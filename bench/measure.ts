@@ -32,12 +32,6 @@ export function percentile(values: readonly number[], percent: number): number {
   return lower + (upper - lower) * (position % 1)
 }
 
-/** The value below which this share of all values is, such as 0.99: the nearest that there is. */
-export function quantile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN
-}
-
 /** `1,234 (1,100 … 1,300)`: median, minimum, maximum. */
 export function spread(values: readonly number[], digits = 0): string {
   const text = (value: number) => value.toLocaleString('en', { maximumFractionDigits: digits })

@@ -7,6 +7,7 @@
  */
 import { startLocalSupabase } from '@pgflow/local'
 import postgres from 'postgres'
+import { startRuns } from './lib/chain.ts'
 import { connect, migrations } from './lib/connect.ts'
 import { drain } from './lib/drain.ts'
 import { measure, median, spread, table } from './measure.ts'
@@ -51,7 +52,7 @@ async function throughput(): Promise<number[]> {
   const sql = connect(stack.dbUrl, 1)
   const rates: number[] = []
   for (let round = 0; round <= ROUNDS; round++) {
-    await sql`select count(*) from pgflow.start_flows('chain', (select jsonb_agg(n) from generate_series(1, 500) n))`
+    await startRuns(sql, 'chain', 500)
     const { seconds } = await measure(sql, () => drain(sql, 'chain', 100))
     if (round > 0) rates.push(1500 / seconds)
   }

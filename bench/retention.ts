@@ -4,6 +4,7 @@
  *   npm run bench retention            FINISHED=20000
  */
 import { startLocalSupabase } from '@pgflow/local'
+import { createChain, startRuns } from './lib/chain.ts'
 import { connect, migrations } from './lib/connect.ts'
 import { drain } from './lib/drain.ts'
 import { spread } from './measure.ts'
@@ -11,11 +12,10 @@ import { spread } from './measure.ts'
 const { FINISHED = '20000' } = process.env
 await using stack = await startLocalSupabase({ migrations: [migrations] })
 const sql = connect(stack.dbUrl, 1)
-await sql`select pgflow.create_flow('chain')`
-await sql`select pgflow.add_step('chain', 'a'), pgflow.add_step('chain', 'b', array['a']), pgflow.add_step('chain', 'c', array['b'])`
+await createChain(sql)
 const started = performance.now()
 for (let run = 0; run < Number(FINISHED); run += 500) {
-  await sql`select count(*) from pgflow.start_flows('chain', (select jsonb_agg(n) from generate_series(1, 500) n))`
+  await startRuns(sql, 'chain', 500)
   await drain(sql, 'chain', 100)
 }
 const runsPerSecond = Number(FINISHED) / ((performance.now() - started) / 1000)

@@ -19,8 +19,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
 import { compile } from '@pgflow/sdk/flow'
-import postgres from 'postgres'
-import { quantile, spread, table } from './measure.ts'
+import { connect, migrations } from './lib/connect.ts'
+import { median, percentile, spread, table } from './measure.ts'
 import type { Arrival, Question, Traffic } from './watched/client.ts'
 import { Watched } from './watched/flow.ts'
 
@@ -28,14 +28,13 @@ const { WATCHED = '1,200,1000', ROUNDS = '5', SECONDS = '10', RATE = '40' } = pr
 const counts = WATCHED.split(',').map(Number)
 const seconds = Number(SECONDS)
 const rate = Number(RATE)
-const migrations = fileURLToPath(new URL('../supabase/migrations', import.meta.url))
 
 await using stack = await startLocalSupabase({ migrations: [migrations], realtime: { realistic: true } })
-const admin = postgres(stack.adminDbUrl, { max: 1, onnotice: () => undefined })
+const admin = connect(stack.adminDbUrl, 1)
 await admin.unsafe('alter system set track_commit_timestamp = on')
 await admin.end()
 await stack.postgres.restart()
-const sql = postgres(stack.dbUrl, { max: 2, onnotice: () => undefined })
+const sql = connect(stack.dbUrl, 2)
 await sql.unsafe(compile(Watched))
 
 function spawn(script: string, env: Record<string, string>): ChildProcess {
@@ -172,13 +171,13 @@ await sql.end()
 
 const of = (runs: number, figure: (sample: Sample) => number, digits = 0) =>
   spread((samples.get(runs) ?? []).map(figure), digits)
-const p99 = ({ paced }: Sample) => quantile(paced, 0.99)
+const p99 = ({ paced }: Sample) => percentile(paced, 99)
 const p99OfFirst = (samples.get(counts[0]!) ?? []).map(p99)
 table(
   ['runs', 'p50, ms', 'p99, ms', 'slowest, ms', 'p99 against the first'],
   counts.map((runs) => [
     runs.toLocaleString('en'),
-    of(runs, ({ paced }) => quantile(paced, 0.5), 1),
+    of(runs, ({ paced }) => median(paced), 1),
     of(runs, p99, 1),
     of(runs, ({ paced }) => Math.max(...paced), 1),
     spread(
@@ -192,8 +191,8 @@ table(
   ['runs', 'p50, ms', 'p99, ms', 'slowest, ms'],
   counts.map((runs) => [
     runs.toLocaleString('en'),
-    of(runs, ({ worker }) => quantile(worker, 0.5), 1),
-    of(runs, ({ worker }) => quantile(worker, 0.99), 1),
+    of(runs, ({ worker }) => median(worker), 1),
+    of(runs, ({ worker }) => percentile(worker, 99), 1),
     of(runs, ({ worker }) => Math.max(...worker), 1),
   ]),
 )

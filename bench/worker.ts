@@ -6,41 +6,20 @@
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { startLocalSupabase } from '@pgflow/local'
-import postgres, { type Sql } from 'postgres'
+import type { Sql } from 'postgres'
+import { createChain, startRuns } from './lib/chain.ts'
+import { connect, migrations } from './lib/connect.ts'
 import { drain } from './lib/drain.ts'
-import { median, spread, table } from './measure.ts'
+import { cpuOf, median, percentile, spread, table } from './measure.ts'
 
 const { RUNS = '1000', ROUNDS = '4', SINGLES = '40', ONLY = '', BEFORE } = process.env
 const here = fileURLToPath(new URL('..', import.meta.url))
 const checkouts = [...(BEFORE ? [['before', BEFORE] as const] : []), ['', here] as const]
 
-await using stack = await startLocalSupabase({ migrations: [`${here}/supabase/migrations`] })
-const sql = postgres(stack.dbUrl, { max: 4, onnotice: () => undefined })
-
-/** Milliseconds of CPU of all server processes so far. */
-async function serverCpu(): Promise<number> {
-  const ticks = (pid: number) => {
-    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
-    return {
-      parent: Number(fields[1]),
-      all: fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0),
-    }
-  }
-  const pids = await sql<{ pid: number }[]>`select pid from pg_stat_activity`
-  const server = ticks(pids[0]!.pid).parent
-  // Those that have ended meanwhile count as children of the server.
-  const counts = [server, ...pids.map(({ pid }) => pid)].map((pid) => {
-    try {
-      return ticks(pid).all
-    } catch {
-      return 0
-    }
-  })
-  return counts.reduce((sum, count) => sum + count, 0) * 10
-}
+await using stack = await startLocalSupabase({ migrations: [migrations] })
+const sql = connect(stack.dbUrl, 4)
 
 interface Process {
   child: ChildProcess
@@ -73,18 +52,6 @@ async function startProcess(
   }
 }
 
-async function createChain(flow: string): Promise<void> {
-  await sql`select pgflow.create_flow(${flow}, broadcast => 'never')`
-  for (const [step, deps] of Object.entries({ a: [], b: ['a'], c: ['b'] })) {
-    await sql`select pgflow.add_step(${flow}, ${step}, ${deps}::text[])`
-  }
-}
-
-async function startRuns(flow: string, runs: number): Promise<void> {
-  await sql`
-    select count(*) from pgflow.start_flows(${flow}, (select jsonb_agg(g) from generate_series(1, ${runs}::int) g))`
-}
-
 async function allEnded(): Promise<void> {
   for (;;) {
     const [row] = await sql`select exists (select from pgflow.runs where status = 'started') as open`
@@ -114,7 +81,7 @@ function bySql(loops: number, batch: number): Contender {
     name: `SQL alone, ${loops} loops of ${batch}`,
     flow,
     async begin() {
-      const own = postgres(stack.dbUrl, { max: loops, onnotice: () => undefined })
+      const own = connect(stack.dbUrl, loops)
       const work = () => Promise.all(Array.from({ length: loops }, () => drain(own, flow, batch)))
       return { work, cpu: async () => Number.NaN, memory: () => Number.NaN, end: () => own.end() }
     },
@@ -157,7 +124,6 @@ function byWorkers(
 
 interface Cost {
   rate: number
-  calls: number
   worker: number
   server: number
   memory: number
@@ -165,15 +131,15 @@ interface Cost {
 
 async function measured({ flow, begin }: Contender): Promise<Cost> {
   const { work, cpu, memory, end } = await begin()
-  await startRuns(flow, 300)
+  await startRuns(sql, flow, 300)
   await work()
   const runs = Number(RUNS)
   await cpu()
-  await startRuns(flow, runs)
+  await startRuns(sql, flow, runs)
   const [{ began }] = (await sql`select clock_timestamp() as began`) as unknown as [{ began: Date }]
-  const serverBefore = await serverCpu()
+  const serverBefore = cpuOf(stack.postgres.pid)
   await work()
-  const server = (await serverCpu()) - serverBefore
+  const server = cpuOf(stack.postgres.pid) - serverBefore
   const worker = await cpu()
   const [row] = await sql`
     select extract(epoch from max(r.completed_at) - ${began})::float8 as seconds, count(*)::int as runs
@@ -183,7 +149,7 @@ async function measured({ flow, begin }: Contender): Promise<Cost> {
   await end()
   const thousands = (runs * 3) / 1000
   const rate = (runs * 3) / row!.seconds
-  return { rate, calls: 0, worker: worker / thousands, server: server / thousands, memory: memory() }
+  return { rate, worker: worker / thousands, server: server / thousands, memory: memory() }
 }
 
 async function throughput(): Promise<void> {
@@ -202,7 +168,7 @@ async function throughput(): Promise<void> {
       byWorkers(checkout, 8, {}),
     ]),
   ].filter(({ name }) => name.includes('SQL') || ONLY.split('|').some((part) => name.includes(part)))
-  for (const { flow } of contenders) await createChain(flow)
+  for (const { flow } of contenders) await createChain(sql, flow, 'never')
   const costs = contenders.map(() => [] as Cost[])
   for (let round = 0; round < Number(ROUNDS); round++) {
     // There and back, so that a load that grows or falls meets all alike.
@@ -261,7 +227,7 @@ async function endsOf(listener: Sql): Promise<(run_id: string) => Promise<number
 }
 
 async function latency(): Promise<void> {
-  const listener = postgres(stack.dbUrl, { max: 1 })
+  const listener = connect(stack.dbUrl, 1)
   const ended = await endsOf(listener)
   const connections: Record<string, object> = {
     'database URL': { connection: stack.dbUrl },
@@ -284,7 +250,7 @@ async function latency(): Promise<void> {
     const singles = pause > 500 ? Math.ceil(Number(SINGLES) / 2) : Number(SINGLES)
     for (let round = 0; round < 2; round++) {
       for (const [index, { flow, checkout, connection }] of contenders.entries()) {
-        if (pause === 200 && round === 0) await createChain(flow)
+        if (pause === 200 && round === 0) await createChain(sql, flow, 'never')
         const { child, stop } = await startProcess(checkout, flow, connection, true)
         const handlers = new Map<string, number>()
         child.on('message', ({ runId, step, at }: { runId: string; step: string; at: number }) => {
@@ -311,13 +277,15 @@ async function latency(): Promise<void> {
       }
     }
     console.log(`\nA run every ${pause} ms:\n`)
-    const p95 = (values: readonly number[]) =>
-      [...values].sort((x, y) => x - y)[Math.floor(values.length * 0.95)]!
     table(
       ['', ...parts, 'all, p95'],
       contenders.map(({ name }, index) => {
         const row = rows[index]!
-        return [name, ...parts.map((part) => median(row[part]!).toFixed(1)), p95(row.all!).toFixed(1)]
+        return [
+          name,
+          ...parts.map((part) => median(row[part]!).toFixed(1)),
+          percentile(row.all!, 95).toFixed(1),
+        ]
       }),
     )
   }

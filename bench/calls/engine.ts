@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import postgres, { type Sql } from 'postgres'
+import { createChain } from '../lib/chain.ts'
 
 /** One session, whose server process is known. */
 export interface Session {
@@ -19,8 +20,8 @@ export async function startEngine(name: string, migrations: string): Promise<Eng
   const stack = await startLocalSupabase({ migrations: [migrations] })
   const session = await openSession(stack)
   const { sql } = session
-  await addChain(sql, 'chain', 'never')
-  await addChain(sql, 'broadcast_chain', 'always')
+  await createChain(sql, 'chain', 'never')
+  await createChain(sql, 'broadcast_chain', 'always')
   await sql`select pgmq.create('bare')`
   return {
     name,
@@ -37,13 +38,6 @@ export async function openSession(stack: LocalSupabase): Promise<Session> {
   const sql = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined, idle_timeout: 0, max_lifetime: 0 })
   const [backend] = await sql`select pg_backend_pid() as pid`
   return { sql, pid: backend?.pid }
-}
-
-async function addChain(sql: Sql, flow: string, broadcast: 'never' | 'always'): Promise<void> {
-  await sql`select pgflow.create_flow(${flow}, broadcast => ${broadcast})`
-  await sql`select pgflow.add_step(${flow}, 'a')`
-  await sql`select pgflow.add_step(${flow}, 'b', array['a'])`
-  await sql`select pgflow.add_step(${flow}, 'c', array['b'])`
 }
 
 /** The names of flows in which nothing happens. */
@@ -89,7 +83,7 @@ export async function settleAndClaim(
   return answer?.tasks
 }
 
-/** The processor time of a server process, in milliseconds: it does not depend on what else the machine does. */
-export function cpuOf(pid: number): number {
+/** The processor time of a session's server process, in milliseconds: it does not depend on what else the machine does. */
+export function cpuOfSession({ pid }: Session): number {
   return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6
 }

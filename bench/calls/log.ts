@@ -1,6 +1,7 @@
 /** The write-ahead log that steps write, as a whole and by relation. */
 import type { LocalSupabase } from '@pgflow/local'
-import postgres from 'postgres'
+import type { Sql } from 'postgres'
+import { connect } from '../lib/connect.ts'
 
 export interface Written {
   /** Bytes a step. */
@@ -19,7 +20,7 @@ export async function logOf(
   stack: LocalSupabase,
   work: Record<keyof Log, () => Promise<number>>,
 ): Promise<Log> {
-  const sql = postgres(stack.adminDbUrl, { max: 1, onnotice: () => undefined })
+  const sql = connect(stack.adminDbUrl, 1)
   try {
     await sql`create extension if not exists pg_walinspect`
     return { unwatched: await written(sql, work.unwatched), broadcast: await written(sql, work.broadcast) }
@@ -28,7 +29,7 @@ export async function logOf(
   }
 }
 
-async function written(sql: postgres.Sql, work: () => Promise<number>): Promise<Written> {
+async function written(sql: Sql, work: () => Promise<number>): Promise<Written> {
   const [before] = await sql`select pg_current_wal_insert_lsn()::text as lsn`
   const steps = await work()
   const [after] = await sql`
