@@ -4,7 +4,8 @@
 -- hand-written SQL either. They hold the runs' locks: `seq` goes on from the run's last event, without gaps.
 --
 -- Old and new rows meet in a full join, since Postgres has no nested loop for it: a plan that is kept from a statement with one
--- row would compare each old row with each new one. Rows without a partner have null in a condition, and so are left out.
+-- row would compare each old row with each new one. Rows without a partner have null in a condition, and so are left out; the
+-- `coalesce` around it keeps Postgres from seeing that, and from making an inner join of it.
 --
 -- Events say who: the signed-in user, and the role that the caller acts as. What workers do has no actor.
 
@@ -21,7 +22,7 @@ declare
 begin
   insert into pgflow.run_events (run_id, seq, type, at, data, actor_id, actor_role)
   select n.run_id, 1,
-         case n.status when 'started' then 'run:started' else 'run:' || n.status end,
+         'run:' || n.status,
          coalesce(n.completed_at, n.failed_at, n.cancelled_at, n.started_at),
          case when n.status in ('failed', 'cancelled') then jsonb_build_object('error', n.error) else '{}' end,
          case when n.status in ('started', 'cancelled') then actor_id end,

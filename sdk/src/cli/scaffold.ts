@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { Change } from './changes.ts'
 import { CommandError } from './command.ts'
 import { defaultModule } from './worker.ts'
@@ -73,9 +72,7 @@ function withWorkerScript({ text, value }: ManifestFile): Change {
 
 /** As npm has it; if the project has it from a file, from there, since the package may not be on npm. */
 async function denoConfig(manifest: ManifestFile | undefined): Promise<string> {
-  const own = JSON.parse(
-    await readFile(fileURLToPath(new URL('../../package.json', import.meta.url)), 'utf8'),
-  ) as Manifest
+  const own = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')) as Manifest
   const spec =
     { ...manifest?.value.devDependencies, ...manifest?.value.dependencies }['@pgflow/sdk'] ?? own.version
   const isFile = /^(file|link|portal|workspace):|\.tgz$/.test(spec)

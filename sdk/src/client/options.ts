@@ -21,7 +21,7 @@ function has(property: string): Test {
 const isUuid = matches(/^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i)
 const isText = matches(/^/)
 
-/** Whether a value that is given for an argument or option can be used. `refusal.ts` says the same in words. */
+/** Whether a value that is given for an argument or option can be used. `explain.ts` says the same in words. */
 const tests = {
   runId: isUuid,
   flowSlug: matches(/^[a-z_]\w{0,127}$/i),
