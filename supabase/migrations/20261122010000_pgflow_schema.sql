@@ -70,14 +70,14 @@ comment on schema pgflow_worker is
 
 -- Which version of the migrations this database has. The packages compare it with the version they need; a change that they
 -- depend on counts it up, with a file in supabase/upgrades.
---   select pgflow.schema_version();  -- 3
+--   select pgflow.schema_version();  -- 4
 create function pgflow.schema_version()
 returns int
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select 3
+  select 4
 $$;
 comment on function pgflow.schema_version is 'The version of the installed migrations, which the packages compare with the one they need.';
 

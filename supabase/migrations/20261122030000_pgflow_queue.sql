@@ -278,7 +278,7 @@ begin
   loop
     run_ids := pgflow.resend_to_queue(open.queue_name, open.run_ids, open.step_slugs, open.task_indexes);
     sent := sent + cardinality(run_ids);
-    perform pgflow.wake_workers(run_ids);
+    perform pgflow.notify_workers(run_ids);
   end loop;
   return sent;
 end

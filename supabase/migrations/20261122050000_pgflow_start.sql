@@ -32,9 +32,9 @@ as $$
 #variable_conflict use_column
 declare
   started_by uuid := coalesce(start_runs.owner_id, pgflow.current_user_id());
-  now timestamptz := pgflow.now();
-  flow pgflow.flows := pgflow.held_flow(start_runs.flow_slug);
-  new_ids uuid[] := pgflow.new_run_ids(cardinality(requests), now);
+  as_of timestamptz := pgflow.now();
+  flow pgflow.flows := pgflow.lock_flow(start_runs.flow_slug);
+  new_ids uuid[] := pgflow.new_run_ids(cardinality(requests), as_of);
   requested pgflow.run_request[];
   has_keys boolean;
   keyed uuid[];
@@ -65,7 +65,7 @@ begin
       run_id, flow_slug, input, remaining_steps, owner_id, group_id, idempotency_key, metadata, started_at
     )
     select r.run_id, flow.flow_slug, r.input, shape.steps, started_by, start_runs.group_id, r.idempotency_key,
-           start_runs.metadata, now
+           start_runs.metadata, as_of
     from unnest(requested) with ordinality r
     cross join (select count(*) as steps from pgflow.steps s where s.flow_slug = flow.flow_slug) shape
     where r.idempotency_key is null or r.run_id = any (keyed)
@@ -74,7 +74,7 @@ begin
     returning run_id
   )
   select array_agg(run_id) into started from run;
-  perform pgflow.start_steps(flow.flow_slug, started, now, start_runs.delay);
+  perform pgflow.start_steps(flow.flow_slug, started, as_of, start_runs.delay);
 
   if cardinality(started) = cardinality(requested) then
     return query
@@ -165,7 +165,7 @@ $$;
 comment on function pgflow.start_flows is 'Starts a run of a flow for each of many inputs.';
 
 -- A state for each step of new runs; the root steps go on at once.
-create function pgflow.start_steps(flow_slug text, run_ids uuid[], now timestamptz, delay int)
+create function pgflow.start_steps(flow_slug text, run_ids uuid[], as_of timestamptz, delay int)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -180,7 +180,7 @@ begin
       run_id, step_slug, flow_slug, status, remaining_deps, remaining_tasks, initial_tasks, created_at, started_at
     )
     select run_id, s.step_slug, s.flow_slug, case when starts then 'started' else 'created' end,
-           s.deps_count, case when starts then 1 end, case when starts then 1 end, now, case when starts then now end
+           s.deps_count, case when starts then 1 end, case when starts then 1 end, as_of, case when starts then as_of end
     from unnest(run_ids) run_id
     cross join pgflow.steps s
     cross join lateral (select s.deps_count = 0 and s.is_plain) as root (starts)
@@ -191,12 +191,12 @@ begin
          array_agg(row(run_id, step_slug)::pgflow.step_key) filter (where status = 'created' and remaining_deps = 0)
   into started, ready
   from state;
-  perform pgflow.advance(pgflow.decide(ready), now, started, delay);
+  perform pgflow.advance(pgflow.decide(ready), as_of, started, delay);
 end
 $$;
 
 -- The flow that a name stands for, its shape and its being the newest version held as they are until the transaction ends.
-create function pgflow.held_flow(name text)
+create function pgflow.lock_flow(name text)
 returns pgflow.flows
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -204,20 +204,20 @@ as $$
 declare
   flow pgflow.flows;
 begin
-  perform pgflow.assert_valid_slug(held_flow.name);
+  perform pgflow.assert_valid_slug(lock_flow.name);
   loop
     select f.* into flow from pgflow.flows f
-    where f.flow_slug = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = held_flow.name), held_flow.name)
+    where f.flow_slug = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name)
     for key share of f;
     if not found then
       raise exception using
         errcode = 'PT404',
-        message = format('flow "%s" does not exist', held_flow.name),
+        message = format('flow "%s" does not exist', lock_flow.name),
         hint = 'Check the slug; a flow exists once a worker that has it was started, or its compiled SQL was run.';
     end if;
     -- Once more where the alias was moved while the lock was awaited.
     exit when flow.flow_slug
-      = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = held_flow.name), held_flow.name);
+      = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name);
   end loop;
   return flow;
 end

@@ -54,7 +54,7 @@ comment on type pgflow.step_change is
 -- messages are visible after `delay` seconds.
 create function pgflow.advance(
   changes pgflow.step_change[],
-  now timestamptz,
+  as_of timestamptz,
   started pgflow.step_key[] default '{}',
   delay int default 0
 )
@@ -72,15 +72,15 @@ declare
   exhausted pgflow.step_key[];
 begin
   while cardinality(wave) > 0 loop
-    select c.started, c.ready into started_now, ready from pgflow.change_steps(wave, now) c;
+    select c.started, c.ready into started_now, ready from pgflow.change_steps(wave, as_of) c;
     started := started || started_now;
     applied := applied || wave;
     wave := case when ready is not null then pgflow.decide(ready) end
       || case when exists (select from unnest(wave) w where w.cascade) then pgflow.cascade_skips(wave) end;
   end loop;
   if cardinality(started) > 0 then
-    perform pgflow.create_tasks(started, now, delay);
-    perform pgflow.wake_workers(array(select s.run_id from unnest(started) s));
+    perform pgflow.create_tasks(started, as_of, delay);
+    perform pgflow.notify_workers(array(select s.run_id from unnest(started) s));
   end if;
   if cardinality(applied) = 0 then
     return;
@@ -92,7 +92,7 @@ begin
   from unnest(applied) a;
   if closes then
     perform pgflow.close_tasks(coalesce(failed_runs, '{}'), coalesce(exhausted, '{}'));
-    perform pgflow.advance_runs(applied, now);
+    perform pgflow.advance_runs(applied, as_of);
   end if;
 end
 $$;
@@ -101,7 +101,7 @@ $$;
 -- Answers with the steps that have started, and those whose deps are all closed now and that have to be decided.
 create function pgflow.change_steps(
   changes pgflow.step_change[],
-  now timestamptz,
+  as_of timestamptz,
   out started pgflow.step_key[],
   out ready pgflow.step_key[]
 )
@@ -176,10 +176,10 @@ begin
           skip_reason = n.skip_reason,
           retries = ss.retries + coalesce(n.retries, 0),
           retry_at = coalesce(n.retry_at, ss.retry_at),
-          started_at = case when n.change in ('started', 'completed') then coalesce(ss.started_at, now) else ss.started_at end,
-          completed_at = case n.change when 'completed' then now end,
-          failed_at = case n.change when 'failed' then now end,
-          skipped_at = case n.change when 'skipped' then now end
+          started_at = case when n.change in ('started', 'completed') then coalesce(ss.started_at, as_of) else ss.started_at end,
+          completed_at = case n.change when 'completed' then as_of end,
+          failed_at = case n.change when 'failed' then as_of end,
+          skipped_at = case n.change when 'skipped' then as_of end
       from next n
       where (ss.run_id, ss.step_slug) = (n.run_id, n.step_slug)
       returning ss.run_id, ss.step_slug, n.change, ss.remaining_deps
@@ -299,7 +299,7 @@ $$;
 
 -- Creates the tasks of steps that have started at `now`, one for each item of a map, and sends their messages, visible
 -- after the steps' own delay plus `delay` seconds. Nearly always all of them are single steps that have never had one.
-create function pgflow.create_tasks(steps pgflow.step_key[], now timestamptz, delay int default 0)
+create function pgflow.create_tasks(steps pgflow.step_key[], as_of timestamptz, delay int default 0)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -333,20 +333,20 @@ begin
       group by s.queue_name, s.delay, s.flow_slug
     )
   insert into pgflow.step_tasks (run_id, step_slug, task_index, flow_slug, message_id, queued_at)
-  select t.run_id, t.step_slug, 0, b.flow_slug, t.msg_id, create_tasks.now
+  select t.run_id, t.step_slug, 0, b.flow_slug, t.msg_id, create_tasks.as_of
   from batch b
   cross join lateral rows from (
     unnest(b.run_ids), unnest(b.step_slugs), pgflow.send_messages(b.queue_name, b.messages, b.delay)
   ) as t (run_id, step_slug, msg_id);
   get diagnostics created = row_count;
   if created = 0 then
-    perform pgflow.create_other_tasks(create_tasks.steps, create_tasks.now, create_tasks.delay);
+    perform pgflow.create_other_tasks(create_tasks.steps, create_tasks.as_of, create_tasks.delay);
   end if;
 end
 $$;
 
 -- The same where some of the steps are maps, or start again. Of a map that starts again, completed tasks are kept.
-create function pgflow.create_other_tasks(steps pgflow.step_key[], now timestamptz, delay int)
+create function pgflow.create_other_tasks(steps pgflow.step_key[], as_of timestamptz, delay int)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -393,7 +393,7 @@ begin
       group by t.queue_name, t.delay, t.flow_slug
     )
   insert into pgflow.step_tasks as old (run_id, step_slug, task_index, flow_slug, message_id, input, queued_at)
-  select t.run_id, t.step_slug, t.task_index, b.flow_slug, t.msg_id, t.input, create_other_tasks.now
+  select t.run_id, t.step_slug, t.task_index, b.flow_slug, t.msg_id, t.input, create_other_tasks.as_of
   from batch b
   cross join lateral rows from (
     unnest(b.run_ids), unnest(b.step_slugs), unnest(b.task_indexes), unnest(b.inputs),
@@ -411,7 +411,7 @@ $$;
 
 -- The runs of `advance`: fewer steps remain, the last one completes the run, a failed one fails it. The output of a run is
 -- {leaf_slug: output} over its completed leaf steps.
-create function pgflow.advance_runs(changes pgflow.step_change[], now timestamptz)
+create function pgflow.advance_runs(changes pgflow.step_change[], as_of timestamptz)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -438,8 +438,8 @@ begin
             select from pgflow.deps dependent where dependent.flow_slug = r.flow_slug and dependent.dep_slug = ss.step_slug
           )
       ) end,
-      completed_at = case next.status when 'completed' then now end,
-      failed_at = case next.status when 'failed' then now end
+      completed_at = case next.status when 'completed' then as_of end,
+      failed_at = case next.status when 'failed' then as_of end
   from done d
   join pgflow.runs before using (run_id)
   cross join lateral (

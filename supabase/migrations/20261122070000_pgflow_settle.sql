@@ -92,12 +92,12 @@ as $$
 declare
   run_ids uuid[] := array(select distinct result.run_id from unnest(results) result where result.run_id is not null);
   locked uuid[] := pgflow.lock_runs(run_ids, wait);
-  now timestamptz := pgflow.now();
+  as_of timestamptz := pgflow.now();
   settled pgflow.settled_task[];
 begin
-  settled := array(select s from pgflow.settle_tasks_of_runs(locked, results, now) s);
+  settled := array(select s from pgflow.record_results(locked, results, as_of) s);
   if cardinality(settled) > 0 then
-    perform pgflow.advance(pgflow.changes_of(settled), now);
+    perform pgflow.advance(pgflow.changes_of(settled), as_of);
     perform pgflow.release_messages(settled);
   end if;
   return query select * from unnest(settled);
@@ -114,7 +114,7 @@ $$;
 
 -- The tasks of `settle`: completed, failed, or queued again for another attempt. Of several results for one task the
 -- first that is not stale counts. An error is cut to 10,000 characters. A task that fails without having been claimed has used an attempt, too.
-create function pgflow.settle_tasks_of_runs(run_ids uuid[], results pgflow.task_result[], now timestamptz)
+create function pgflow.record_results(run_ids uuid[], results pgflow.task_result[], as_of timestamptz)
 returns setof pgflow.settled_task
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -133,7 +133,7 @@ begin
                  else 'retrying'
                end as outcome,
                case when r.error is not null then
-                 now + make_interval(secs => greatest(0, least(31536000, coalesce(
+                 as_of + make_interval(secs => greatest(0, least(31536000, coalesce(
                    r.retry_delay,
                    (
                      select pgflow.calculate_retry_delay(o.base_delay, used.attempts)
@@ -142,14 +142,14 @@ begin
                    )
                  )))::float8)
                end as retry_at
-        from unnest(settle_tasks_of_runs.results) with ordinality r
+        from unnest(record_results.results) with ordinality r
         join pgflow.step_tasks t
           on (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
         cross join lateral (
           select t.attempts_count - t.attempts_before
                + case t.status when 'queued' then 1 else 0 end - case when r.uncounted then 1 else 0 end
         ) as used (attempts)
-        where r.run_id = any (settle_tasks_of_runs.run_ids) and case
+        where r.run_id = any (record_results.run_ids) and case
           when r.attempt is null then t.status in ('queued', 'started')
           else t.status = 'started' and t.attempts_count = r.attempt
         end
@@ -167,8 +167,8 @@ begin
         attempts_before = t.attempts_before + case when d.uncounted and d.error is not null then 1 else 0 end,
         output = case when t.input is not null and d.outcome = 'completed' then coalesce(d.output, 'null') end,
         error_message = d.error,
-        completed_at = case d.outcome when 'completed' then now end,
-        failed_at = case d.outcome when 'failed' then now end
+        completed_at = case d.outcome when 'completed' then as_of end,
+        failed_at = case d.outcome when 'failed' then as_of end
     from decided d
     where (t.run_id, t.step_slug, t.task_index) = (d.run_id, d.step_slug, d.task_index)
     returning d.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, d.outcome,
@@ -422,7 +422,7 @@ end
 $$;
 
 -- Settles one task and answers with its row as it then is.
-create function pgflow.settle_task(result pgflow.task_result)
+create function pgflow.apply_result(result pgflow.task_result)
 returns setof pgflow.step_tasks
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -443,7 +443,7 @@ returns setof pgflow.step_tasks
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-  select * from pgflow.settle_task(row(
+  select * from pgflow.apply_result(row(
     complete_task.run_id, complete_task.step_slug, complete_task.task_index, null,
     complete_task.output, null, null, null, null
   )::pgflow.task_result)
@@ -458,7 +458,7 @@ returns setof pgflow.step_tasks
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-  select * from pgflow.settle_task(row(
+  select * from pgflow.apply_result(row(
     fail_task.run_id, fail_task.step_slug, fail_task.task_index, null,
     null, coalesce(fail_task.error_message, 'failed without a message'), null, null, null
   )::pgflow.task_result)

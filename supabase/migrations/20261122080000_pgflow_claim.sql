@@ -56,7 +56,7 @@ begin
     perform pgflow.end_dead_tasks(messages);
   end if;
   return query
-    select * from pgflow.start_tasks(messages, claim_tasks.worker_id, pgflow.now(), claim_tasks.inline_limit);
+    select * from pgflow.begin_attempts(messages, claim_tasks.worker_id, pgflow.now(), claim_tasks.inline_limit);
 end
 $$;
 comment on function pgflow.claim_tasks is 'Claims tasks of flows for a worker, each under a lease of some seconds.';
@@ -134,7 +134,7 @@ $$;
 
 -- Counts an attempt of each task whose message was read, and answers with what its handler needs. Rows come from the
 -- locked update, so that no task goes to two workers; a task that is being settled at the moment is left alone.
-create function pgflow.start_tasks(messages pgflow.message[], worker_id uuid, now timestamptz, inline_limit int)
+create function pgflow.begin_attempts(messages pgflow.message[], worker_id uuid, as_of timestamptz, inline_limit int)
 returns setof pgflow.step_task_record
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -144,7 +144,7 @@ begin
     with
       open as (
         select t.run_id, t.step_slug, t.task_index, o.timeout
-        from unnest(start_tasks.messages) m
+        from unnest(begin_attempts.messages) m
         join pgflow.step_tasks t using (run_id, step_slug, task_index)
         cross join lateral (
           select o.max_attempts, o.timeout from pgflow.step_options o
@@ -161,8 +161,8 @@ begin
         update pgflow.step_tasks t
         set status = 'started',
             attempts_count = t.attempts_count + 1,
-            started_at = start_tasks.now,
-            last_worker_id = start_tasks.worker_id
+            started_at = begin_attempts.as_of,
+            last_worker_id = begin_attempts.worker_id
         from open o
         where (t.run_id, t.step_slug, t.task_index) = (o.run_id, o.step_slug, o.task_index)
         returning t.*, o.timeout
@@ -175,10 +175,10 @@ begin
              jsonb_object_agg(value.name, pgflow.version_of(value.at)) filter (where value.is_left_out) as refs
       from (
         select one.*, case
-            when start_tasks.inline_limit is null then false
+            when begin_attempts.inline_limit is null then false
             -- The stored size is known without reading the value, but it may be compressed.
-            else c.input is not null or pg_column_size(one.value) > start_tasks.inline_limit
-              or octet_length(one.value::text) > start_tasks.inline_limit
+            else c.input is not null or pg_column_size(one.value) > begin_attempts.inline_limit
+              or octet_length(one.value::text) > begin_attempts.inline_limit
           end as is_left_out
         from (
           select 'run' as name, r.input as value, r.started_at as at
@@ -191,7 +191,7 @@ begin
           where d.flow_slug = c.flow_slug and d.step_slug = c.step_slug and dep.status = 'completed'
         ) one
       ) value
-      where c.input is null or start_tasks.inline_limit is not null
+      where c.input is null or begin_attempts.inline_limit is not null
     ) v
     order by c.message_id;
 end

@@ -45,7 +45,7 @@ begin
     from pgflow.settle_tasks(results, wait => false) with ordinality
       as s (run_id, step_slug, task_index, attempt, applied, held, problem, n);
     if results @? '$[*].thrown' then
-      perform pgflow.keep_errors(results, applied);
+      perform pgflow.store_errors(results, applied);
     end if;
   end if;
   tasks := (
@@ -59,7 +59,7 @@ comment on function pgflow.settle_and_claim is 'Settles a batch of results and c
 
 -- Keeps what was thrown with the tasks of failed results that were applied, by their places in the batch; of more than
 -- 64 KB, its beginning.
-create function pgflow.keep_errors(results jsonb, applied bigint[])
+create function pgflow.store_errors(results jsonb, applied bigint[])
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -182,7 +182,7 @@ begin
     group by f.queue_name
   loop
     perform pgflow.hide_messages(returned.queue_name, returned.msg_ids, returned.until);
-    perform pgflow.wake_workers(returned.run_ids);
+    perform pgflow.notify_workers(returned.run_ids);
     quantity := quantity + cardinality(returned.msg_ids);
   end loop;
   return quantity;
@@ -285,19 +285,19 @@ comment on function pgflow.fetch_value is 'A value that a claim left out of an i
 -- Notifies workers that wait for tasks of the runs' flows; `pgflow_tasks` names the flow. NOTIFY takes a lock of the
 -- whole database at commit, so it is used only while somebody waits. A worker that begins to wait at this moment may
 -- miss it: it polls all the same.
-create function pgflow.wake_workers(run_ids uuid[])
+create function pgflow.notify_workers(run_ids uuid[])
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  now timestamptz := pgflow.now();
+  as_of timestamptz := pgflow.now();
 begin
-  if exists (select from pgflow.workers w where w.waiting_until > now) then
+  if exists (select from pgflow.workers w where w.waiting_until > as_of) then
     perform pg_notify('pgflow_tasks', flow.flow_slug)
     from (select distinct r.flow_slug from unnest(run_ids) run_id join pgflow.runs r using (run_id)) flow
     where exists (
-      select from pgflow.workers w where w.waiting_until > now and flow.flow_slug = any (w.flow_slugs)
+      select from pgflow.workers w where w.waiting_until > as_of and flow.flow_slug = any (w.flow_slugs)
     );
   end if;
 end
@@ -322,15 +322,15 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  now timestamptz := pgflow.now();
+  as_of timestamptz := pgflow.now();
 begin
   update pgflow.workers w
-  set last_heartbeat_at = now, waiting_until = case when is_waiting then now + interval '5 seconds' end
+  set last_heartbeat_at = as_of, waiting_until = case when is_waiting then as_of + interval '5 seconds' end
   where w.worker_id = note_worker.worker_id
     and (
-      w.last_heartbeat_at < now - interval '5 seconds'
+      w.last_heartbeat_at < as_of - interval '5 seconds'
       or is_waiting <> (w.waiting_until is not null)
-      or w.waiting_until < now + interval '2 seconds'
+      or w.waiting_until < as_of + interval '2 seconds'
     );
 end
 $$;

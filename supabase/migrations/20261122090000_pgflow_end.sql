@@ -65,7 +65,7 @@ as $$
 #variable_conflict use_column
 declare
   run pgflow.runs := pgflow.locked_run(retry_run.run_id);
-  now timestamptz := pgflow.now();
+  as_of timestamptz := pgflow.now();
   skips pgflow.step_change[] := pgflow.cascading_skips(run.run_id);
   ready pgflow.step_key[];
 begin
@@ -96,7 +96,7 @@ begin
         select count(*) from pgflow.step_states ss where ss.run_id = run.run_id and ss.status in ('created', 'started')
       )
   where r.run_id = run.run_id;
-  perform pgflow.advance(pgflow.decide(ready) || pgflow.cascade_skips(skips), now);
+  perform pgflow.advance(pgflow.decide(ready) || pgflow.cascade_skips(skips), as_of);
   select r.* into run from pgflow.runs r where r.run_id = run.run_id;
   return run;
 end

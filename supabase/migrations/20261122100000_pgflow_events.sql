@@ -104,21 +104,21 @@ set join_collapse_limit = 1
 set jit = off
 as $$
 declare
-  now timestamptz;
+  as_of timestamptz;
 begin
   -- The engine holds these locks already; hand-written SQL gets them here.
   perform from pgflow.runs r
   where r.run_id = any (array(select n.run_id from new_rows n where n.status <> 'created'))
   order by r.run_id
   for no key update;
-  now := pgflow.now();
+  as_of := pgflow.now();
   insert into pgflow.run_events (run_id, seq, type, step_slug, at, data)
   select n.run_id,
          row_number() over (partition by n.run_id order by n.status = 'started', n.step_index) + (
            select coalesce(max(e.seq), 0) from pgflow.run_events e where e.run_id = n.run_id
          ),
          'step:' || n.status, n.step_slug,
-         coalesce(n.completed_at, n.failed_at, n.skipped_at, case n.status when 'started' then n.started_at end, now),
+         coalesce(n.completed_at, n.failed_at, n.skipped_at, case n.status when 'started' then n.started_at end, as_of),
          case n.status
            when 'started' then jsonb_build_object('initial_tasks', n.initial_tasks)
            when 'failed' then jsonb_build_object('error', n.error)
@@ -157,7 +157,7 @@ set join_collapse_limit = 1
 set jit = off
 as $$
 declare
-  now timestamptz;
+  as_of timestamptz;
   actor_id uuid := pgflow.current_user_id();
   actor_role text := case when actor_id is not null then pgflow.caller_role() end;
 begin
@@ -166,7 +166,7 @@ begin
   where r.run_id = any (array(select n.run_id from new_rows n))
   order by r.run_id
   for no key update;
-  now := pgflow.now();
+  as_of := pgflow.now();
   insert into pgflow.run_events (run_id, seq, type, step_slug, at, data, actor_id, actor_role)
   select event.run_id,
          row_number() over (partition by event.run_id order by event.place, event.step_index) + (
@@ -180,7 +180,7 @@ begin
              when 'step:failed' then event.failed_at
              when 'step:skipped' then event.skipped_at
            end,
-           now
+           as_of
          ),
          case event.type
            when 'step:started' then jsonb_build_object('initial_tasks', event.initial_tasks)

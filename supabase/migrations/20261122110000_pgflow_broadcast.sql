@@ -23,7 +23,7 @@ set join_collapse_limit = 1
 set jit = off
 as $$
 declare
-  now timestamptz := pgflow.now();
+  as_of timestamptz := pgflow.now();
   aging uuid[];
   unwatched uuid[];
   free uuid[];
@@ -40,13 +40,13 @@ begin
     cross join lateral (
       select from pgflow.run_watches w
       where w.run_id = asked.run_id and w.topic = watch_runs.topic
-        and (w.watched_until > now and w.watched_until <= now + interval '4 minutes') is true
+        and (w.watched_until > as_of and w.watched_until <= as_of + interval '4 minutes') is true
       limit 1
       for no key update skip locked
     ) lasting
   );
   if cardinality(aging) > 0 then
-    update pgflow.run_watches w set watched_until = now + interval '5 minutes'
+    update pgflow.run_watches w set watched_until = as_of + interval '5 minutes'
     where w.run_id = any (aging) and w.topic = watch_runs.topic;
   end if;
 
@@ -55,7 +55,7 @@ begin
     from unnest(watch_runs.run_ids) asked (run_id)
     join pgflow.runs r using (run_id)
     where r.status = 'started' and (
-      select w.watched_until > now from pgflow.run_watches w where w.run_id = r.run_id and w.topic = watch_runs.topic
+      select w.watched_until > as_of from pgflow.run_watches w where w.run_id = r.run_id and w.topic = watch_runs.topic
     ) is not true
   );
   if cardinality(unwatched) = 0 then
@@ -72,7 +72,7 @@ begin
     );
   end if;
   insert into pgflow.run_watches (run_id, topic, watched_until)
-  select u.run_id, watch_runs.topic, now + interval '5 minutes' from unnest(free) u (run_id)
+  select u.run_id, watch_runs.topic, as_of + interval '5 minutes' from unnest(free) u (run_id)
   on conflict on constraint run_watches_pkey do update set watched_until = excluded.watched_until;
 
   return array(select u.run_id from unnest(unwatched) u (run_id) except select f.run_id from unnest(free) f (run_id));
@@ -109,9 +109,9 @@ set join_collapse_limit = 1
 set jit = off
 as $$
 declare
-  now timestamptz := pgflow.now();
+  as_of timestamptz := pgflow.now();
 begin
-  if not exists (select from pgflow.run_watches w where w.watched_until > now)
+  if not exists (select from pgflow.run_watches w where w.watched_until > as_of)
      and not exists (select from pgflow.flows f where f.broadcast = 'always')
      or to_regclass('realtime.messages') is null
   then
@@ -157,7 +157,7 @@ begin
                 select 'pgflow:run:' || r.run_id where f.broadcast = 'always'
                 union all
                 select w.topic from pgflow.run_watches w
-                where w.run_id = r.run_id and (w.watched_until > now) is true and f.broadcast <> 'never'
+                where w.run_id = r.run_id and (w.watched_until > as_of) is true and f.broadcast <> 'never'
               ) as target (topic)
               offset 0 -- else the event is made anew wherever it is used
             ) record

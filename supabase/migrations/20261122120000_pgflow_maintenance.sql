@@ -79,7 +79,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  now timestamptz := pgflow.now();
+  as_of timestamptz := pgflow.now();
   deadline timestamptz := clock_timestamp() + budget;
   pruned bigint;
   archived bigint;
@@ -91,8 +91,8 @@ declare
   is_left boolean := false;
 begin
   if pg_try_advisory_xact_lock(hashtextextended('pgflow.maintain', 0)) then
-    if extract(epoch from now) - (select s.last_value from pgflow.last_repair s) not between 0 and 300 then
-      perform setval('pgflow.last_repair', greatest(1, extract(epoch from now)::bigint));
+    if extract(epoch from as_of) - (select s.last_value from pgflow.last_repair s) not between 0 and 300 then
+      perform setval('pgflow.last_repair', greatest(1, extract(epoch from as_of)::bigint));
       resent := (select r.messages from pgflow.repair() r);
     end if;
     loop
@@ -103,12 +103,12 @@ begin
       is_left := pruned >= 1000 or archived >= 10000;
       exit when not is_left or clock_timestamp() >= deadline;
     end loop;
-    delete from pgflow.workers w where w.last_heartbeat_at < now - interval '1 day';
+    delete from pgflow.workers w where w.last_heartbeat_at < as_of - interval '1 day';
     get diagnostics workers = row_count;
     -- The last thing, and never waiting: a run whose watch is held cannot be watched again, nor deleted.
     delete from pgflow.run_watches w
     where (w.run_id, w.topic) in (
-      select lapsed.run_id, lapsed.topic from pgflow.run_watches lapsed where lapsed.watched_until < now for update skip locked
+      select lapsed.run_id, lapsed.topic from pgflow.run_watches lapsed where lapsed.watched_until < as_of for update skip locked
     );
     get diagnostics watches = row_count;
   end if;

@@ -65,7 +65,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  flow pgflow.flows := pgflow.held_flow(assert_may_start.flow_slug);
+  flow pgflow.flows := pgflow.lock_flow(assert_may_start.flow_slug);
 begin
   if pgflow.caller_is_service() then
     return;

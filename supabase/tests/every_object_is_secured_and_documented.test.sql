@@ -27,7 +27,7 @@ select set_eq(
     'pgflow.extend_leases(jsonb,integer)',
     'pgflow.fetch_value(uuid,text,text)',
     'pgflow.hand_back(jsonb)',
-    'pgflow.keep_errors(jsonb,bigint[])',
+    'pgflow.store_errors(jsonb,bigint[])',
     'pgflow.report_progress(jsonb)',
     'pgflow.retry_run(uuid)',
     'pgflow.settle(pgflow.task_result[],boolean)',

@@ -41,7 +41,7 @@ select pgflow.stop_worker('30000000-0000-4000-8000-000000000001');
 select results_eq('select * from pg_temp.worker()', $$ values ('01:00', null::text) $$, 'one that has stopped does not');
 select pg_temp.work(waiting => null);
 select results_eq('select * from pg_temp.worker()', $$ values ('01:00', null::text) $$, 'nor one that does not say so');
-select lives_ok($$ select pgflow.wake_workers(array[pg_temp.run(1), pg_temp.run(9), null]) $$, 'unknown runs wake nobody');
+select lives_ok($$ select pgflow.notify_workers(array[pg_temp.run(1), pg_temp.run(9), null]) $$, 'unknown runs wake nobody');
 
 select * from finish();
 rollback;

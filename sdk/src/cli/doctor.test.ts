@@ -54,7 +54,7 @@ describe('pgflow doctor', () => {
     const { out, error } = await doctor()
     expect(out.map((line) => line.slice(0, 60).trimEnd())).toMatchInlineSnapshot(`
       [
-        "ok    the migrations fit this package: version 3",
+        "ok    the migrations fit this package: version 4",
         "ok    the connection is encrypted where it leaves this machi",
         "ok    workers are notified of new tasks over this connection",
         "ok    the database exposes pgflow_public",
