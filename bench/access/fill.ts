@@ -11,9 +11,9 @@ export async function fillAccess(sql: Sql, runs: number): Promise<void> {
     select pgflow.create_flow('f', start_role => 'authenticated'), pgflow.add_step('f', 'a');
     set session_replication_role = replica;
     insert into pgflow.runs (
-      run_id, flow_slug, status, input, output, remaining_steps, owner_id, group_id, metadata, started_at, completed_at
+      run_id, flow_slug, status, input, output, owner_id, group_id, metadata, started_at, completed_at
     )
-    select (pgflow.new_run_ids(1, at))[1], 'f', 'completed', '{"path": "README.md"}', '{"a": 1}', 0, '${owner}', '${group}',
+    select (pgflow.new_run_ids(1, at))[1], 'f', 'completed', '{"path": "README.md"}', '{"a": 1}', '${owner}', '${group}',
            jsonb_build_object('n', n), at, at
     from generate_series(1, ${runs}) n, lateral (select now() - (${runs} - n) * interval '1 minute') t (at);
     set session_replication_role = origin;

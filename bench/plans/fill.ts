@@ -8,8 +8,8 @@ export async function fill(sql: Sql, count: number): Promise<void> {
     create temp table filling as
       select (pgflow.new_run_ids(1, at))[1] as run_id, at, n
       from generate_series(1, ${count}) n, lateral (select now() - (${count} - n) * interval '1 second') t (at);
-    insert into pgflow.runs (run_id, flow_slug, status, input, output, remaining_steps, owner_id, started_at, completed_at)
-      select run_id, 'chain', 'completed', to_jsonb(n), '{"c": 1}', 0, md5((n % 1000)::text)::uuid, at, at from filling;
+    insert into pgflow.runs (run_id, flow_slug, status, input, output, owner_id, started_at, completed_at)
+      select run_id, 'chain', 'completed', to_jsonb(n), '{"c": 1}', md5((n % 1000)::text)::uuid, at, at from filling;
     insert into pgflow.step_states (
       run_id, step_slug, flow_slug, status, remaining_deps, remaining_tasks, initial_tasks, output,
       created_at, started_at, completed_at

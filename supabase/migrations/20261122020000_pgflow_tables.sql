@@ -116,7 +116,6 @@ create table pgflow.runs (
   input jsonb not null,
   output jsonb,
   error text,
-  remaining_steps int not null,
   owner_id uuid,
   group_id uuid,
   idempotency_key text,
@@ -136,8 +135,6 @@ create table pgflow.runs (
   constraint failed_has_its_time check ((status = 'failed') = (failed_at is not null)),
   constraint cancelled_has_its_time check ((status = 'cancelled') = (cancelled_at is not null)),
   constraint failed_has_an_error check (status <> 'failed' or error is not null),
-  constraint remaining_steps_is_not_negative check (remaining_steps >= 0),
-  constraint completed_has_no_steps_left check (status <> 'completed' or remaining_steps = 0),
   constraint a_child_names_the_task_of_its_parent check (
     num_nonnulls(parent_run_id, parent_step_slug, parent_task_index) = case when depth > 0 then 3 else 0 end
     and depth between 0 and 8

@@ -61,13 +61,9 @@ begin
     select array_agg(run_id) into keyed from key;
   end if;
   with run as (
-    insert into pgflow.runs (
-      run_id, flow_slug, input, remaining_steps, owner_id, group_id, idempotency_key, metadata, started_at
-    )
-    select r.run_id, flow.flow_slug, r.input, shape.steps, started_by, start_runs.group_id, r.idempotency_key,
-           start_runs.metadata, as_of
+    insert into pgflow.runs (run_id, flow_slug, input, owner_id, group_id, idempotency_key, metadata, started_at)
+    select r.run_id, flow.flow_slug, r.input, started_by, start_runs.group_id, r.idempotency_key, start_runs.metadata, as_of
     from unnest(requested) with ordinality r
-    cross join (select count(*) as steps from pgflow.steps s where s.flow_slug = flow.flow_slug) shape
     where r.idempotency_key is null or r.run_id = any (keyed)
     order by r.ordinality
     on conflict do nothing

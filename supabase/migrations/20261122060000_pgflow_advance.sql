@@ -92,7 +92,7 @@ begin
   from unnest(applied) a;
   if closes then
     perform pgflow.close_tasks(coalesce(failed_runs, '{}'), coalesce(exhausted, '{}'));
-    perform pgflow.advance_runs(applied, as_of);
+    perform pgflow.end_runs(applied, as_of);
   end if;
 end
 $$;
@@ -409,27 +409,38 @@ begin
 end
 $$;
 
--- The runs of `advance`: fewer steps remain, the last one completes the run, a failed one fails it. The output of a run is
--- {leaf_slug: output} over its completed leaf steps.
-create function pgflow.advance_runs(changes pgflow.step_change[], as_of timestamptz)
+-- The runs in which steps have closed: a failed step fails its run, and one without open steps is completed. A run's row is written
+-- when it starts and when it ends, not in between, since every update writes the whole row, its input included, to the log. The
+-- output of a run is {leaf_slug: output} over its completed leaf steps.
+create function pgflow.end_runs(changes pgflow.step_change[], as_of timestamptz)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  completed uuid[];
 begin
-  with done as (
-    select c.run_id,
-           count(*) filter (where c.change in ('completed', 'skipped')) as steps,
-           min(c.error) filter (where c.change = 'failed') as error
-    from unnest(advance_runs.changes) c
-    where c.change in ('completed', 'failed', 'skipped')
-    group by c.run_id
-  )
+  if exists (select from unnest(end_runs.changes) c where c.change = 'failed') then
+    update pgflow.runs r
+    set status = 'failed', error = failed.error, failed_at = as_of
+    from (
+      select c.run_id, min(c.error) as error from unnest(end_runs.changes) c where c.change = 'failed' group by c.run_id
+    ) failed
+    where r.run_id = failed.run_id;
+  end if;
+
+  select array_agg(c.run_id) into completed
+  from (select distinct c.run_id from unnest(end_runs.changes) c where c.change in ('completed', 'skipped')) c
+  where not exists (
+    select from pgflow.step_states ss where ss.run_id = c.run_id and ss.status not in ('completed', 'skipped')
+  );
+  if completed is null then
+    return;
+  end if;
   update pgflow.runs r
-  set remaining_steps = r.remaining_steps - d.steps,
-      status = next.status,
-      error = d.error,
-      output = case next.status when 'completed' then (
+  set status = 'completed',
+      completed_at = as_of,
+      output = (
         select coalesce(jsonb_object_agg(ss.step_slug, ss.output), '{}')
         from pgflow.step_states ss
         where ss.run_id = r.run_id
@@ -437,19 +448,8 @@ begin
           and not exists (
             select from pgflow.deps dependent where dependent.flow_slug = r.flow_slug and dependent.dep_slug = ss.step_slug
           )
-      ) end,
-      completed_at = case next.status when 'completed' then as_of end,
-      failed_at = case next.status when 'failed' then as_of end
-  from done d
-  join pgflow.runs before using (run_id)
-  cross join lateral (
-    select case
-      when d.error is not null then 'failed'
-      when before.remaining_steps = d.steps then 'completed'
-      else 'started'
-    end
-  ) as next (status)
-  where r.run_id = d.run_id;
+      )
+  where r.run_id = any (completed);
 end
 $$;
 

@@ -91,10 +91,7 @@ begin
   )
   select array_agg(row(run_id, step_slug)::pgflow.step_key) filter (where remaining_deps = 0) into ready from reopened;
   update pgflow.runs r
-  set status = 'started', error = null, failed_at = null, cancelled_at = null,
-      remaining_steps = (
-        select count(*) from pgflow.step_states ss where ss.run_id = run.run_id and ss.status in ('created', 'started')
-      )
+  set status = 'started', error = null, failed_at = null, cancelled_at = null
   where r.run_id = run.run_id;
   perform pgflow.advance(pgflow.decide(ready) || pgflow.cascade_skips(skips), as_of);
   select r.* into run from pgflow.runs r where r.run_id = run.run_id;

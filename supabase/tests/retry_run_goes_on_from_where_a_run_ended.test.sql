@@ -34,8 +34,8 @@ create temp table last_event as select max(seq) as seq from pgflow.run_events wh
 set local pgflow.now = '2020-01-01 01:00+00';
 create temp table answer as select * from pgflow.retry_run(pg_temp.run(1));
 select results_eq(
-  'select run_id, status, error, failed_at, cancelled_at, completed_at, remaining_steps, started_at from answer',
-  $$ values (pg_temp.run(1), 'started', null, null::timestamptz, null::timestamptz, null::timestamptz, 3, '2020-01-01 00:00+00'::timestamptz) $$,
+  'select run_id, status, error, failed_at, cancelled_at, completed_at, started_at from answer',
+  $$ values (pg_temp.run(1), 'started', null, null::timestamptz, null::timestamptz, null::timestamptz, '2020-01-01 00:00+00'::timestamptz) $$,
   'answers with the run, which goes on'
 );
 select results_eq('table answer', 'select * from pgflow.runs', 'which is its row');
@@ -114,8 +114,8 @@ select results_eq(
 select pgflow.complete_task(pg_temp.run(1), 'b', 0, '2');
 select pgflow.complete_task(pg_temp.run(1), 'd', 0, '4');
 select results_eq(
-  $$ select status, output, error, remaining_steps, failed_at from pgflow.runs $$,
-  $$ values ('completed', '{"d": 4}'::jsonb, null, 0, null::timestamptz) $$, 'to its end'
+  $$ select status, output, error, failed_at from pgflow.runs $$,
+  $$ values ('completed', '{"d": 4}'::jsonb, null, null::timestamptz) $$, 'to its end'
 );
 select is_empty(
   $$ select run_id from pgflow.run_events group by run_id having array_agg(seq order by seq) <> array(select generate_series(1, max(seq))) $$,

@@ -119,8 +119,8 @@ select results_eq(
     ('{"seq": 7, "type": "run:cancelled", "step_slug": null, "actor": {"id": null, "role": "postgres"}, "at": "2030-01-01T00:00:10+00:00", "error": null}') $$,
   'a run cancelled by hand is an event'
 );
-insert into pgflow.runs (run_id, flow_slug, input, remaining_steps, started_at)
-values (pg_temp.run(5), 'f', '1', 1, '2030-01-01 00:00:11+00');
+insert into pgflow.runs (run_id, flow_slug, input, started_at)
+values (pg_temp.run(5), 'f', '1', '2030-01-01 00:00:11+00');
 insert into pgflow.step_states (run_id, step_slug, flow_slug, remaining_deps, created_at) values (pg_temp.run(5), 'a', 'f', 0, pgflow.now());
 select results_eq(
   $$ select event -> 'seq', event ->> 'type' from pg_temp.events(0, 5) event $$,
@@ -130,7 +130,7 @@ select results_eq(
 update pgflow.step_states set status = 'started', started_at = pgflow.now(), initial_tasks = 1, remaining_tasks = 1
 where run_id = pg_temp.run(5);
 update pgflow.step_states set status = 'completed', completed_at = pgflow.now(), output = '0' where run_id = pg_temp.run(5);
-update pgflow.runs set status = 'completed', completed_at = pgflow.now(), output = '""', remaining_steps = 0 where run_id = pg_temp.run(5);
+update pgflow.runs set status = 'completed', completed_at = pgflow.now(), output = '""' where run_id = pg_temp.run(5);
 select results_eq(
   $$ select event -> 'seq', event ->> 'type', event -> 'output' from pg_temp.events(1, 5) event $$,
   $$ values ('2'::jsonb, 'step:started', null), ('3', 'step:completed', '0'::jsonb), ('4', 'run:completed', '""') $$,
@@ -141,7 +141,7 @@ select results_eq(
 create temp table log_before as select count(*) from pgflow.run_events;
 update pgflow.step_states set status = 'cancelled' where false;
 update pgflow.runs set status = 'started' where false;
-insert into pgflow.runs (flow_slug, input, remaining_steps, started_at) select 'f', '1', 1, now() where false;
+insert into pgflow.runs (flow_slug, input, started_at) select 'f', '1', now() where false;
 insert into pgflow.step_states (run_id, step_slug, flow_slug, remaining_deps, created_at) select pg_temp.run(), 'a', 'f', 0, now() where false;
 insert into pgflow.run_events (run_id, seq, type, at) select pg_temp.run(), 1, 'run:started', now() where false;
 select results_eq($$ select count(*) from pgflow.run_events $$, 'table log_before', 'statements that change no row write no event');

@@ -13,13 +13,13 @@ create temp table answer as
 select * from pgflow.start_flow('f', '{"x": 1}', run_id => pg_temp.run(), metadata => '{"from": "test"}');
 
 select results_eq(
-  $$ select run_id, flow_slug, status, input, remaining_steps, metadata, started_at from answer $$,
-  $$ values (pg_temp.run(), 'f', 'started', '{"x": 1}'::jsonb, 3, '{"from": "test"}'::jsonb, '2030-01-01 00:00+00'::timestamptz) $$,
+  $$ select run_id, flow_slug, status, input, metadata, started_at from answer $$,
+  $$ values (pg_temp.run(), 'f', 'started', '{"x": 1}'::jsonb, '{"from": "test"}'::jsonb, '2030-01-01 00:00+00'::timestamptz) $$,
   'answers with the run'
 );
 select results_eq('table answer', $$ select * from pgflow.runs where flow_slug = 'f' $$, 'which is its row');
 select is(
-  (select to_jsonb(a) - array['run_id', 'flow_slug', 'status', 'input', 'remaining_steps', 'metadata', 'started_at'] from answer a),
+  (select to_jsonb(a) - array['run_id', 'flow_slug', 'status', 'input', 'metadata', 'started_at'] from answer a),
   '{"output": null, "error": null, "owner_id": null, "group_id": null, "idempotency_key": null, "parent_run_id": null,
     "parent_step_slug": null, "parent_task_index": null, "depth": 0, "trace_parent": null,
     "completed_at": null, "failed_at": null, "cancelled_at": null}'::jsonb,

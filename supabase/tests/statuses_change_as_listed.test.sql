@@ -100,7 +100,7 @@ insert into needs values
 create function pg_temp.can_change(target text, from_status text, to_status text) returns boolean language plpgsql as $$
 declare
   bare text := case target
-    when 'runs' then 'completed_at = null, failed_at = null, cancelled_at = null, output = null, error = null, remaining_steps = 0'
+    when 'runs' then 'completed_at = null, failed_at = null, cancelled_at = null, output = null, error = null'
     when 'step_states' then 'started_at = null, completed_at = null, failed_at = null, skipped_at = null, output = null, error = null, skip_reason = null, remaining_deps = 0'
     else 'attempts_count = 0, started_at = null, completed_at = null, failed_at = null, error_message = null'
   end;

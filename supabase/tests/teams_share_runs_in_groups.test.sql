@@ -124,8 +124,8 @@ begin
   return false;
 end
 $$;
-insert into pgflow.runs (flow_slug, input, remaining_steps, started_at, owner_id, group_id)
-select 'f', '0', 1, now(), pg_temp.user(5), pg_temp.team(5) from generate_series(1, 3000);
+insert into pgflow.runs (flow_slug, input, started_at, owner_id, group_id)
+select 'f', '0', now(), pg_temp.user(5), pg_temp.team(5) from generate_series(1, 3000);
 set local role authenticated;
 select pg_temp.as_user(5);
 select is(jsonb_array_length(pgflow_public.list_runs(quantity => 1000)), 1000, 'an owner lists theirs');

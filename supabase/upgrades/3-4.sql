@@ -12,3 +12,6 @@ drop function if exists pgflow.change_steps(pgflow.step_change[], timestamptz);
 drop function if exists pgflow.create_tasks(pgflow.step_key[], timestamptz, int);
 drop function if exists pgflow.create_other_tasks(pgflow.step_key[], timestamptz, int);
 drop function if exists pgflow.advance_runs(pgflow.step_change[], timestamptz);
+
+-- A run's row is written when it starts and when it ends: no count in between.
+alter table pgflow.runs drop column if exists remaining_steps;

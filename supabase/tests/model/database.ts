@@ -35,7 +35,7 @@ export interface Message extends TaskKey {
 
 /** A run as it stands: its rows, its whole log, and what a client reads. */
 export interface Observation {
-  run: { run_id: string; status: string; output: Json; error: string | null; remaining_steps: number }
+  run: { run_id: string; status: string; output: Json; error: string | null }
   steps: {
     step_slug: string
     status: string
@@ -271,11 +271,10 @@ export class Database {
          where t.flow_slug = $1 and t.status in ('queued', 'started')
            and not exists (select from pgmq.q_${flow} m where m.msg_id = t.message_id)
          union all
-         select 'wrong remaining_steps', r.run_id, null
+         select 'open run without open steps', r.run_id, null
          from pgflow.runs r
-         where r.flow_slug = $1 and r.remaining_steps <> (
-           select count(*) from pgflow.step_states ss
-           where ss.run_id = r.run_id and ss.status not in ('completed', 'skipped')
+         where r.flow_slug = $1 and r.status = 'started' and not exists (
+           select from pgflow.step_states ss where ss.run_id = r.run_id and ss.status in ('created', 'started')
          )
          union all
          select 'wrong remaining_tasks', ss.run_id, ss.step_slug

@@ -13,7 +13,7 @@ export function replay(before: Observation, { events }: Observation) {
 /** The rows of a run, as far as the model knows them. */
 export function rowsOf({ run, steps, tasks, events }: Omit<Observation, 'snapshot'>) {
   return {
-    run: { status: run.status, output: run.output, error: run.error, remaining_steps: run.remaining_steps },
+    run: { status: run.status, output: run.output, error: run.error },
     steps: steps.map((step) => ({
       step_slug: step.step_slug,
       status: step.status,
@@ -44,13 +44,7 @@ export function rowsOf({ run, steps, tasks, events }: Omit<Observation, 'snapsho
 /** The same rows, as the model has them. */
 export function look(run: Run): ReturnType<typeof rowsOf> {
   return {
-    run: {
-      status: run.status,
-      output: run.output,
-      error: run.error,
-      remaining_steps: run.steps.filter(({ status }) => status !== 'completed' && status !== 'skipped')
-        .length,
-    },
+    run: { status: run.status, output: run.output, error: run.error },
     steps: run.steps.map((step) => ({
       step_slug: step.definition.slug,
       status: step.status,

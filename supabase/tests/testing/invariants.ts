@@ -73,11 +73,16 @@ const rules = {
       select from task
       where task.flow_slug = m.queue and task.message_id = m.msg_id and task.status in ('queued', 'started')
     )`,
-  'remaining_steps counts the steps that are not closed': `
-    select run_id, format('%s, not %s', remaining_steps, open) from run cross join lateral (
-      select count(*) as open from state where state.run_id = run.run_id and status not in ('completed', 'skipped')
-    ) counted
-    where remaining_steps <> open`,
+  'what belongs to a run is deleted with it': `
+    select run_id, 'a step state' from state where not exists (select from run where run.run_id = state.run_id)
+    union all
+    select run_id, 'a task' from task where not exists (
+      select from state where state.run_id = task.run_id and state.step_slug = task.step_slug
+    )
+    union all
+    select run_id, 'an event' from pgflow.run_events e where not exists (
+      select from pgflow.runs r where r.run_id = e.run_id
+    )`,
   'remaining_deps counts the deps that are not closed': `
     select run_id, format('%s: %s, not %s', step_slug, remaining_deps, open) from state cross join lateral (
       select count(*) as open from pgflow.deps d join state dep on dep.step_slug = d.dep_slug
