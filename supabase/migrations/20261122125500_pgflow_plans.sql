@@ -23,7 +23,10 @@ begin
     select from pg_trigger t
     where t.tgrelid = any (array['pgflow.runs', 'pgflow.step_states', 'pgflow.step_tasks', 'pgflow.run_events']::regclass[])
       and not t.tgisinternal
-      and t.tgname not in ('_000_plans', '_900_broadcast', '_900_events_of_insert', '_900_events_of_update', '~plans')
+      and t.tgname not in (
+        '_000_plans', '_100_children', '_100_children_of_all', '_900_broadcast', '_900_events_of_insert',
+        '_900_events_of_update', '~plans'
+      )
   ) then
     perform set_config('pgflow.only_ours', pg_stat_get_xact_tuples_inserted('pg_trigger'::regclass)::text, true);
     return null;
@@ -102,7 +105,6 @@ create trigger _000_plans before insert or update or delete on pgflow.run_events
 create trigger "~plans" after insert or update or delete on pgflow.run_events
   for each statement when (current_setting('pgflow.plans', true) <> '') execute function pgflow.tg_plans__after();
 
--- Foreign keys are checked by such triggers, too, with plans that a session keeps. Tables are vacuumed and analyzed when they
--- are large enough for their keys' indexes.
+-- Foreign keys are checked by such triggers, too, with plans that a session keeps. What they refer to is vacuumed and analyzed when
+-- it is large enough for its keys' index.
 alter table pgflow.runs set (autovacuum_vacuum_threshold = 5000, autovacuum_analyze_threshold = 5000);
-alter table pgflow.step_states set (autovacuum_vacuum_threshold = 5000, autovacuum_analyze_threshold = 5000);

@@ -33,6 +33,8 @@ select set_eq(
     'pgflow.settle(pgflow.task_result[],boolean)',
     'pgflow.start_runs(text,pgflow.run_request[],uuid,uuid,jsonb,integer)',
     'pgflow.tg_run_events__after_insert()',
+    'pgflow.tg_runs__after_delete()',
+    'pgflow.tg_step_states__after_delete()',
     'pgflow.tg_step_states__after_insert()',
     'pgflow.watch_runs(uuid[],text,boolean)'
   ],
@@ -93,8 +95,11 @@ select set_eq(
     'pgflow.stop_worker(uuid)',
     'pgflow.tg_run_events__after_insert()',
     'pgflow.tg_step_states__after_insert()',
+    'pgflow.tg_runs__after_delete()',
     'pgflow.tg_runs__after_insert()',
+    'pgflow.tg_runs__after_truncate()',
     'pgflow.tg_runs__after_update()',
+    'pgflow.tg_step_states__after_delete()',
     'pgflow.tg_step_states__after_insert()',
     'pgflow.tg_step_states__after_update()'
   ],

@@ -15,3 +15,9 @@ drop function if exists pgflow.advance_runs(pgflow.step_change[], timestamptz);
 
 -- A run's row is written when it starts and when it ends: no count in between.
 alter table pgflow.runs drop column if exists remaining_steps;
+
+-- Triggers delete what belongs to a run: its foreign keys cost a look-up and a lock for each row that is written.
+alter table pgflow.step_states drop constraint if exists step_states_run_id_fkey;
+alter table pgflow.step_tasks drop constraint if exists step_tasks_run_id_step_slug_fkey;
+alter table pgflow.run_events drop constraint if exists run_events_run_id_fkey;
+alter table pgflow.step_states reset (autovacuum_vacuum_threshold, autovacuum_analyze_threshold);

@@ -277,6 +277,20 @@ export class Database {
            select from pgflow.step_states ss where ss.run_id = r.run_id and ss.status in ('created', 'started')
          )
          union all
+         select 'step state without its run', ss.run_id, ss.step_slug
+         from pgflow.step_states ss
+         where ss.flow_slug = $1 and not exists (select from pgflow.runs r where r.run_id = ss.run_id)
+         union all
+         select 'task without its step state', t.run_id, t.step_slug
+         from pgflow.step_tasks t
+         where t.flow_slug = $1 and not exists (
+           select from pgflow.step_states ss where ss.run_id = t.run_id and ss.step_slug = t.step_slug
+         )
+         union all
+         select 'event without its run', e.run_id, e.step_slug
+         from pgflow.run_events e
+         where not exists (select from pgflow.runs r where r.run_id = e.run_id)
+         union all
          select 'wrong remaining_tasks', ss.run_id, ss.step_slug
          from pgflow.step_states ss
          where ss.flow_slug = $1 and ss.status = 'started' and ss.remaining_tasks <> (
