@@ -122,8 +122,8 @@ as $$
 begin
   return query
     with
-      locked as (
-        select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.output, left(r.error, 10000) as error, r.uncounted,
+      result as (
+        select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.attempt, r.output, left(r.error, 10000) as error, r.uncounted,
                case
                  when r.error is null then 'completed'
                  when r.permanent or used.attempts >= (
@@ -153,13 +153,11 @@ begin
           when r.attempt is null then t.status in ('queued', 'started')
           else t.status = 'started' and t.attempts_count = r.attempt
         end
-        order by t.run_id, t.step_slug, t.task_index
-        for no key update of t
       ),
       decided as (
-        select distinct on (l.run_id, l.step_slug, l.task_index) l.*
-        from locked l
-        order by l.run_id, l.step_slug, l.task_index, l.n
+        select distinct on (r.run_id, r.step_slug, r.task_index) r.*
+        from result r
+        order by r.run_id, r.step_slug, r.task_index, r.n
       )
     update pgflow.step_tasks t
     set status = case d.outcome when 'retrying' then 'queued' else d.outcome end,
@@ -171,6 +169,11 @@ begin
         failed_at = case d.outcome when 'failed' then as_of end
     from decided d
     where (t.run_id, t.step_slug, t.task_index) = (d.run_id, d.step_slug, d.task_index)
+      -- Again, of the row as it is once the update has its lock: a claim may have been faster.
+      and case
+        when d.attempt is null then t.status in ('queued', 'started')
+        else t.status = 'started' and t.attempts_count = d.attempt
+      end
     returning d.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, d.outcome,
               t.input is not null, coalesce(d.output, 'null'), d.error, d.retry_at;
 end
