@@ -249,7 +249,7 @@ create table pgflow.run_events (
   type text not null,
   step_slug text,
   at timestamptz not null,
-  data jsonb not null default '{}',
+  data jsonb,
   actor_id uuid,
   actor_role text,
   primary key (run_id, seq),

@@ -7,6 +7,9 @@
 -- row would compare each old row with each new one. Rows without a partner have null in a condition, and so are left out; the
 -- `coalesce` around it keeps Postgres from seeing that, and from making an inner join of it.
 --
+-- What an event sets is in `data`, which is null where that is nothing, and for the most frequent of all: `step:started` with one
+-- initial task.
+--
 -- Events say who: the signed-in user, and the role that the caller acts as. What workers do has no actor.
 
 -- A run that begins: `run:started`. (One that is written by hand may have ended before.)
@@ -24,7 +27,7 @@ begin
   select n.run_id, 1,
          'run:' || n.status,
          coalesce(n.completed_at, n.failed_at, n.cancelled_at, n.started_at),
-         case when n.status in ('failed', 'cancelled') then jsonb_build_object('error', n.error) else '{}' end,
+         case when n.status in ('failed', 'cancelled') then jsonb_build_object('error', n.error) end,
          case when n.status in ('started', 'cancelled') then actor_id end,
          case when n.status in ('started', 'cancelled') then actor_role end
   from new_rows n;
@@ -66,7 +69,7 @@ begin
          case n.status when 'started' then 'run:retried' else 'run:' || n.status end,
          coalesce(n.completed_at, n.failed_at, n.cancelled_at, pgflow.now()),
          case n.status
-           when 'completed' then '{}'
+           when 'completed' then null
            when 'started' then jsonb_build_object('step_slugs', (
              select coalesce(jsonb_agg(ss.step_slug order by s.step_index), '[]')
              from pgflow.step_states ss
@@ -120,10 +123,10 @@ begin
          'step:' || n.status, n.step_slug,
          coalesce(n.completed_at, n.failed_at, n.skipped_at, case n.status when 'started' then n.started_at end, as_of),
          case n.status
-           when 'started' then jsonb_build_object('initial_tasks', n.initial_tasks)
+           when 'started' then
+             case when n.initial_tasks is distinct from 1 then jsonb_build_object('initial_tasks', n.initial_tasks) end
            when 'failed' then jsonb_build_object('error', n.error)
            when 'skipped' then jsonb_build_object('skip_reason', n.skip_reason, 'error', n.error)
-           else '{}'
          end
   from (
     select n.*, (
@@ -183,13 +186,13 @@ begin
            as_of
          ),
          case event.type
-           when 'step:started' then jsonb_build_object('initial_tasks', event.initial_tasks)
+           when 'step:started' then
+             case when event.initial_tasks is distinct from 1 then jsonb_build_object('initial_tasks', event.initial_tasks) end
            when 'step:failed' then jsonb_build_object('error', event.error)
            when 'step:skipped' then jsonb_build_object('skip_reason', event.skip_reason, 'error', event.error)
            when 'step:retrying' then
              jsonb_build_object('error', event.error, 'retries', event.retries, 'retry_at', event.retry_at)
            when 'step:progress' then jsonb_build_object('progress', event.progress)
-           else '{}'
          end,
          case when settled.by_somebody then actor_id end,
          case when settled.by_somebody then actor_role end
@@ -233,7 +236,7 @@ select e.run_id, e.seq,
             when e.actor_role is null then '{}'
             else jsonb_build_object('actor', jsonb_build_object('id', e.actor_id, 'role', e.actor_role))
           end
-       || e.data
+       || coalesce(e.data, case e.type when 'step:started' then '{"initial_tasks": 1}'::jsonb else '{}' end)
        || case
             when source.output is null then '{}'
             when octet_length(source.output::text) > 16384 then '{"output_omitted": true}'

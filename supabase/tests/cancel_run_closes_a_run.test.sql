@@ -57,8 +57,8 @@ select is(
 select results_eq(
   $$ select type, step_slug, at, data from pgflow.run_events e, last_event l where e.run_id = pg_temp.run(1) and e.seq > l.seq order by e.seq $$,
   $$ values
-    ('step:cancelled', 'failing', '2020-01-01 00:01+00'::timestamptz, '{}'::jsonb), ('step:cancelled', 'waiting', '2020-01-01 00:01+00', '{}'),
-    ('step:cancelled', 'each', '2020-01-01 00:01+00', '{}'), ('step:cancelled', 'next', '2020-01-01 00:01+00', '{}'),
+    ('step:cancelled', 'failing', '2020-01-01 00:01+00'::timestamptz, null::jsonb), ('step:cancelled', 'waiting', '2020-01-01 00:01+00', null),
+    ('step:cancelled', 'each', '2020-01-01 00:01+00', null), ('step:cancelled', 'next', '2020-01-01 00:01+00', null),
     ('run:cancelled', null, '2020-01-01 00:01+00', '{"error": "no longer needed"}') $$,
   'the log says what was cancelled, the run last'
 );

@@ -4,8 +4,8 @@ select plan(12);
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 create function pg_temp.log(n int, after int default 0) returns text[]
 return array(
-  select concat_ws(' ', e.type, e.step_slug, e.data ->> 'initial_tasks')
-  from pgflow.run_events e where e.run_id = pg_temp.run(n) and e.seq > after order by e.seq
+  select concat_ws(' ', e.event ->> 'type', e.event ->> 'step_slug', e.event ->> 'initial_tasks')
+  from pgflow.run_event_records e where e.run_id = pg_temp.run(n) and e.seq > after order by e.seq
 );
 
 select pgflow.create_flow('f'), pgflow.add_step('f', 'each', step_type => 'map');

@@ -21,3 +21,6 @@ alter table pgflow.step_states drop constraint if exists step_states_run_id_fkey
 alter table pgflow.step_tasks drop constraint if exists step_tasks_run_id_step_slug_fkey;
 alter table pgflow.run_events drop constraint if exists run_events_run_id_fkey;
 alter table pgflow.step_states reset (autovacuum_vacuum_threshold, autovacuum_analyze_threshold);
+
+-- Events that set no column, or one task, have no data.
+alter table pgflow.run_events alter column data drop not null, alter column data drop default;
