@@ -109,9 +109,10 @@ as $$
 declare
   as_of timestamptz;
 begin
-  -- The engine holds these locks already; hand-written SQL gets them here.
+  -- The engine has written these runs in this transaction, or holds their locks; hand-written SQL gets them here.
   perform from pgflow.runs r
   where r.run_id = any (array(select n.run_id from new_rows n where n.status <> 'created'))
+    and r.xmin <> pg_current_xact_id()::xid
   order by r.run_id
   for no key update;
   as_of := pgflow.now();
