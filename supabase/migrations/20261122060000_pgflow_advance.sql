@@ -98,7 +98,19 @@ end
 $$;
 
 -- One wave: the steps that change, their dependents, and everything that is open in a run that fails, in one update.
--- Answers with the steps that have started, and those whose deps are all closed now and that have to be decided.
+-- Answers with the steps that have started, and those whose deps are all closed now and that have to be decided. What a change
+-- writes; other columns stay as they are:
+--
+--   change     status     remaining_deps  remaining_tasks  initial_tasks  values                        time
+--   freed      created    less deps
+--   started    started    less deps       tasks            items          error = null                  started_at, if null
+--   working    started                    less tasks                      progress; of retries: error,
+--                                                                         retries, retry_at
+--   completed  completed                  0                0, if null     output, error = null          started_at, if null;
+--                                                                                                       completed_at
+--   failed     failed                                                     error                         failed_at
+--   skipped    skipped                                                    error, skip_reason            skipped_at
+--   cancelled  cancelled
 create function pgflow.change_steps(
   changes pgflow.step_change[],
   as_of timestamptz,
@@ -247,33 +259,34 @@ begin
                  where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'completed'
                ) as kept
         from step s
+      ),
+      decided as (
+        select j.*, case
+          when not j.is_met then case j.when_unmet when 'fail' then 'failed' else 'skipped' end
+          when j.total is null and not j.has_no_source then 'failed'
+          when coalesce(j.total, 0) = j.kept then 'completed'
+          else 'started'
+        end as change
+        from judged j
       )
-    select coalesce(array_agg(
-      case
-        when not j.is_met and j.when_unmet = 'fail' then row(
-          j.run_id, j.flow_slug, j.step_slug, 'failed', null,
-          format('step "%s" does not run: its condition is not met', j.step_slug), null, null, null, null, 0, null
-        )::pgflow.step_change
-        when not j.is_met then row(
-          j.run_id, j.flow_slug, j.step_slug, 'skipped', null, null,
-          'condition_unmet', j.when_unmet = 'skip-cascade', null, null, 0, null
-        )::pgflow.step_change
-        when j.total is null and not j.has_no_source then row(
-          j.run_id, j.flow_slug, j.step_slug, 'failed', null,
-          format('step "%s" cannot map %s: it is %s, not an array', j.step_slug,
-            concat_ws('.', j.map_source, j.map_path), coalesce(jsonb_typeof(j.items), 'missing')),
-          null, null, null, null, 0, null
-        )::pgflow.step_change
-        when coalesce(j.total, 0) = j.kept then row(
-          j.run_id, j.flow_slug, j.step_slug, 'completed', pgflow.map_output(j.run_id, j.step_slug),
-          null, null, null, 0, 0, 0, null
-        )::pgflow.step_change
-        else row(
-          j.run_id, j.flow_slug, j.step_slug, 'started', null, null, null, null, j.total - j.kept, j.total, 0, null
-        )::pgflow.step_change
-      end
-    ), '{}')
-    from judged j
+    select coalesce(array_agg(row(c.*)::pgflow.step_change), '{}')
+    from decided d
+    cross join lateral (
+      select d.run_id, d.flow_slug, d.step_slug, d.change,
+             case d.change when 'completed' then pgflow.map_output(d.run_id, d.step_slug) end as output,
+             case
+               when d.change <> 'failed' then null
+               when not d.is_met then format('step "%s" does not run: its condition is not met', d.step_slug)
+               else format('step "%s" cannot map %s: it is %s, not an array', d.step_slug,
+                 concat_ws('.', d.map_source, d.map_path), coalesce(jsonb_typeof(d.items), 'missing'))
+             end as error,
+             case d.change when 'skipped' then 'condition_unmet' end as skip_reason,
+             d.change = 'skipped' and d.when_unmet = 'skip-cascade' as cascade,
+             case d.change when 'started' then d.total - d.kept when 'completed' then 0 end as tasks,
+             case d.change when 'started' then d.total when 'completed' then 0 end as items,
+             0 as retries,
+             null::timestamptz as retry_at
+    ) c
   );
 end
 $$;
@@ -286,12 +299,15 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
-    select coalesce(array_agg(distinct row(
-      c.run_id, c.flow_slug, d.step_slug, 'skipped', null, null, 'dep_skipped', true, null, null, 0, null
-    )::pgflow.step_change), '{}')
+    select coalesce(array_agg(distinct row(skipped.*)::pgflow.step_change), '{}')
     from unnest(cascade_skips.changes) c
     join pgflow.deps d on d.flow_slug = c.flow_slug and d.dep_slug = c.step_slug
     join pgflow.step_states ss on ss.run_id = c.run_id and ss.step_slug = d.step_slug
+    cross join lateral (
+      select c.run_id, c.flow_slug, d.step_slug, 'skipped' as change, null::jsonb as output, null as error,
+             'dep_skipped' as skip_reason, true as cascade, null::int as tasks, null::int as items, 0 as retries,
+             null::timestamptz as retry_at
+    ) skipped
     where c.change = 'skipped' and c.cascade and ss.status = 'created'
   );
 end

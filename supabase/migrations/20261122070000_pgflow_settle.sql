@@ -188,19 +188,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
-    select array_agg(row(
-      b.run_id, b.flow_slug, b.step_slug, next.change,
-      case
-        when next.change <> 'completed' then null
-        when b.is_map then pgflow.map_output(b.run_id, b.step_slug)
-        else b.output
-      end,
-      coalesce(b.fatal, b.error),
-      case next.change when 'skipped' then 'attempts_exhausted' end,
-      next.when_exhausted = 'skip-cascade',
-      -- A step that closes is not tried again, whatever else was in the batch.
-      b.completed, null, case next.change when 'working' then b.retries end, case next.change when 'working' then b.retry_at end
-    )::pgflow.step_change)
+    select array_agg(row(c.*)::pgflow.step_change)
     from (
       select s.run_id, s.flow_slug, s.step_slug,
              bool_or(s.is_item) as is_map,
@@ -229,6 +217,22 @@ begin
         else 'working'
       end
     ) as next (when_exhausted, change)
+    cross join lateral (
+      select b.run_id, b.flow_slug, b.step_slug, next.change,
+             case
+               when next.change <> 'completed' then null
+               when b.is_map then pgflow.map_output(b.run_id, b.step_slug)
+               else b.output
+             end as output,
+             coalesce(b.fatal, b.error) as error,
+             case next.change when 'skipped' then 'attempts_exhausted' end as skip_reason,
+             next.when_exhausted = 'skip-cascade' as cascade,
+             b.completed as tasks,
+             null::int as items,
+             -- A step that closes is not tried again, whatever else was in the batch.
+             case next.change when 'working' then b.retries end as retries,
+             case next.change when 'working' then b.retry_at end as retry_at
+    ) c
   );
 end
 $$;

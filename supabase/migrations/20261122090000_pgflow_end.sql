@@ -108,11 +108,13 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(array_agg(row(
-    ss.run_id, ss.flow_slug, ss.step_slug, 'skipped', null, null, ss.skip_reason, true, null, null, 0, null
-  )::pgflow.step_change), '{}')
+  select coalesce(array_agg(row(skipped.*)::pgflow.step_change), '{}')
   from pgflow.step_states ss
   join pgflow.steps s using (flow_slug, step_slug)
+  cross join lateral (
+    select ss.run_id, ss.flow_slug, ss.step_slug, 'skipped' as change, null::jsonb as output, null as error, ss.skip_reason,
+           true as cascade, null::int as tasks, null::int as items, 0 as retries, null::timestamptz as retry_at
+  ) skipped
   where ss.run_id = cascading_skips.run_id
     and ss.status = 'skipped'
     and case ss.skip_reason
