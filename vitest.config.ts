@@ -4,6 +4,7 @@ export default defineConfig({
   resolve: { conditions: ['pgflow-source'] },
   ssr: { resolve: { conditions: ['pgflow-source'], externalConditions: ['pgflow-source'] } },
   test: {
+    globalSetup: 'scripts/test-folder.ts',
     include: ['{sdk,local,examples,supabase,docs,bench}/**/*.test.{ts,tsx}'],
     // `npm run check` compiles the sources; here only the type tests count.
     typecheck: { enabled: true, include: ['sdk/**/*.test-d.ts'], checker: 'tsc', ignoreSourceErrors: true },

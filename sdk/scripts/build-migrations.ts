@@ -6,6 +6,7 @@ import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { loadModule, parseSync } from 'libpg-query'
+import { schemaVersion } from '../src/shared/schema-version.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
@@ -20,12 +21,28 @@ export async function buildMigrations(): Promise<Record<string, string>> {
     name.endsWith('_hooks.sql') ? [] : replacements(sql, part('revoke')),
   )
   return {
-    'install.sql': Object.values(chapters).join('\n'),
+    'pgflow.sql': [contents(chapters), ...Object.values(chapters)].join('\n'),
     'upgrade.sql': [part('begin-upgrade'), part('lock'), part('existing')].join('\n'),
     ...Object.fromEntries(Object.entries(upgrades).map(([name, sql]) => [`upgrades/${name}`, sql])),
     'replace.sql': replaced.join('\n'),
     'uninstall.sql': [part('begin-uninstall'), part('lock'), part('remove')].join('\n'),
   }
+}
+
+/** What the install begins with: how to apply it, and what its chapters are about. */
+function contents(chapters: Record<string, string>): string {
+  const titles = Object.entries(chapters).map(([name, sql]) => {
+    const [, title] = /^-- (Chapter \d+: [^.\n]+)/.exec(sql) ?? []
+    if (title === undefined) throw new Error(`${name} does not begin with the title of a chapter`)
+    return `--   ${title}`
+  })
+  return [
+    `-- pgflow ${schemaVersion}: everything that the database holds of it, in ${titles.length} chapters. Written by @pgflow/sdk.`,
+    '-- It is applied once, in one transaction: psql -1 -v ON_ERROR_STOP=1 -f pgflow.sql',
+    '--',
+    ...titles,
+    '',
+  ].join('\n')
 }
 
 async function readFolder(folder: string): Promise<Record<string, string>> {

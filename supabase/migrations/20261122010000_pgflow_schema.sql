@@ -1,5 +1,36 @@
 -- Chapter 1: the schemas, the clock, and the small rules that the other chapters use.
 --
+-- How the engine works
+--
+-- A flow is a directed acyclic graph: a row of `flows`, a row of `steps` for each node, a row of `deps` for each edge. A run is
+-- one execution of it: a row of `runs`, with a row of `step_states` for each step. A step that has started has rows of
+-- `step_tasks`: one, or for a map one for each item of an array. A task that is open has a message in the pgmq queue of its flow.
+-- The message carries ids only; all data are in the tables.
+--
+-- A run moves by calls of functions, each of them for a batch of runs or tasks:
+--   start    `start_flow` inserts the run and its step states, and starts the steps that depend on nothing.
+--   claim    `claim_tasks` reads messages and counts an attempt of each task. pgmq hides a message from other workers for the
+--            timeout of the step: that is the lease. If the worker dies, the message reappears and another worker claims it.
+--   settle   `settle` stores results. A result names its attempt, and is ignored if the task has been claimed again meanwhile.
+--            A failed attempt makes the task wait for the next one, or fails it for good after the last.
+--   advance  `advance` takes over where a step has ended. In waves it ends and starts steps, and decides about those whose deps
+--            have all ended (conditions, empty maps, skips), until nothing changes; then it creates tasks and messages, and
+--            ends runs. Starts, settlements and retries call it in their own transaction; no background process is involved.
+-- Events follow from this: statement-level triggers on `runs` and `step_states` write a row of `run_events` for each transition,
+-- and a trigger on `run_events` broadcasts those of runs that somebody watches. The functions above write no events.
+--
+-- Locks are taken in one order: run, step state, task. Whoever has waited for a lock looks at the status again. Claims wait for
+-- no lock, and nobody waits for a message: both skip what is locked.
+--
+-- After each transaction, without exception:
+--   * A status and its columns agree: `check ((status = 'completed') = (completed_at is not null))`.
+--   * completed, failed, cancelled and skipped are final. Only `retry_run` reopens a run, with the steps that have not completed.
+--   * Under a run or step that has ended nothing is open: no step, no task, no message.
+--   * Each transition has one event. The events of a run are numbered 1, 2, 3 … without a gap.
+--   * The shape of a flow does not change while it has runs: a changed flow is a new version.
+--
+-- Conventions
+--
 -- `pgflow` holds tables and engine and is never exposed. `pgflow_public` is what PostgREST exposes to clients, `pgflow_worker`
 -- what it exposes to workers that have a secret key: thin functions that run as their caller. Every function has
 -- `search_path = pg_catalog, pg_temp`, so that no temporary type or function can take the place of a built-in one (with an

@@ -103,7 +103,12 @@ describe('pgflow init', () => {
     const { run, read, migrations } = await project()
     const { out } = await run(initCommand, '--dry-run')
     expect(out[0]).toContain(`would write supabase/migrations/20261129100000${install}`)
-    expect((await run(initCommand, '--dump-sql')).out).toEqual([await installSql()])
+    const [sql, ...others] = (await run(initCommand, '--dump-sql')).out
+    expect([sql, others]).toEqual([await installSql(), []])
+    const [contents, ...chapters] = sql!.split('\n\n')
+    const titlesOf = (text: string) => text.match(/(?<=^-- +)Chapter \d+: [^.\n]+/gm)
+    expect(titlesOf(contents!)).toEqual(titlesOf(chapters.join('\n\n')))
+    expect(titlesOf(contents!)).toContain('Chapter 2: the tables')
     expect(await migrations()).toEqual([])
     expect(await read('supabase/config.toml')).toBe(config)
   })

@@ -10,10 +10,7 @@ export const currentVersion: number = schemaVersion
  * @throws in the database PT409 where it has pgflow already, or a schema of that name that is not ours
  */
 export async function installSql(): Promise<string> {
-  return [
-    `-- pgflow ${currentVersion}: everything that the database holds of it. Written by @pgflow/sdk.\n`,
-    await fileOf('install.sql'),
-  ].join('\n')
+  return fileOf('pgflow.sql')
 }
 
 /**
