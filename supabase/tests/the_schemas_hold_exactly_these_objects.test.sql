@@ -101,7 +101,7 @@ select set_eq(
     'pgflow.current_user_id()',
     'pgflow.decide(ready pgflow.step_key[])',
     'pgflow.delete_flow(flow_slug text)',
-    'pgflow.due_queues(flow_slugs text[])',
+    'pgflow.due_queues(queues text[])',
     'pgflow.end_dead_tasks(messages pgflow.message[])',
     'pgflow.existing_run(flow pgflow.flows, request pgflow.run_request, owner_id uuid, group_id uuid, metadata jsonb, delay integer)',
     'pgflow.extend_leases(tasks jsonb, lease integer)',

@@ -12,3 +12,4 @@ drop function if exists pgflow.change_steps(pgflow.step_change[], timestamptz);
 drop function if exists pgflow.create_tasks(pgflow.step_key[], timestamptz, int);
 drop function if exists pgflow.create_other_tasks(pgflow.step_key[], timestamptz, int);
 drop function if exists pgflow.advance_runs(pgflow.step_change[], timestamptz);
+drop function if exists pgflow.due_queues(text[]);
