@@ -109,6 +109,7 @@ select set_eq(
     'pgflow.fetch_value(run_id uuid, name text, version text)',
     'pgflow.flow_definition(flow_slug text)',
     'pgflow.flow_shape(definition jsonb)',
+    'pgflow.flows_to_ask(flow_slugs text[], settled uuid[], worker_id uuid)',
     'pgflow.forget_owner(owner_id uuid, quantity integer)',
     'pgflow.hand_back(tasks jsonb)',
     'pgflow.heartbeat(worker_id uuid, tasks jsonb, lease integer)',
