@@ -46,8 +46,16 @@ interface Round {
   log: Log
 }
 
-/** Beside flows in which nothing happens, by how many they are: a claim that asks for them all, and batches of the chain. */
-type Beside = Map<number, { claim: Call; task100: Call }>
+/**
+ * Beside flows in which nothing happens, by how many they are: a claim that asks for them all, batches of the chain, and its
+ * tasks one by one by a worker that has all flows.
+ */
+interface BesideFlows {
+  claim: Call
+  task100: Call
+  task: Call
+}
+type Beside = Map<number, BesideFlows>
 
 async function timed(session: Session, quantity: number, call: () => Promise<unknown>): Promise<Call> {
   const times: number[] = []
@@ -72,15 +80,16 @@ const startMany = ({ sql }: Session, flow: string, quantity: number) =>
   sql`select count(*) from pgflow.start_flows(${flow}, (select jsonb_agg('{"path": "README.md"}'::jsonb) from generate_series(1, ${quantity}::int)))`
 
 /** Settles and claims in turn until nothing is left: of each call, what it cost. */
-async function drain(session: Session, flow: string, batch: number): Promise<Call> {
-  let tasks: Task[] = await settleAndClaim(session.sql, [flow], [], batch)
+async function drain(session: Session, flow: string, batch: number, others: string[] = []): Promise<Call> {
+  const flows = [flow, ...others]
+  let tasks: Task[] = await settleAndClaim(session.sql, flows, [], batch)
   const times: number[] = []
   const before = cpuOfSession(session)
   let settled = 0
   while (tasks.length > 0) {
     const began = performance.now()
     settled += tasks.length
-    tasks = await settleAndClaim(session.sql, [flow], tasks, batch)
+    tasks = await settleAndClaim(session.sql, flows, tasks, batch)
     times.push(performance.now() - began)
   }
   return { wall: median(times), cpu: ((cpuOfSession(session) - before) / settled) * batch }
@@ -124,12 +133,14 @@ async function round({ stack, session }: Engine): Promise<Round> {
   return { send, archive, start: started, task, archive100, task100, firstStart, firstTask, log }
 }
 
-async function beside({ session }: Engine, flows: string[]): Promise<{ claim: Call; task100: Call }> {
+async function beside({ session }: Engine, flows: string[]): Promise<BesideFlows> {
   const claim = await timed(session, flows.length > 100 ? 5 : 20, () =>
     settleAndClaim(session.sql, flows, [], 1),
   )
   await startMany(session, 'chain', 300)
-  return { claim, task100: await drain(session, 'chain', 100) }
+  const task100 = await drain(session, 'chain', 100)
+  await startMany(session, 'chain', 30)
+  return { claim, task100, task: await drain(session, 'chain', 1, flows) }
 }
 
 const engines = [
@@ -160,6 +171,7 @@ for (const count of [1, ...flowCounts]) {
 const of = (list: Round[], value: (round: Round) => number, digits = 1) => spread(list.map(value), digits)
 const claimOf = (beside: Beside, count: number) => beside.get(count)?.claim.wall ?? Number.NaN
 const batchOf = (beside: Beside, count: number) => beside.get(count)?.task100.wall ?? Number.NaN
+const taskOf = (beside: Beside, count: number) => beside.get(count)?.task.cpu ?? Number.NaN
 type Line = [string, (list: Round[], besides: Beside[]) => string]
 const rows: Line[] = [
   ['`pgmq.send`, ms', (list) => of(list, ({ send }) => send.wall, 2)],
@@ -204,6 +216,14 @@ const rows: Line[] = [
       (_, list) =>
         spread(
           list.map((beside) => batchOf(beside, count) / batchOf(beside, 1)),
+          2,
+        ),
+    ],
+    [
+      `**task of a worker with ${count.toLocaleString('en')} other flows / with 1**, processor time`,
+      (_, list) =>
+        spread(
+          list.map((beside) => taskOf(beside, count) / taskOf(beside, 1)),
           2,
         ),
     ],

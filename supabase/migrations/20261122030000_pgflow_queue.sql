@@ -59,7 +59,8 @@ begin
 end
 $$;
 
--- Sends messages to one queue, visible after `delay` seconds; answers with their numbers, in order.
+-- Sends messages to one queue, visible after `delay` seconds; answers with their numbers, in order. As pgmq.send_batch does,
+-- without the functions that it calls.
 create function pgflow.send_messages(queue_name text, messages jsonb[], delay int)
 returns setof bigint
 language plpgsql
@@ -69,26 +70,44 @@ begin
   if to_regclass(format('pgmq.%I', 'q_' || queue_name)) is null then
     perform pgflow.create_queue(queue_name);
   end if;
-  return query select * from pgmq.send_batch(queue_name, messages, delay);
+  return query execute format(
+    'insert into pgmq.%I (vt, message) select $2, m.message from unnest($1) as m (message) returning msg_id', 'q_' || queue_name
+  ) using messages, clock_timestamp() + make_interval(secs => delay);
 end
 $$;
 
--- Archives messages of one queue; those that somebody holds at the moment are left to the next claim.
+-- Archives messages of one queue; those that somebody holds at the moment are left to the next claim. A claim holds messages
+-- that were visible when it read them, so those that are hidden are archived without a look at locks. Which columns a queue
+-- has depends on the version of pgmq.
 create function pgflow.archive_messages(queue_name text, msg_ids bigint[])
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  columns text := (
+    select string_agg(quote_ident(a.attname), ', ')
+    from pg_attribute a
+    where a.attrelid = to_regclass(format('pgmq.%I', 'q_' || queue_name)) and a.attnum > 0 and not a.attisdropped
+  );
+  archived bigint;
   free bigint[];
 begin
-  if to_regclass(format('pgmq.%I', 'q_' || queue_name)) is null then
+  if columns is null then
     return;
   end if;
-  execute format('select array_agg(m.msg_id) from (
-    select q.msg_id from pgmq.%I q where q.msg_id = any ($1) for update skip locked
-  ) m', 'q_' || queue_name) into free using msg_ids;
-  perform pgmq.archive(queue_name, free);
+  execute format('
+    with archived as (
+      delete from pgmq.%1$I q where q.msg_id = any ($1) and q.vt > clock_timestamp() returning %3$s
+    )
+    insert into pgmq.%2$I (%3$s) select %3$s from archived', 'q_' || queue_name, 'a_' || queue_name, columns) using msg_ids;
+  get diagnostics archived = row_count;
+  if archived < cardinality(msg_ids) then
+    execute format('select array_agg(m.msg_id) from (
+      select q.msg_id from pgmq.%I q where q.msg_id = any ($1) for update skip locked
+    ) m', 'q_' || queue_name) into free using msg_ids;
+    perform pgmq.archive(queue_name, free) where free is not null;
+  end if;
 end
 $$;
 
@@ -120,46 +139,35 @@ begin
 end
 $$;
 
--- The queues of flows that have visible messages, in random order; also those that are missing. Most queues of many are empty: a
--- table without pages costs some microseconds; where more than one is left, one statement asks them all.
-create function pgflow.due_queues(flow_slugs text[])
+-- Those of the queues that have visible messages, in the same order; also those that are missing. One statement asks them all.
+create function pgflow.due_queues(queues text[])
 returns text[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  queues text[] := array(
-    select f.queue_name from pgflow.flows f
-    where f.flow_slug = any (flow_slugs)
-      and pg_relation_size(to_regclass(format('pgmq.%I', 'q_' || f.queue_name))) is distinct from 0
-    order by random()
-  );
+  due text[];
 begin
-  if cardinality(queues) <= 1 then
+  execute (
+    select format('select array_remove(array[%s], null)', string_agg(
+      case
+        when to_regclass(format('pgmq.%I', 'q_' || q.name)) is null then quote_literal(q.name)
+        else format('case when exists (select from pgmq.%I where vt <= $1) then %L end', 'q_' || q.name, q.name)
+      end, ', ' order by q.ordinality
+    ))
+    from unnest(queues) with ordinality q (name)
+  ) into due using clock_timestamp();
+  return due;
+exception
+  when undefined_table then -- one of them was dropped meanwhile: all are read
     return queues;
-  end if;
-  begin
-    execute (
-      select format('select array_remove(array[%s], null)', string_agg(
-        case
-          when to_regclass(format('pgmq.%I', 'q_' || q.name)) is null then quote_literal(q.name)
-          else format(
-            'case when exists (select from pgmq.%I where vt <= clock_timestamp()) then %L end', 'q_' || q.name, q.name
-          )
-        end, ', ' order by q.ordinality
-      ))
-      from unnest(queues) with ordinality q (name)
-    ) into queues;
-  exception
-    when undefined_table then null; -- one of them was dropped meanwhile: all are read
-  end;
-  return queues;
 end
 $$;
 
 -- Reads up to `quantity` visible messages of the flows' queues and hides each for `lease` seconds. The queues are asked in
 -- random order, first for an equal share each, then for what is left: a long one does not starve the others. A queue that
--- is missing is created again.
+-- is missing is created again. Most queues of many are empty: a table without pages costs some microseconds. Of more than
+-- a hundred others, each claim asks a hundred, since it locks them.
 create function pgflow.read_messages(flow_slugs text[], quantity int, lease int)
 returns pgflow.message[]
 language plpgsql
@@ -182,7 +190,16 @@ begin
   if quantity < 1 then
     return messages;
   end if;
-  queues := pgflow.due_queues(flow_slugs);
+  queues := array(
+    select f.queue_name from pgflow.flows f
+    where f.flow_slug = any (flow_slugs)
+      and pg_relation_size(to_regclass(format('pgmq.%I', 'q_' || f.queue_name))) is distinct from 0
+    order by random()
+    limit 100
+  );
+  if cardinality(queues) > 1 then
+    queues := pgflow.due_queues(queues);
+  end if;
   share := greatest(1, quantity / greatest(1, cardinality(queues)));
   foreach queue in array queues loop
     exit when cardinality(messages) >= quantity;
@@ -195,36 +212,57 @@ begin
       long_queues := long_queues || queue;
     end if;
   end loop;
-  foreach queue in array long_queues loop
-    exit when cardinality(messages) >= quantity;
-    messages := messages || pgflow.read_queue(queue, quantity - cardinality(messages), lease);
-  end loop;
+  -- Where there is one queue, its share was all.
+  if cardinality(queues) > 1 then
+    foreach queue in array long_queues loop
+      exit when cardinality(messages) >= quantity;
+      messages := messages || pgflow.read_queue(queue, quantity - cardinality(messages), lease);
+    end loop;
+  end if;
   return messages;
 end
 $$;
 
--- The messages of one queue for `read_messages`. What is in it but is not ours is archived.
+-- The messages of one queue for `read_messages`, in the order in which they became visible. What is in it but is not ours is
+-- archived. pgmq.read asks by number, and so reads all hidden messages before it finds a visible one; by the index on `vt`
+-- they are not in the way.
 create function pgflow.read_queue(queue_name text, quantity int, lease int)
 returns pgflow.message[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  has_read_time boolean := exists (
+    select from pg_attribute a
+    where a.attrelid = to_regclass(format('pgmq.%I', 'q_' || queue_name)) and a.attname = 'last_read_at' and not a.attisdropped
+  );
+  as_of timestamptz := clock_timestamp();
   ours pgflow.message[];
   others bigint[];
 begin
-  select array_agg(row(
-           queue_name, m.msg_id, m.read_ct, m.message ->> 'run_id', m.message ->> 'step_slug', m.message ->> 'task_index'
-         )::pgflow.message order by m.msg_id) filter (where m.is_ours),
-         array_agg(m.msg_id) filter (where m.is_ours is not true)
+  execute format('
+    with
+      read as (
+        update pgmq.%1$I q
+        set vt = $2 + make_interval(secs => $3), read_ct = q.read_ct + 1 %2$s
+        where q.msg_id = any (array(
+          select due.msg_id from pgmq.%1$I due where due.vt <= $2 order by due.vt limit $1 for update skip locked
+        ))
+        returning q.msg_id, q.read_ct, q.message
+      ),
+      message as (
+        select r.*,
+               r.message ->> ''run_id'' ~ ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$''
+                 and r.message ->> ''task_index'' ~ ''^[0-9]{1,9}$'' as is_ours
+        from read r
+      )
+    select array_agg(row(
+             $4, m.msg_id, m.read_ct, m.message ->> ''run_id'', m.message ->> ''step_slug'', m.message ->> ''task_index''
+           )::pgflow.message order by m.msg_id) filter (where m.is_ours),
+           array_agg(m.msg_id) filter (where m.is_ours is not true)
+    from message m', 'q_' || queue_name, case when has_read_time then ', last_read_at = $2' end)
   into ours, others
-  from (
-    select r.msg_id, r.read_ct, r.message,
-           r.message ->> 'run_id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-             and r.message ->> 'task_index' ~ '^[0-9]{1,9}$' as is_ours
-    from pgmq.read(queue_name, lease, quantity) r
-    offset 0 -- so that it is evaluated once
-  ) m;
+  using quantity, as_of, lease, queue_name;
   if others is not null then
     perform pgflow.archive_messages(queue_name, others);
   end if;

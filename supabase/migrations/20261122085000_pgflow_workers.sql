@@ -26,6 +26,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   applied bigint[];
+  settled uuid[];
 begin
   stale := '[]';
   held := '[]';
@@ -40,8 +41,9 @@ begin
                'run_id', s.run_id, 'step_slug', s.step_slug, 'task_index', s.task_index, 'attempt', s.attempt
              )
            ) filter (where s.held), '[]'),
-           array_agg(s.n) filter (where s.applied)
-    into stale, held, applied
+           array_agg(s.n) filter (where s.applied),
+           array_agg(distinct s.run_id) filter (where s.applied)
+    into stale, held, applied, settled
     from pgflow.settle_tasks(results, wait => false) with ordinality
       as s (run_id, step_slug, task_index, attempt, applied, held, problem, n);
     if results @? '$[*].thrown' then
@@ -50,12 +52,52 @@ begin
   end if;
   tasks := (
     select coalesce(jsonb_agg(to_jsonb(t)), '[]')
-    from pgflow.claim_tasks(flow_slugs, quantity, worker_id, lease, inline_limit) t
+    from pgflow.claim_tasks(
+      case
+        when cardinality(flow_slugs) <= 20 then flow_slugs
+        else pgflow.flows_to_ask(flow_slugs, settled, worker_id)
+      end,
+      quantity, worker_id, lease, inline_limit
+    ) t
   );
   perform pgflow.note_worker(worker_id, waiting and tasks = '[]');
 end
 $$;
 comment on function pgflow.settle_and_claim is 'Settles a batch of results and claims the next tasks, in one round trip.';
+
+-- The flows that a call for many flows asks for tasks. Each costs some microseconds, so a call that has settled results asks those
+-- of the settled runs, whose next steps may have started, and ten others by chance. Where nothing was settled, and where this
+-- session has not asked all for the worker for a second, it asks all.
+create function pgflow.flows_to_ask(flow_slugs text[], settled uuid[], worker_id uuid)
+returns text[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
+as $$
+declare
+  at float8 := extract(epoch from clock_timestamp());
+  asked text := current_setting('pgflow.all_flows_asked', true);
+begin
+  if settled is null or asked is null or split_part(asked, ' ', 1) is distinct from worker_id::text
+    or split_part(asked, ' ', 2)::float8 < at - 1
+  then
+    perform set_config('pgflow.all_flows_asked', concat(worker_id, ' ', at), false);
+    return flow_slugs;
+  end if;
+  return array(
+    select r.flow_slug from pgflow.runs r where r.run_id = any (settled) and r.flow_slug = any (flow_slugs)
+    union
+    select flow_slugs[1 + floor(random() * cardinality(flow_slugs))::int] from generate_series(1, 10)
+  );
+end
+$$;
 
 -- Keeps what was thrown with the tasks of failed results that were applied, by their places in the batch; of more than
 -- 64 KB, its beginning.
@@ -139,7 +181,8 @@ end
 $$;
 comment on function pgflow.extend_leases is 'Extends leases by some seconds from now; tells which tasks are still the caller''s.';
 
--- Gives claimed tasks back, for others to claim at once; the attempt does not count as one. Answers how many it were.
+-- Gives claimed tasks back, for others to claim at once, before those that were queued later; the attempt does not count as one.
+-- Answers how many it were.
 --   select pgflow.hand_back('[{"run_id": "…", "step_slug": "a", "task_index": 0, "attempt": 1}]');
 create function pgflow.hand_back(tasks jsonb)
 returns int
@@ -174,9 +217,9 @@ begin
         set status = 'queued', attempts_before = t.attempts_before + 1
         from held h
         where (t.run_id, t.step_slug, t.task_index) = (h.run_id, h.step_slug, h.task_index)
-        returning t.run_id, t.flow_slug, t.message_id
+        returning t.run_id, t.flow_slug, t.message_id, t.queued_at
       )
-    select f.queue_name, array_agg(t.message_id) as msg_ids, array_agg(clock_timestamp()) as until,
+    select f.queue_name, array_agg(t.message_id) as msg_ids, array_agg(least(t.queued_at, clock_timestamp())) as until,
            array_agg(t.run_id) as run_ids
     from task t join pgflow.flows f using (flow_slug)
     group by f.queue_name

@@ -107,7 +107,7 @@ begin
     )
   loop
     begin
-      execute format('select exists (select from pgmq.%I where vt <= clock_timestamp())', 'q_' || queue) into waits;
+      execute format('select exists (select from pgmq.%I where vt <= $1)', 'q_' || queue) into waits using clock_timestamp();
       if waits then
         return true;
       end if;

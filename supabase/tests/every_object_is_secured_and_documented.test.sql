@@ -26,6 +26,7 @@ select set_eq(
     'pgflow.client_sync(jsonb,text)',
     'pgflow.extend_leases(jsonb,integer)',
     'pgflow.fetch_value(uuid,text,text)',
+    'pgflow.flows_to_ask(text[],uuid[],uuid)',
     'pgflow.hand_back(jsonb)',
     'pgflow.store_errors(jsonb,bigint[])',
     'pgflow.report_progress(jsonb)',

@@ -24,3 +24,4 @@ alter table pgflow.step_states reset (autovacuum_vacuum_threshold, autovacuum_an
 
 -- Events that set no column, or one task, have no data.
 alter table pgflow.run_events alter column data drop not null, alter column data drop default;
+drop function if exists pgflow.due_queues(text[]);
