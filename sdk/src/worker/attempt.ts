@@ -36,7 +36,11 @@ type AbortReason = TimeoutError | CancelledError | LeaseLostError | WorkerStoppe
 export class Attempt {
   readonly task: ClaimedTask
   readonly #options: AttemptOptions
-  readonly #controller = new AbortController()
+  /** Made when a handler asks for its signal: most do not. */
+  #controller: AbortController | undefined
+  #reason: AbortReason | undefined
+  #onAbort: ((reason: AbortReason) => void) | undefined
+  #cancelTimeout: (() => void) | undefined
   #isOver = false
 
   constructor(task: ClaimedTask, options: AttemptOptions) {
@@ -45,17 +49,20 @@ export class Attempt {
   }
 
   get isRunning(): boolean {
-    return !this.#isOver && !this.#controller.signal.aborted
+    return !this.#isOver && this.#reason === undefined
   }
 
   /** Whether its worker gives it back, since it stops. */
   get isGivenBack(): boolean {
-    return this.#controller.signal.reason instanceof WorkerStoppedError
+    return this.#reason instanceof WorkerStoppedError
   }
 
   /** Ends the attempt, whatever its handler does; no effect once it is over. */
   abort(reason: AbortReason): void {
-    if (!this.#isOver) this.#controller.abort(reason)
+    if (this.#isOver || this.#reason !== undefined) return
+    this.#reason = reason
+    this.#onAbort?.(reason)
+    this.#controller?.abort(reason)
   }
 
   /** Never rejects. Resolves with `undefined` when there is nothing to settle: the task is another's by now, or will be. */
@@ -63,13 +70,16 @@ export class Attempt {
     const step = flow?.steps.get(this.task.step_slug)
     if (flow === undefined || step === undefined) return this.#unknown()
     try {
-      const input = await this.#unlessAborted(() => this.#input(step))
-      return this.#completed(await this.#output(flow, step, input))
+      const output = await new Promise((resolve, reject) => {
+        this.#onAbort = reject
+        this.#output(flow, step).then(resolve, reject)
+      })
+      return this.#completed(output)
     } catch (error) {
-      const { aborted, reason } = this.#controller.signal
-      return this.#failed(aborted ? reason : error)
+      return this.#failed(this.#reason ?? error)
     } finally {
       this.#isOver = true
+      this.#cancelTimeout?.()
       this.#options.progress.drop(this.task)
     }
   }
@@ -98,41 +108,38 @@ export class Attempt {
     }
   }
 
-  /** The handler between its schemas. */
-  async #output(flow: AnyFlow, step: StepDefinition, claimed: unknown): Promise<unknown> {
+  /** The handler between its schemas. What it does after an abort has no effect. */
+  async #output(flow: AnyFlow, step: StepDefinition): Promise<unknown> {
     const { timeout, step_slug } = this.task
-    const cancel = this.#options.loop.after(timeout, () => {
+    const claimed = await this.#input(step)
+    if (this.#reason) throw this.#reason
+    this.#cancelTimeout = this.#options.loop.after(timeout, () => {
       this.abort(new TimeoutError(`step "${step_slug}" timed out after ${timeout} s`))
     })
-    try {
-      return await this.#unlessAborted(async () => {
-        const input = await checkedInput(flow, step, claimed)
-        this.#controller.signal.throwIfAborted()
-        return checkedOutput(step, await step.handler(input, this.#context(step, input)))
-      })
-    } finally {
-      cancel()
-    }
+    const input = await checkedInput(flow, step, claimed)
+    if (this.#reason) throw this.#reason
+    return checkedOutput(step, await step.handler(input, this.#context(step, input)))
   }
 
-  #unlessAborted<Value>(work: () => Value | PromiseLike<Value>): Promise<Value> {
-    const { signal } = this.#controller
-    return new Promise((resolve, reject) => {
-      signal.throwIfAborted()
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true })
-      // Inside `then`, so that what is thrown at once is a rejection too.
-      Promise.resolve().then(work).then(resolve, reject)
-    })
+  get #signal(): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#reason) this.#controller.abort(this.#reason)
+    return this.#controller.signal
   }
 
   #context(step: StepDefinition, input: unknown): Context {
     const { task } = this
     const { workerId, resources, log, progress } = this.#options
+    const signal = () => this.#signal
     return {
       workerId,
       resources,
-      log: withData(log, keyOf(task)),
-      signal: this.#controller.signal,
+      get log() {
+        return withData(log, keyOf(task))
+      },
+      get signal() {
+        return signal()
+      },
       attempt: task.attempt,
       runId: task.run_id,
       flowSlug: task.flow_slug,

@@ -25,8 +25,8 @@ function newTransport(url: string): Transport {
   return transport
 }
 
-async function newProxy() {
-  const proxy = await startProxy(db.url)
+async function newProxy(url = db.url) {
+  const proxy = await startProxy(url)
   onTestFinished(() => proxy[Symbol.asyncDispose]())
   return proxy
 }
@@ -125,9 +125,15 @@ describe('A worker that waits for tasks', () => {
     expect(await listener.next()).toBe(slug)
   })
 
-  it('finds out that nothing is heard through a transaction pooler, and polls', async () => {
+  it('finds out that nothing is heard through a transaction pooler, prepares no statement there, and polls', async () => {
     const slug = newSlug()
-    expect(await newTransport(db.poolerUrl).listen!(() => {})).toBe(false)
+    const proxy = await newProxy(db.poolerUrl)
+    const transport = newTransport(proxy.url)
+    expect(await transport.listen!(() => {})).toBe(false)
+    await transport.defineFlow(new Flow({ slug: newSlug() }).step('a', () => 1))
+    const before = proxy.roundTrips()
+    await transport.defineFlow(new Flow({ slug: newSlug() }).step('a', () => 1))
+    expect(proxy.roundTrips() - before, 'it asks for the types first').toBe(2)
     const flow = new Flow({ slug }).step('a', () => 'polled')
     const worker = await startWorker({ connection: db.poolerUrl, flows: [flow] })
     onTestFinished(() => worker.stop())
@@ -178,6 +184,18 @@ describe('The connections of a worker', () => {
       tasks: [],
     })
     expect(proxy.queries() - before).toBe(2)
+  })
+
+  it('wait for one answer a call, once the statement of a session is prepared', async () => {
+    const slug = newSlug()
+    const proxy = await newProxy()
+    const transport = newTransport(proxy.url)
+    expect(await transport.listen!(() => {})).toBe(true)
+    await transport.defineFlow(new Flow({ slug }).step('a', () => 1))
+    await transport.settleAndClaim(request(slug))
+    const before = proxy.roundTrips()
+    await transport.settleAndClaim(request(slug))
+    expect(proxy.roundTrips() - before).toBe(1)
   })
 
   it('settle the other runs, and keep the leases, while a run is locked', async () => {

@@ -17,6 +17,7 @@ export class RenewedPool implements Pool {
   readonly #patience: number
   readonly #onReplaced: () => void
   #sql: Sql
+  #prepares = false
 
   constructor(connect: () => Sql, patience: number, onReplaced: () => void = () => {}) {
     this.#connect = connect
@@ -42,6 +43,15 @@ export class RenewedPool implements Pool {
     })
   }
 
+  /**
+   * From now on statements are prepared once a connection, and then need one round trip instead of two: for sessions, since
+   * a transaction pooler runs each statement on any connection.
+   */
+  prepare(): void {
+    this.#prepares = true
+    this.#sql.options.prepare = true
+  }
+
   /** @param timeout seconds for queries that run */
   close(timeout: number): Promise<void> {
     return this.#sql.end({ timeout })
@@ -50,6 +60,7 @@ export class RenewedPool implements Pool {
   #replace(sql: Sql): void {
     if (sql !== this.#sql) return
     this.#sql = this.#connect()
+    if (this.#prepares) this.prepare()
     void sql.end({ timeout: 0 })
     this.#onReplaced()
   }

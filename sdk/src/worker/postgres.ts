@@ -58,7 +58,11 @@ export function openPostgresTransport(
   return {
     ...calls(pool, listener.pool, apart, maxConnections > 2 ? second : undefined),
     schemaVersion,
-    listen: (onTasks) => listener.listen(pool, onTasks),
+    async listen(onTasks) {
+      const isSession = await listener.listen(pool, onTasks)
+      if (isSession) for (const one of [pool, second, listener.pool]) one.prepare()
+      return isSession
+    },
     close: async () => {
       listener.close()
       await Promise.all([pool, listener.pool, apart, second].map((one) => one.close(closing)))

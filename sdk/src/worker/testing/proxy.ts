@@ -9,6 +9,8 @@ export interface CountingProxy extends AsyncDisposable {
   readonly received: () => number
   /** Messages that made the database do something: simple queries, and executions of prepared ones. */
   readonly queries: () => number
+  /** How often a client has waited for an answer: after a simple query, a Sync or a Flush. */
+  readonly roundTrips: () => number
   /** Cuts all connections. */
   cut(): void
   /** Lets all connections die in silence; new ones live. */
@@ -20,6 +22,7 @@ export async function startProxy(databaseUrl: string): Promise<CountingProxy> {
   const sockets = new Set<Socket>()
   let received = 0
   let queries = 0
+  let roundTrips = 0
 
   const server = createServer((client) => {
     const database = connect(Number(target.port), target.hostname)
@@ -36,6 +39,7 @@ export async function startProxy(databaseUrl: string): Promise<CountingProxy> {
     }
     const count = messageCounter((type) => {
       if (type === 'Q' || type === 'E') queries++
+      if (type === 'Q' || type === 'S' || type === 'H') roundTrips++
     })
     client.on('data', (data) => {
       count(data)
@@ -61,6 +65,7 @@ export async function startProxy(databaseUrl: string): Promise<CountingProxy> {
     url: url.href,
     received: () => received,
     queries: () => queries,
+    roundTrips: () => roundTrips,
     cut,
     freeze,
     [Symbol.asyncDispose]: async () => {
