@@ -1,5 +1,5 @@
 import type { Context, Log } from '../flow/context.ts'
-import type { AnyFlow, StepDefinition } from '../flow/definition.ts'
+import { type AnyFlow, type HandledStep, hasHandler, type StepDefinition } from '../flow/definition.ts'
 import { describeError, summaryOf } from '../flow/error-description.ts'
 import { NonRetryableError, RetryAfterError } from '../flow/errors.ts'
 import { toJson } from '../flow/json.ts'
@@ -61,7 +61,7 @@ export class Attempt {
   /** Never rejects. Resolves with `undefined` when there is nothing to settle: the task is another's by now, or will be. */
   async run(flow: AnyFlow | undefined): Promise<Result | undefined> {
     const step = flow?.steps.get(this.task.step_slug)
-    if (flow === undefined || step === undefined) return this.#unknown()
+    if (flow === undefined || step === undefined || !hasHandler(step)) return this.#unknown()
     try {
       const input = await this.#unlessAborted(() => this.#input(step))
       return this.#completed(await this.#output(flow, step, input))
@@ -99,7 +99,7 @@ export class Attempt {
   }
 
   /** The handler between its schemas. */
-  async #output(flow: AnyFlow, step: StepDefinition, claimed: unknown): Promise<unknown> {
+  async #output(flow: AnyFlow, step: HandledStep, claimed: unknown): Promise<unknown> {
     const { timeout, step_slug } = this.task
     const cancel = this.#options.loop.after(timeout, () => {
       this.abort(new TimeoutError(`step "${step_slug}" timed out after ${timeout} s`))
