@@ -103,10 +103,11 @@ function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArgu
 function waitArguments({ by, notBy, whenTimedOut, webhook }: StepOptions): Record<string, Json | undefined> {
   const isPath = by !== undefined && !isWaitRole(by)
   return {
-    completed_by: isPath ? 'assignees' : by,
+    completed_by: isPath ? 'assignees' : by === 'service_role' ? undefined : by,
     assignees_path: isPath ? by : undefined,
     not_by_owner: notBy === 'owner' ? true : undefined,
-    when_timed_out: typeof whenTimedOut === 'object' ? 'complete' : whenTimedOut,
+    when_timed_out:
+      typeof whenTimedOut === 'object' ? 'complete' : whenTimedOut === 'fail' ? undefined : whenTimedOut,
     timed_out_output: typeof whenTimedOut === 'object' ? whenTimedOut.output : undefined,
     webhook: webhook === true ? 'plain' : webhook || undefined,
   }
@@ -121,8 +122,7 @@ export function shapeOf(flow: AnyFlow): FlowShape {
 
 /** What is not here is an option. */
 function stepShape(step: StepArguments): StepArguments {
-  const { max_attempts, base_delay, timeout, start_delay, ...rest } = step
-  const { when_timed_out, timed_out_output, sleep_for, ...shape } = rest
+  const { max_attempts, base_delay, timeout, start_delay, sleep_for, ...shape } = step
   const defaults = { step_type: 'single', when_unmet: 'skip-cascade', when_exhausted: 'fail' }
   return { ...defaults, ...shape, deps_slugs: step.deps_slugs.toSorted() } as StepArguments // a step with more said
 }

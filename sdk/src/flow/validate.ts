@@ -207,7 +207,7 @@ const stepOptions: Record<StepType, Record<string, Check>> = {
   },
   sleep: {
     ...conditions,
-    for: wholeSecondsFrom(0),
+    for: wholeSecondsFrom(1),
     until: path("the path of a time, such as 'run.remind_at'"),
   },
 }
