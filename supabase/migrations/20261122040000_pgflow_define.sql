@@ -320,7 +320,7 @@ declare
     when wanted.map_path !~ '^[^.]+([.][^.]+)*$' then format('has the path "%s", which is not of the form a.b', wanted.map_path)
     when coalesce(wanted.assignees_path, wanted.until_path) !~ '^[^.]+([.][^.]+)*$'
       then format('has the path "%s", which is not of the form a.b', coalesce(wanted.assignees_path, wanted.until_path))
-    when split_part(coalesce(wanted.assignees_path, wanted.until_path), '.', 1) <> all ('run' || wanted_deps) then format(
+    when split_part(coalesce(wanted.assignees_path, wanted.until_path), '.', 1) <> all (array_prepend('run', wanted_deps)) then format(
       'has the path "%s", which begins neither with run nor with one of its deps',
       coalesce(wanted.assignees_path, wanted.until_path)
     )

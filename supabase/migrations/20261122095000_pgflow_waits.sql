@@ -13,16 +13,18 @@ returns timestamptz
 language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set datestyle = 'ISO, YMD'
 as $$
+declare
+  text text := value #>> '{}';
 begin
   if jsonb_typeof(value) = 'number' then
-    return case when abs((value #>> '{}')::numeric) < 253402300800 then to_timestamp((value #>> '{}')::float8) end;
-  elsif jsonb_typeof(value) = 'string' and value #>> '{}' ~ (
-    '^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?)?$'
+    return case when abs(text::numeric) < 253402300800 then to_timestamp(text::float8) end;
+  elsif jsonb_typeof(value) = 'string' and text ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' then
+    return (text || 'T00:00Z')::timestamptz;
+  elsif jsonb_typeof(value) = 'string' and text ~ (
+    '^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?$'
   ) then
-    return (value #>> '{}')::timestamptz;
+    return (text || case when text ~ '(Z|[+-][0-9]{2}(:?[0-9]{2})?)$' and length(text) > 16 then '' else 'Z' end)::timestamptz;
   end if;
   return null;
 exception

@@ -275,7 +275,10 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform pgflow.send_inbox_news(array(select n from new_rows n));
+  perform pgflow.send_inbox_news(array(
+    select row(n.run_id, n.step_slug, n.user_id, n.flow_slug, n.started_at, n.is_open, n.has_answered)::pgflow.wait_assignees
+    from new_rows n
+  ));
   return null;
 end
 $$;
@@ -291,7 +294,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pgflow.send_inbox_news(array(
-    select n from new_rows n full join old_rows o using (run_id, step_slug, user_id) where coalesce(n.is_open <> o.is_open, false)
+    select row(n.run_id, n.step_slug, n.user_id, n.flow_slug, n.started_at, n.is_open, n.has_answered)::pgflow.wait_assignees
+    from new_rows n
+    full join old_rows o using (run_id, step_slug, user_id)
+    where coalesce(n.is_open <> o.is_open, false)
   ));
   return null;
 end
