@@ -85,7 +85,7 @@ begin
             and (dep.status not in ('completed', 'skipped') or dep.step_slug in (select s.step_slug from unnest(skips) s))
         ),
         initial_tasks = null, remaining_tasks = null, error = null, progress = null, retries = 0, retry_at = null,
-        started_at = null, failed_at = null
+        started_at = null, failed_at = null, waits_for = null, due_at = null
     where ss.run_id = run.run_id and ss.status in ('failed', 'cancelled')
     returning run_id, step_slug, remaining_deps
   )
@@ -96,7 +96,7 @@ begin
         select count(*) from pgflow.step_states ss where ss.run_id = run.run_id and ss.status in ('created', 'started')
       )
   where r.run_id = run.run_id;
-  perform pgflow.advance(pgflow.decide(ready) || pgflow.cascade_skips(skips), as_of);
+  perform pgflow.advance(pgflow.decide(ready, as_of) || pgflow.cascade_skips(skips), as_of);
   select r.* into run from pgflow.runs r where r.run_id = run.run_id;
   return run;
 end
@@ -112,7 +112,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(array_agg(row(
-    ss.run_id, ss.flow_slug, ss.step_slug, 'skipped', null, null, ss.skip_reason, true, null, null, 0, null
+    ss.run_id, ss.flow_slug, ss.step_slug, 'skipped', null, null, ss.skip_reason, true, null, null, 0, null, null, null
   )::pgflow.step_change), '{}')
   from pgflow.step_states ss
   join pgflow.steps s using (flow_slug, step_slug)
@@ -121,6 +121,7 @@ as $$
     and case ss.skip_reason
       when 'condition_unmet' then s.when_unmet = 'skip-cascade'
       when 'attempts_exhausted' then s.when_exhausted = 'skip-cascade'
+      when 'timed_out' then s.when_timed_out = 'skip-cascade'
       else ss.skip_reason = 'dep_skipped'
     end
 $$;
@@ -154,6 +155,8 @@ begin
   );
   perform pgflow.close_tasks(run_ids);
   delete from pgflow.runs r where r.run_id = any (run_ids);
+  delete from pgflow.wait_assignees w where w.user_id = forget_owner.owner_id;
+  delete from pgflow.inbox_watches w where w.user_id = forget_owner.owner_id;
   -- Keys of runs that are somebody else's by now, and what the user did in runs of others.
   delete from pgflow.run_keys k where k.owner_id = forget_owner.owner_id
     and not exists (select from pgflow.runs r where r.run_id = k.run_id and r.owner_id = k.owner_id);
