@@ -13,12 +13,15 @@ import { checkedInput, checkedOutput } from './schemas.ts'
 import { keyOf } from './tasks.ts'
 import type { ClaimedTask, FailedResult, Result } from './transport.ts'
 import type { SharedValue, Values } from './values.ts'
+import type { WebhookSettings } from './webhooks/settings.ts'
+import { waitUrl } from './webhooks/wait-url.ts'
 
 /** What a worker gives to each of its handlers. */
 export interface WorkerContext {
   readonly workerId: string
   readonly log: Log
   readonly resources: object
+  readonly webhooks?: WebhookSettings | undefined
 }
 
 /** What attempts get from their worker. */
@@ -108,7 +111,7 @@ export class Attempt {
       return await this.#unlessAborted(async () => {
         const input = await checkedInput(flow, step, claimed)
         this.#controller.signal.throwIfAborted()
-        return checkedOutput(step, await step.handler(input, this.#context(step, input)))
+        return checkedOutput(step, await step.handler(input, this.#context(flow, step, input)))
       })
     } finally {
       cancel()
@@ -125,9 +128,9 @@ export class Attempt {
     })
   }
 
-  #context(step: StepDefinition, input: unknown): Context {
+  #context(flow: AnyFlow, step: StepDefinition, input: unknown): Context {
     const { task } = this
-    const { workerId, resources, log, progress } = this.#options
+    const { workerId, resources, log, progress, webhooks } = this.#options
     return {
       workerId,
       resources,
@@ -141,6 +144,11 @@ export class Attempt {
       progress: (value, data) => {
         const report = reportOf(task, value, data, isMap(step))
         if (!this.#isOver) progress.add(report)
+      },
+      async waitUrl(stepSlug) {
+        if (webhooks !== undefined)
+          return waitUrl(webhooks, flow, { run_id: task.run_id, step_slug: stepSlug })
+        throw new Error('the worker has no option webhooks, which context.waitUrl needs: give it url and key')
       },
       payload: async () => (isMap(step) ? this.#fetch((value) => value.frozen()) : input),
     }

@@ -389,8 +389,8 @@ interface Lane {
   reserved: number | undefined
 }
 
-function workerContextOf({ workerId, log, resources }: CoreOptions): WorkerContext {
-  return { workerId, log, resources }
+function workerContextOf({ workerId, log, resources, webhooks }: CoreOptions): WorkerContext {
+  return { workerId, log, resources, webhooks }
 }
 
 function reasonOf({ status }: Lease): CancelledError | LeaseLostError {

@@ -104,5 +104,6 @@ function calls(pool: Pool, free = pool, apart = pool, second?: Pool): Omit<Trans
     reportProgress: (reports) => pool.use((sql) => queries.reportProgress(sql, reports)),
     fetchValue: (ref) => pool.use((sql) => queries.fetchValue(sql, ref)),
     stopWorker: (workerId) => free.use((sql) => queries.stopWorker(sql, workerId)),
+    completeWait: (completion) => pool.use((sql) => queries.completeWait(sql, completion)),
   }
 }

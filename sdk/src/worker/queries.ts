@@ -2,7 +2,16 @@ import type { Sql } from 'postgres'
 import type { FlowDefinition } from '../flow/compile.ts'
 import { sqlState } from './faults.ts'
 import { resultsJson } from './tasks.ts'
-import type { Lease, ProgressReport, TaskKey, ValueRef, Work, WorkerRow, WorkRequest } from './transport.ts'
+import type {
+  Lease,
+  ProgressReport,
+  TaskKey,
+  ValueRef,
+  WaitCompletion,
+  Work,
+  WorkerRow,
+  WorkRequest,
+} from './transport.ts'
 
 /*
  * Rows come as one column of JSON text and values go as text: whatever types, prepared statements and transforms the
@@ -94,6 +103,18 @@ export async function registerWorker(sql: Sql, { worker_id, name, flow_slugs }: 
 
 export async function stopWorker(sql: Sql, worker_id: string): Promise<void> {
   await sql`select pgflow.stop_worker(worker_id => ${worker_id}::uuid)`
+}
+
+export async function completeWait(
+  sql: Sql,
+  { run_id, step_slug, outputJson }: WaitCompletion,
+): Promise<void> {
+  await sql`
+    select pgflow.complete_wait(
+      run_id => ${run_id}::uuid,
+      step_slug => ${step_slug}::text,
+      output => ${outputJson}::text::jsonb
+    )`
 }
 
 /** Names the flows that have new tasks. */

@@ -86,6 +86,10 @@ export function openRpcTransport(project: ProjectConnection): Transport {
     reportProgress: (reports) => answer('report_progress', { reports }),
     fetchValue: (ref) => call('fetch_value', JSON.stringify(ref)),
     stopWorker: (worker_id) => tell('stop_worker', { worker_id }),
+    async completeWait({ outputJson, run_id, step_slug }) {
+      const given = `{"output":${outputJson},${JSON.stringify({ run_id, step_slug }).slice(1)}`
+      await call('complete_wait', given, 'pgflow_public')
+    },
     close: async () => closing.abort(),
   }
 }

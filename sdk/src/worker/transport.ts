@@ -78,6 +78,14 @@ export interface Lease extends TaskKey {
   readonly status: string | null
 }
 
+/** What completes a wait. */
+export interface WaitCompletion {
+  readonly run_id: string
+  readonly step_slug: string
+  /** As JSON text: it goes to the database as it is. */
+  readonly outputJson: string
+}
+
 /** How far a handler is. */
 export interface ProgressReport extends TaskKey {
   readonly progress: { readonly value: number; readonly data?: unknown; readonly task_index?: number }
@@ -113,6 +121,8 @@ export interface Transport {
   /** `pgflow.fetch_value`, as JSON text. */
   fetchValue(ref: ValueRef): Promise<string>
   stopWorker(workerId: string): Promise<void>
+  /** `pgflow.complete_wait` */
+  completeWait(completion: WaitCompletion): Promise<void>
   /**
    * Calls back whenever there may be new tasks of a flow, or of any, until the transport is closed.
    *

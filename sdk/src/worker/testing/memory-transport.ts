@@ -109,6 +109,8 @@ export class MemoryTransport implements Transport {
   async defineFlow(): Promise<void> {}
   async registerWorker(): Promise<void> {}
   async stopWorker(): Promise<void> {}
+
+  async completeWait(): Promise<void> {}
   async close(): Promise<void> {}
 
   /** How many queries it would have been. */
