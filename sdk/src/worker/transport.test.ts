@@ -131,9 +131,9 @@ describe.each(connections)('The transport over %s', (_, connection) => {
     await transport.completeWait({ run_id, step_slug: 'a', outputJson: '{"a":1.50}' })
     const [run] = await sql`select status, output::text from pgflow.runs where run_id = ${run_id}`
     expect(run).toEqual({ status: 'completed', output: '{"a": {"a": 1.50}}' })
-    await expect(
-      transport.completeWait({ run_id, step_slug: 'a', outputJson: '2' }),
-    ).rejects.toMatchObject({ code: 'PT409' })
+    await expect(transport.completeWait({ run_id, step_slug: 'a', outputJson: '2' })).rejects.toMatchObject({
+      code: 'PT409',
+    })
   })
 
   it.each(values.map((value) => [value]))('carries %j in both directions', async (value) => {
