@@ -68,7 +68,10 @@ export class Driver {
     const waiting = this.#queue.tasks.filter(({ status }) => status === 'waiting')
     for (const [n, { run, step }] of waiting.entries()) {
       if (step.waits!.for === 'signal' && (n % 2 === 0 || step.waits!.dueAt === null)) {
-        await this.#agree(run.completeWait(step, [n]), this.#database.completeWait(this.#ids.get(run)!, step.definition.slug, [n]))
+        await this.#agree(
+          run.completeWait(step, [n]),
+          this.#database.completeWait(this.#ids.get(run)!, step.definition.slug, [n]),
+        )
       }
     }
     const { clock } = this.#queue
@@ -117,13 +120,19 @@ export class Driver {
       case 'completeWait': {
         const { run, step, key } = this.#wait(operation.wait)
         if (!step) break
-        await this.#agree(run.completeWait(step, operation.value), this.#database.completeWait(...key, operation.value))
+        await this.#agree(
+          run.completeWait(step, operation.value),
+          this.#database.completeWait(...key, operation.value),
+        )
         break
       }
       case 'rejectWait': {
         const { run, step, key } = this.#wait(operation.wait)
         if (!step) break
-        await this.#agree(run.rejectWait(step, operation.reason), this.#database.rejectWait(...key, operation.reason))
+        await this.#agree(
+          run.rejectWait(step, operation.reason),
+          this.#database.rejectWait(...key, operation.reason),
+        )
         break
       }
       case 'tick':

@@ -63,10 +63,7 @@ const sleep = weighted<{ for: number } | { until: string }>(
 )
 
 const rawStep = fc.record({
-  other: sometimes(
-    3,
-    weighted<Partial<StepDefinition>>([2, fc.record({ wait })], [1, fc.record({ sleep })]),
-  ),
+  other: sometimes(3, weighted<Partial<StepDefinition>>([2, fc.record({ wait })], [1, fc.record({ sleep })])),
   deps: fc.array(fc.nat(6), { maxLength: 3 }),
   map: sometimes(2, fc.record({ source: fc.nat(3), path: sometimes(20, fc.constantFrom([], ['items'])) })),
   runIf: condition,

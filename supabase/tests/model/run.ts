@@ -111,7 +111,8 @@ export class Run {
   completeWait(step: Step, value: Json): boolean {
     const [task] = step.tasks
     if (step.status === 'completed') return isDeepStrictEqual(step.output, value)
-    if (step.status === 'started') return this.settle([{ task: task!, attempt: null, ending: { output: value } }])[0]!
+    if (step.status === 'started')
+      return this.settle([{ task: task!, attempt: null, ending: { output: value } }])[0]!
     if (step.status !== 'created') return false
     if (task?.status === 'completed') return isDeepStrictEqual(task.output, value)
     step.tasks = [{ ...this.#newTask(step, 0, null), status: 'completed', output: value, isEarly: true }]
