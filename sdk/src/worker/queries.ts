@@ -6,6 +6,7 @@ import type {
   Lease,
   ProgressReport,
   TaskKey,
+  Tick,
   ValueRef,
   WaitCompletion,
   Work,
@@ -32,7 +33,7 @@ export async function schemaVersion(sql: Sql): Promise<number | undefined> {
 export async function settleAndClaim(sql: Sql, request: WorkRequest): Promise<Work> {
   const [work] = rowsFrom<Work>(
     await sql`
-      select to_jsonb(w)::text
+      select (to_jsonb(w) ${request.due ? sql`|| jsonb_build_object('next_due_in', pgflow.next_due_in())` : sql``})::text
       from pgflow.settle_and_claim(
         results => ${resultsJson(request.results)}::text::jsonb,
         flow_slugs => string_to_array(${request.flow_slugs.join()}, ','),
@@ -66,6 +67,15 @@ export async function heartbeat(
         lease => ${lease}::int
       ) as l`.values(),
   )
+}
+
+export async function tick(sql: Sql): Promise<Tick> {
+  const [answer] = rowsFrom<Tick>(
+    await sql`
+      select jsonb_build_object('settled', t.settled, 'next_due_in', pgflow.next_due_in())::text
+      from pgflow.tick() t`.values(),
+  )
+  return answer! // a function with OUT arguments answers with one row
 }
 
 export async function handBack(sql: Sql, tasks: readonly TaskKey[]): Promise<void> {
