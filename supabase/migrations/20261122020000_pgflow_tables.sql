@@ -70,10 +70,18 @@ create table pgflow.steps (
   input_schema jsonb,
   output_schema jsonb,
   created_at timestamptz not null default now(),
+  completed_by text,
+  assignees_path text,
+  not_by_owner boolean,
+  when_timed_out text,
+  timed_out_output jsonb,
+  webhook text,
+  until_path text,
+  opt_sleep_for int,
   primary key (flow_slug, step_slug),
   constraint step_index_is_unique unique (flow_slug, step_index),
   constraint step_slug_is_valid check (pgflow.is_valid_slug(step_slug)),
-  constraint step_type_is_known check (step_type in ('single', 'map')),
+  constraint step_type_is_known check (step_type in ('single', 'map', 'wait', 'sleep')),
   constraint only_maps_have_a_source check ((step_type = 'map') = (map_source is not null)),
   constraint only_maps_have_a_path check (step_type = 'map' or map_path is null),
   constraint map_path_has_1000_characters_at_most check (length(map_path) <= 1000),
@@ -83,10 +91,29 @@ create table pgflow.steps (
   constraint timeout_is_1_second_to_a_year check (opt_timeout between 1 and 31536000),
   constraint start_delay_is_0_seconds_to_a_year check (opt_start_delay between 0 and 31536000),
   constraint when_unmet_is_known check (when_unmet in ('fail', 'skip', 'skip-cascade')),
-  constraint when_exhausted_is_known check (when_exhausted in ('fail', 'skip', 'skip-cascade'))
+  constraint when_exhausted_is_known check (when_exhausted in ('fail', 'skip', 'skip-cascade')),
+  constraint only_waits_are_completed_by_somebody check (
+    num_nonnulls(completed_by, not_by_owner, when_timed_out) = case step_type when 'wait' then 3 else 0 end
+    and (step_type = 'wait' or num_nonnulls(timed_out_output, webhook) = 0)
+  ),
+  constraint completed_by_is_known check (completed_by in ('service_role', 'owner', 'authenticated', 'assignees')),
+  constraint only_assignees_have_a_path check ((completed_by is not distinct from 'assignees') = (assignees_path is not null)),
+  constraint when_timed_out_is_known check (when_timed_out in ('fail', 'skip', 'skip-cascade', 'complete')),
+  constraint only_complete_has_an_output check (timed_out_output is null or when_timed_out = 'complete'),
+  constraint webhook_is_known check (webhook in ('plain', 'stripe', 'github', 'slack', 'standard')),
+  constraint only_sleeps_end_at_one_time check (
+    num_nonnulls(opt_sleep_for, until_path) = case step_type when 'sleep' then 1 else 0 end
+  ),
+  constraint sleep_for_is_1_second_to_a_year check (opt_sleep_for between 1 and 31536000),
+  constraint paths_have_1000_characters_at_most check (length(assignees_path) <= 1000 and length(until_path) <= 1000),
+  constraint waits_and_sleeps_have_no_attempts check (
+    step_type in ('single', 'map')
+    or num_nonnulls(opt_max_attempts, opt_base_delay, opt_start_delay) = 0
+      and (step_type = 'wait' or opt_timeout is null)
+  )
 );
 comment on table pgflow.steps is
-  'A node of a flow''s DAG; an option that is null is the flow''s. A plain step starts as soon as its deps are closed.';
+  'A node of a flow''s DAG; an option that is null is the flow''s, except that a wait without a timeout has no end. A plain step starts as soon as its deps are closed. A wait is completed by the service role, the owner, anybody who is signed in, or the users at assignees_path; a sleep ends after opt_sleep_for seconds, or at the time at until_path.';
 
 -- The options of steps, where they have none of their own their flow's; delays and times in seconds. Of no attempt there
 -- is one, whose failure is final.
@@ -184,6 +211,8 @@ create table pgflow.step_states (
   completed_at timestamptz,
   failed_at timestamptz,
   skipped_at timestamptz,
+  waits_for text,
+  due_at timestamptz,
   primary key (run_id, step_slug),
   foreign key (flow_slug, step_slug) references pgflow.steps,
   constraint status_is_known check (status in ('created', 'started', 'completed', 'failed', 'skipped', 'cancelled')),
@@ -202,7 +231,8 @@ create table pgflow.step_states (
 ) with (fillfactor = 50);
 -- For the foreign key alone: it costs next to nothing, and no plan takes it for the primary key.
 create index step_states_by_step on pgflow.step_states using brin (flow_slug, step_slug);
-comment on table pgflow.step_states is 'A step within a run. retries counts failed attempts that were followed by another.';
+comment on table pgflow.step_states is
+  'A step within a run. retries counts failed attempts that were followed by another. waits_for and due_at are those with which a wait or sleep began.';
 
 create table pgflow.step_tasks (
   run_id uuid not null, -- with step_slug: of step_states
@@ -240,6 +270,10 @@ create table pgflow.step_tasks (
   constraint failed_has_an_error check (status <> 'failed' or error_message is not null),
   constraint attempts_before_are_counted check (attempts_before between 0 and attempts_count)
 ) with (fillfactor = 50);
+-- Only waiting tasks are in these. Their conditions name columns that are null for others, not the status: an index whose condition
+-- names a column that changes would be written by every update.
+create index step_tasks_due on pgflow.step_tasks (due_at) where due_at is not null;
+create index step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for is not null;
 comment on table pgflow.step_tasks is
   'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, another run or a free slot (waits_for) settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried, a worker gave them back, or a failure said so. last_error has name, message, code, stack and causes of what a handler threw last.';
 
@@ -273,6 +307,29 @@ create table pgflow.run_watches (
 create index run_watches_until on pgflow.run_watches (watched_until);
 comment on table pgflow.run_watches is
   'Who follows which run, as the Realtime topic to which its events are sent, and until when: only these runs are broadcast.';
+
+create table pgflow.wait_assignees (
+  run_id uuid not null references pgflow.runs on delete cascade,
+  step_slug text not null,
+  user_id uuid not null,
+  flow_slug text not null,
+  started_at timestamptz not null,
+  is_open boolean not null default true,
+  has_answered boolean not null default false,
+  constraint wait_assignees_pkey primary key (run_id, step_slug, user_id)
+);
+create index wait_assignees_by_user on pgflow.wait_assignees (user_id, is_open, started_at, run_id, step_slug);
+comment on table pgflow.wait_assignees is
+  'Who is asked in a wait, from when it begins: a user, or everybody who is signed in as 00000000-0000-0000-0000-000000000000. is_open says whether it still waits, has_answered who completed it before it began.';
+
+create table pgflow.inbox_watches (
+  topic text primary key,
+  user_id uuid not null,
+  watched_until timestamptz not null
+);
+create index inbox_watches_by_user on pgflow.inbox_watches (user_id);
+comment on table pgflow.inbox_watches is
+  'Who follows the list of waits in which they are asked, as the Realtime topic to which news of it are sent, and until when.';
 
 create table pgflow.workers (
   worker_id uuid primary key,

@@ -100,6 +100,10 @@ comment on function pgflow.create_flow is 'Defines a flow with the defaults of i
 -- A map has a task for each item of an array: of its only dep's output (of the run's input where it has none), or of what
 -- map_source names, at map_path (`a.b`) inside it. A step starts if its input {"run": …, "<dep>": …} contains run_if and
 -- does not contain run_unless; when_unmet and when_exhausted say what becomes of it otherwise.
+--   select pgflow.add_step('publish', 'approval', array['draft'], step_type => 'wait', completed_by => 'assignees',
+--     assignees_path => 'draft.reviewers', timeout => 172800, when_timed_out => 'skip');
+--   select pgflow.add_step('publish', 'pause', array['approval'], step_type => 'sleep', sleep_for => 3600);
+-- A wait is completed by complete_wait, or after `timeout` seconds as when_timed_out says; paths are `run.a.b` or `<dep>.a.b`.
 create function pgflow.add_step(
   flow_slug text,
   step_slug text,
@@ -114,7 +118,15 @@ create function pgflow.add_step(
   run_if jsonb default null,
   run_unless jsonb default null,
   when_unmet text default 'skip-cascade',
-  when_exhausted text default 'fail'
+  when_exhausted text default 'fail',
+  completed_by text default null,
+  assignees_path text default null,
+  not_by_owner boolean default null,
+  when_timed_out text default null,
+  timed_out_output jsonb default null,
+  webhook text default null,
+  sleep_for int default null,
+  until_path text default null
 )
 returns pgflow.steps
 language plpgsql
@@ -149,6 +161,13 @@ begin
   wanted.run_unless := add_step.run_unless;
   wanted.when_unmet := add_step.when_unmet;
   wanted.when_exhausted := add_step.when_exhausted;
+  wanted.completed_by := coalesce(add_step.completed_by, case add_step.step_type when 'wait' then 'service_role' end);
+  wanted.assignees_path := add_step.assignees_path;
+  wanted.not_by_owner := coalesce(add_step.not_by_owner, case add_step.step_type when 'wait' then false end);
+  wanted.when_timed_out := coalesce(add_step.when_timed_out, case add_step.step_type when 'wait' then 'fail' end);
+  wanted.timed_out_output := add_step.timed_out_output;
+  wanted.webhook := add_step.webhook;
+  wanted.until_path := add_step.until_path;
 
   select s.* into step from pgflow.steps s
   where s.flow_slug = add_step.flow_slug and s.step_slug = add_step.step_slug;
@@ -161,11 +180,14 @@ begin
   insert into pgflow.steps (
     flow_slug, step_slug, step_index, step_type, deps_count,
     opt_max_attempts, opt_base_delay, opt_timeout, opt_start_delay,
-    run_if, run_unless, when_unmet, when_exhausted, map_source, map_path
+    run_if, run_unless, when_unmet, when_exhausted, map_source, map_path,
+    completed_by, assignees_path, not_by_owner, when_timed_out, timed_out_output, webhook, until_path, opt_sleep_for
   )
   select wanted.flow_slug, wanted.step_slug, count(*), wanted.step_type, cardinality(wanted_deps),
          add_step.max_attempts, add_step.base_delay, add_step.timeout, add_step.start_delay,
-         wanted.run_if, wanted.run_unless, wanted.when_unmet, wanted.when_exhausted, wanted.map_source, wanted.map_path
+         wanted.run_if, wanted.run_unless, wanted.when_unmet, wanted.when_exhausted, wanted.map_source, wanted.map_path,
+         wanted.completed_by, wanted.assignees_path, wanted.not_by_owner, wanted.when_timed_out, wanted.timed_out_output,
+         wanted.webhook, wanted.until_path, add_step.sleep_for
   from pgflow.steps s where s.flow_slug = wanted.flow_slug
   returning * into step;
   insert into pgflow.deps (flow_slug, dep_slug, step_slug)
@@ -180,11 +202,12 @@ exception
       errcode = 'PT400',
       message = format('step "%s" of flow "%s" has an invalid option', add_step.step_slug, add_step.flow_slug),
       detail = sqlerrm,
-      hint = 'max_attempts is at least 0, timeout 1 second to a year, base_delay and start_delay 0 seconds to a year; step_type is single or map; when_unmet and when_exhausted are fail, skip or skip-cascade.';
+      hint = 'max_attempts is at least 0, timeout 1 second to a year, base_delay and start_delay 0 seconds to a year; step_type is single, map, wait or sleep; when_unmet and when_exhausted are fail, skip or skip-cascade. completed_by (service_role, owner, authenticated, or assignees with an assignees_path), not_by_owner, when_timed_out (fail, skip, skip-cascade or complete, with timed_out_output) and webhook (plain, stripe, github, slack or standard) are for waits. A sleep has either sleep_for, 1 second to a year, or until_path. Neither has max_attempts, base_delay or start_delay.';
 end
 $$;
 comment on function pgflow.add_step(
-  text, text, text[], int, numeric, int, int, text, text, text, jsonb, jsonb, text, text
+  text, text, text[], int, numeric, int, int, text, text, text, jsonb, jsonb, text, text,
+  text, text, boolean, text, jsonb, text, int, text
 ) is 'Adds a step that waits for deps_slugs; options that are null are the flow''s; idempotent.';
 
 -- Adds a root step.
@@ -202,7 +225,15 @@ create function pgflow.add_step(
   run_if jsonb default null,
   run_unless jsonb default null,
   when_unmet text default 'skip-cascade',
-  when_exhausted text default 'fail'
+  when_exhausted text default 'fail',
+  completed_by text default null,
+  assignees_path text default null,
+  not_by_owner boolean default null,
+  when_timed_out text default null,
+  timed_out_output jsonb default null,
+  webhook text default null,
+  sleep_for int default null,
+  until_path text default null
 )
 returns pgflow.steps
 language sql
@@ -210,11 +241,13 @@ set search_path = pg_catalog, pg_temp
 as $$
   select pgflow.add_step(
     flow_slug, step_slug, '{}'::text[], max_attempts, base_delay, timeout, start_delay,
-    step_type, map_source, map_path, run_if, run_unless, when_unmet, when_exhausted
+    step_type, map_source, map_path, run_if, run_unless, when_unmet, when_exhausted,
+    completed_by, assignees_path, not_by_owner, when_timed_out, timed_out_output, webhook, sleep_for, until_path
   )
 $$;
 comment on function pgflow.add_step(
-  text, text, int, numeric, int, int, text, text, text, jsonb, jsonb, text, text
+  text, text, int, numeric, int, int, text, text, text, jsonb, jsonb, text, text,
+  text, text, boolean, text, jsonb, text, int, text
 ) is 'Adds a step that waits for nothing; idempotent.';
 
 -- Raises PT409 where a step exists in another shape, and says what differs.
@@ -239,7 +272,14 @@ declare
         ('run_if', existing.run_if::text, wanted.run_if::text),
         ('run_unless', existing.run_unless::text, wanted.run_unless::text),
         ('when_unmet', existing.when_unmet, wanted.when_unmet),
-        ('when_exhausted', existing.when_exhausted, wanted.when_exhausted)
+        ('when_exhausted', existing.when_exhausted, wanted.when_exhausted),
+        ('completed_by', existing.completed_by, wanted.completed_by),
+        ('assignees_path', existing.assignees_path, wanted.assignees_path),
+        ('not_by_owner', existing.not_by_owner::text, wanted.not_by_owner::text),
+        ('when_timed_out', existing.when_timed_out, wanted.when_timed_out),
+        ('timed_out_output', existing.timed_out_output::text, wanted.timed_out_output::text),
+        ('webhook', existing.webhook, wanted.webhook),
+        ('until_path', existing.until_path, wanted.until_path)
     ) as s (part, found, wanted)
     where s.found is distinct from s.wanted
     limit 1
@@ -278,6 +318,12 @@ declare
     when wanted.step_type = 'map' and wanted.map_source <> 'run' and wanted.map_source <> all (wanted_deps)
       then format('maps "%s", which is not one of its deps', wanted.map_source)
     when wanted.map_path !~ '^[^.]+([.][^.]+)*$' then format('has the path "%s", which is not of the form a.b', wanted.map_path)
+    when coalesce(wanted.assignees_path, wanted.until_path) !~ '^[^.]+([.][^.]+)*$'
+      then format('has the path "%s", which is not of the form a.b', coalesce(wanted.assignees_path, wanted.until_path))
+    when split_part(coalesce(wanted.assignees_path, wanted.until_path), '.', 1) <> all (array_prepend('run', wanted_deps)) then format(
+      'has the path "%s", which begins neither with run nor with one of its deps',
+      coalesce(wanted.assignees_path, wanted.until_path)
+    )
   end;
 begin
   if problem is not null then

@@ -32,7 +32,15 @@ create type pgflow.step_definition as (
   timeout int,
   start_delay int,
   input_schema jsonb,
-  output_schema jsonb
+  output_schema jsonb,
+  completed_by text,
+  assignees_path text,
+  not_by_owner boolean,
+  when_timed_out text,
+  timed_out_output jsonb,
+  webhook text,
+  sleep_for int,
+  until_path text
 );
 
 -- An object without those of its keys whose value is null.
@@ -63,7 +71,9 @@ as $$
           order by d.dep_slug collate "C"
         ),
         s.step_type, s.map_source, s.map_path, s.run_if, s.run_unless, s.when_unmet, s.when_exhausted,
-        s.opt_max_attempts, s.opt_base_delay, s.opt_timeout, s.opt_start_delay, s.input_schema, s.output_schema
+        s.opt_max_attempts, s.opt_base_delay, s.opt_timeout, s.opt_start_delay, s.input_schema, s.output_schema,
+        s.completed_by, s.assignees_path, s.not_by_owner, s.when_timed_out, s.timed_out_output, s.webhook, s.opt_sleep_for,
+        s.until_path
       )::pgflow.step_definition)) order by s.step_index), '[]')
       from pgflow.steps s where s.flow_slug = f.flow_slug
     )
@@ -100,7 +110,14 @@ as $$
         'when_unmet', coalesce(s.when_unmet, 'skip-cascade'),
         'when_exhausted', coalesce(s.when_exhausted, 'fail'),
         'input_schema', s.input_schema,
-        'output_schema', s.output_schema
+        'output_schema', s.output_schema,
+        'completed_by', coalesce(s.completed_by, case s.step_type when 'wait' then 'service_role' end),
+        'assignees_path', s.assignees_path,
+        'not_by_owner', coalesce(s.not_by_owner, case s.step_type when 'wait' then false end),
+        'when_timed_out', coalesce(s.when_timed_out, case s.step_type when 'wait' then 'fail' end),
+        'timed_out_output', s.timed_out_output,
+        'webhook', s.webhook,
+        'until_path', s.until_path
       )) order by s.step_slug collate "C")
       from jsonb_populate_recordset(null::pgflow.step_definition, definition -> 'steps') s
       cross join lateral (
@@ -144,7 +161,10 @@ as $$
       union all
       select slug, 3, format('%s of step "%s" is %s, not %s', key, slug, coalesce(after ->> key, 'absent'), coalesce(before ->> key, 'absent'))
       from step
-      cross join unnest(array['step_type', 'map_source', 'map_path', 'run_if', 'run_unless', 'when_unmet', 'when_exhausted']) key
+      cross join unnest(array[
+        'step_type', 'map_source', 'map_path', 'run_if', 'run_unless', 'when_unmet', 'when_exhausted', 'completed_by',
+        'assignees_path', 'not_by_owner', 'when_timed_out', 'timed_out_output', 'webhook', 'until_path'
+      ]) key
       where before is not null and after is not null and before -> key is distinct from after -> key
       union all
       select slug, 4, format('the %s schema of step "%s" is another', k.kind, slug)
@@ -179,6 +199,8 @@ as $$
       when 'an array of objects'
       then type = 'array' and not jsonb_path_exists(value, 'strict $[*] ? (@.type() != "object")')
       when 'an object' then type = 'object'
+      when 'true or false' then type = 'boolean'
+      when 'a value' then true
       when 'a JSON Schema' then type in ('object', 'boolean')
     end, false)
   order by key collate "C"
@@ -202,7 +224,9 @@ as $$
         "map_path": "a text", "run_if": "an object", "run_unless": "an object", "when_unmet": "a text",
         "when_exhausted": "a text", "max_attempts": "a whole number", "base_delay": "a number",
         "timeout": "a whole number", "start_delay": "a whole number", "input_schema": "a JSON Schema",
-        "output_schema": "a JSON Schema"
+        "output_schema": "a JSON Schema", "completed_by": "a text", "assignees_path": "a text",
+        "not_by_owner": "true or false", "when_timed_out": "a text", "timed_out_output": "a value", "webhook": "a text",
+        "sleep_for": "a whole number", "until_path": "a text"
       }') as words
       from step
     ),

@@ -97,7 +97,10 @@ begin
       wanted.flow_slug, step.step_slug, step.deps_slugs,
       step_type => coalesce(step.step_type, 'single'), map_source => step.map_source, map_path => step.map_path,
       run_if => step.run_if, run_unless => step.run_unless,
-      when_unmet => coalesce(step.when_unmet, 'skip-cascade'), when_exhausted => coalesce(step.when_exhausted, 'fail')
+      when_unmet => coalesce(step.when_unmet, 'skip-cascade'), when_exhausted => coalesce(step.when_exhausted, 'fail'),
+      completed_by => step.completed_by, assignees_path => step.assignees_path, not_by_owner => step.not_by_owner,
+      when_timed_out => step.when_timed_out, timed_out_output => step.timed_out_output, webhook => step.webhook,
+      sleep_for => step.sleep_for, until_path => step.until_path
     );
   end loop;
   if wanted.version > 1 then
@@ -136,13 +139,15 @@ begin
       opt_base_delay = d.base_delay,
       opt_timeout = d.timeout,
       opt_start_delay = d.start_delay,
+      opt_sleep_for = d.sleep_for,
       input_schema = coalesce(d.input_schema, s.input_schema),
       output_schema = coalesce(d.output_schema, s.output_schema)
   from jsonb_populate_recordset(null::pgflow.step_definition, wanted.steps) d
   where s.flow_slug = wanted.flow_slug and s.step_slug = d.step_slug
-    and (s.opt_max_attempts, s.opt_base_delay, s.opt_timeout, s.opt_start_delay, s.input_schema, s.output_schema)
+    and (s.opt_max_attempts, s.opt_base_delay, s.opt_timeout, s.opt_start_delay, s.opt_sleep_for, s.input_schema,
+         s.output_schema)
         is distinct from
-        (d.max_attempts, d.base_delay, d.timeout, d.start_delay,
+        (d.max_attempts, d.base_delay, d.timeout, d.start_delay, d.sleep_for,
          coalesce(d.input_schema, s.input_schema), coalesce(d.output_schema, s.output_schema));
 exception
   when check_violation then
@@ -150,7 +155,7 @@ exception
       errcode = 'PT400',
       message = format('flow "%s" has an invalid option', wanted.flow_slug),
       detail = sqlerrm,
-      hint = 'max_attempts is at least 0, timeout 1 second to a year, base_delay and start_delay 0 seconds to a year, start_role is service_role, authenticated or anon, broadcast is watched, always or never.';
+      hint = 'max_attempts is at least 0, timeout 1 second to a year, base_delay and start_delay 0 seconds to a year, start_role is service_role, authenticated or anon, broadcast is watched, always or never. A wait or sleep has no max_attempts, base_delay or start_delay; sleep_for is 1 second to a year.';
 end
 $$;
 
@@ -241,7 +246,9 @@ select f.alias, f.version, f.flow_slug, f.flow_slug = pgflow.newest_version(f.al
            and w.stopped_at is null
            and w.last_heartbeat_at > pgflow.now() - interval '1 minute'
        ) as workers,
-       f.created_at
+       f.created_at, (
+         select count(distinct t.run_id) from pgflow.step_tasks t where t.flow_slug = f.flow_slug and t.waits_for is not null
+       ) as waiting_runs
 from pgflow.flows f
 cross join lateral (
   select count(*) as running_runs, min(r.started_at) as oldest_started_at
@@ -249,7 +256,7 @@ cross join lateral (
   where r.flow_slug = f.flow_slug and r.status = 'started'
 ) r;
 comment on view pgflow.flow_versions is
-  'Each flow with its version, how many of its runs go on, since when, and how many workers have it.';
+  'Each flow with its version, how many of its runs go on, since when, how many workers have it, and how many runs wait for somebody or a time.';
 
 -- Deletes a flow that has no runs, and its queue; refuses otherwise, and for what an alias points to.
 --   select pgflow.delete_flow('greet');

@@ -187,7 +187,7 @@ begin
          array_agg(row(run_id, step_slug)::pgflow.step_key) filter (where status = 'created' and remaining_deps = 0)
   into started, ready
   from state;
-  perform pgflow.advance(pgflow.decide(ready), as_of, started, delay);
+  perform pgflow.advance(pgflow.decide(ready, as_of, delay), as_of, started, delay);
 end
 $$;
 

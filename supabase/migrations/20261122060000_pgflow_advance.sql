@@ -45,10 +45,12 @@ create type pgflow.step_change as (
   tasks int,
   items int,
   retries int,
-  retry_at timestamptz
+  retry_at timestamptz,
+  waits_for text,
+  due_at timestamptz
 );
 comment on type pgflow.step_change is
-  'What happens to a step: completed, failed, skipped (cascade: its dependents too), started with tasks of items, or working: tasks completed, retries.';
+  'What happens to a step: completed, failed, skipped (cascade: its dependents too), started with tasks of items (a wait or sleep: what it waits for, until when), or working: tasks completed, retries.';
 
 -- Applies changes and all that follows from them. `started` are steps that have started already, and get their tasks;
 -- messages are visible after `delay` seconds.
@@ -75,7 +77,7 @@ begin
     select c.started, c.ready into started_now, ready from pgflow.change_steps(wave, as_of) c;
     started := started || started_now;
     applied := applied || wave;
-    wave := case when ready is not null then pgflow.decide(ready) end
+    wave := case when ready is not null then pgflow.decide(ready, as_of, delay) end
       || case when exists (select from unnest(wave) w where w.cascade) then pgflow.cascade_skips(wave) end;
   end loop;
   if cardinality(started) > 0 then
@@ -136,19 +138,19 @@ begin
     ),
     candidate as (
       select 1 as rank, c.run_id, c.step_slug, c.change, c.output, c.error, c.skip_reason, c.tasks, c.items, c.retries,
-             c.retry_at, 0 as deps
+             c.retry_at, c.waits_for, c.due_at, 0 as deps
       from change c
       where not c.run_fails or c.change in ('completed', 'failed', 'skipped')
       union all
       select 2, f.run_id, f.step_slug,
              case when s.is_plain and ss.remaining_deps = f.deps then 'started' else 'freed' end,
-             null, null, null, 1, 1, 0, null, f.deps
+             null, null, null, 1, 1, 0, null, null, null, f.deps
       from freed f
       join pgflow.step_states ss using (run_id, step_slug)
       join pgflow.steps s on s.flow_slug = f.flow_slug and s.step_slug = f.step_slug
       where ss.status = 'created'
       union all
-      select 3, ss.run_id, ss.step_slug, 'cancelled', null, null, null, 0, 0, 0, null, 0
+      select 3, ss.run_id, ss.step_slug, 'cancelled', null, null, null, 0, 0, 0, null, null, null, 0
       from (select distinct c.run_id from change c where c.run_fails) failing
       join pgflow.step_states ss using (run_id)
       where ss.status in ('created', 'started')
@@ -188,6 +190,8 @@ begin
           skip_reason = n.skip_reason,
           retries = ss.retries + coalesce(n.retries, 0),
           retry_at = coalesce(n.retry_at, ss.retry_at),
+          waits_for = coalesce(n.waits_for, ss.waits_for),
+          due_at = coalesce(n.due_at, ss.due_at),
           started_at = case when n.change in ('started', 'completed') then coalesce(ss.started_at, as_of) else ss.started_at end,
           completed_at = case n.change when 'completed' then as_of end,
           failed_at = case n.change when 'failed' then as_of end,
@@ -219,17 +223,20 @@ begin
 end
 $$;
 
--- What becomes of steps whose deps are all closed: their conditions are looked at, and a map's items.
-create function pgflow.decide(ready pgflow.step_key[])
+-- What becomes of steps whose deps are all closed: their conditions are looked at, a map's items, and what waits wait for. `delay`
+-- is that of runs that start.
+create function pgflow.decide(ready pgflow.step_key[], as_of timestamptz, delay int default 0)
 returns pgflow.step_change[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  changes pgflow.step_change[];
 begin
   if ready is null then
     return '{}'; -- as mostly: a plain step starts without a decision
   end if;
-  return (
+  changes := (
     with
       step as (
         select s.*, ss.run_id,
@@ -247,13 +254,13 @@ begin
       judged as (
         select s.*,
                (s.run_if is null or s.input @> s.run_if) and (s.run_unless is null or not s.input @> s.run_unless) as is_met,
-               case when s.step_type = 'single' then 1 when jsonb_typeof(s.items) = 'array' then jsonb_array_length(s.items) end
+               case when s.step_type <> 'map' then 1 when jsonb_typeof(s.items) = 'array' then jsonb_array_length(s.items) end
                  as total,
                s.items is null and exists (
                  select from pgflow.step_states source
                  where source.run_id = s.run_id and source.step_slug = s.map_source and source.status = 'skipped'
                ) as has_no_source,
-               -- Where the run was retried, completed items are kept.
+               -- Where the run was retried, completed items are kept; a wait may be completed before it begins.
                (
                  select count(*)::int from pgflow.step_tasks t
                  where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'completed'
@@ -265,6 +272,7 @@ begin
           when not j.is_met then case j.when_unmet when 'fail' then 'failed' else 'skipped' end
           when j.total is null and not j.has_no_source then 'failed'
           when coalesce(j.total, 0) = j.kept then 'completed'
+          when j.step_type in ('wait', 'sleep') then 'waiting'
           else 'started'
         end as change
         from judged j
@@ -273,7 +281,10 @@ begin
     from decided d
     cross join lateral (
       select d.run_id, d.flow_slug, d.step_slug, d.change,
-             case d.change when 'completed' then pgflow.map_output(d.run_id, d.step_slug) end as output,
+             case when d.change = 'completed' then case d.step_type
+               when 'wait' then pgflow.map_output(d.run_id, d.step_slug) -> 0
+               else pgflow.map_output(d.run_id, d.step_slug)
+             end end as output,
              case
                when d.change <> 'failed' then null
                when not d.is_met then format('step "%s" does not run: its condition is not met', d.step_slug)
@@ -282,12 +293,18 @@ begin
              end as error,
              case d.change when 'skipped' then 'condition_unmet' end as skip_reason,
              d.change = 'skipped' and d.when_unmet = 'skip-cascade' as cascade,
-             case d.change when 'started' then d.total - d.kept when 'completed' then 0 end as tasks,
-             case d.change when 'started' then d.total when 'completed' then 0 end as items,
+             case when d.change in ('started', 'waiting') then d.total - d.kept when d.change = 'completed' then 0 end as tasks,
+             case when d.change in ('started', 'waiting') then d.total when d.change = 'completed' then 0 end as items,
              0 as retries,
-             null::timestamptz as retry_at
+             null::timestamptz as retry_at,
+             null::text as waits_for,
+             null::timestamptz as due_at
     ) c
   );
+  if exists (select from unnest(changes) c where c.change = 'waiting') then
+    return pgflow.begin_waits(changes, as_of, delay);
+  end if;
+  return changes;
 end
 $$;
 
@@ -306,7 +323,9 @@ begin
     cross join lateral (
       select c.run_id, c.flow_slug, d.step_slug, 'skipped' as change, null::jsonb as output, null as error,
              'dep_skipped' as skip_reason, true as cascade, null::int as tasks, null::int as items, 0 as retries,
-             null::timestamptz as retry_at
+             null::timestamptz as retry_at,
+             null::text as waits_for,
+             null::timestamptz as due_at
     ) skipped
     where c.change = 'skipped' and c.cascade and ss.status = 'created'
   );
@@ -422,6 +441,7 @@ begin
       error_message = null,
       queued_at = excluded.queued_at,
       failed_at = null;
+  perform pgflow.create_waiting_tasks(create_other_tasks.steps, create_other_tasks.as_of);
 end
 $$;
 
@@ -485,11 +505,11 @@ begin
     with
       -- Materialized: a task that a claim changes meanwhile is looked at again by the update, which a union would prevent.
       open as materialized (
-        select t.run_id, t.step_slug, t.task_index, 'cancelled' as status
+        select t.run_id, t.step_slug, t.task_index, 'cancelled' as status, t.waits_for
         from pgflow.step_tasks t
         where t.run_id = any (run_ids) and t.status in ('waiting', 'queued', 'started')
         union all
-        select t.run_id, t.step_slug, t.task_index, 'skipped'
+        select t.run_id, t.step_slug, t.task_index, 'skipped', t.waits_for
         from unnest(skipped) k
         join pgflow.step_tasks t using (run_id, step_slug)
         where t.run_id <> all (run_ids) and t.status in ('waiting', 'queued', 'started')
@@ -500,14 +520,19 @@ begin
         from open o
         where (t.run_id, t.step_slug, t.task_index) = (o.run_id, o.step_slug, o.task_index)
           and t.status in ('waiting', 'queued', 'started')
-        returning t.flow_slug, t.message_id
+        returning t.flow_slug, t.message_id, o.run_id, o.step_slug, o.waits_for
       )
-    select f.queue_name, array_agg(t.message_id) as msg_ids
+    select f.queue_name, array_agg(t.message_id) filter (where t.message_id is not null) as msg_ids,
+           array_agg(row(t.run_id, t.step_slug)::pgflow.step_key) filter (where t.waits_for = 'signal') as waits
     from task t join pgflow.flows f using (flow_slug)
-    where t.message_id is not null
     group by f.queue_name
   loop
-    perform pgflow.archive_messages(closed.queue_name, closed.msg_ids);
+    if closed.msg_ids is not null then
+      perform pgflow.archive_messages(closed.queue_name, closed.msg_ids);
+    end if;
+    if closed.waits is not null then
+      perform pgflow.close_waits(closed.waits);
+    end if;
   end loop;
 end
 $$;

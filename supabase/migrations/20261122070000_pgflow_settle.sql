@@ -126,7 +126,7 @@ begin
         select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.attempt, r.output, left(r.error, 10000) as error, r.uncounted,
                case
                  when r.error is null then 'completed'
-                 when r.permanent or used.attempts >= (
+                 when r.permanent or t.status = 'waiting' or used.attempts >= (
                    select o.max_attempts from pgflow.step_options o
                    where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
                  ) then 'failed'
@@ -150,7 +150,7 @@ begin
                + case t.status when 'queued' then 1 else 0 end - case when r.uncounted then 1 else 0 end
         ) as used (attempts)
         where r.run_id = any (record_results.run_ids) and case
-          when r.attempt is null then t.status in ('queued', 'started')
+          when r.attempt is null then t.status in ('waiting', 'queued', 'started')
           else t.status = 'started' and t.attempts_count = r.attempt
         end
       ),
@@ -165,6 +165,8 @@ begin
         attempts_before = t.attempts_before + case when d.uncounted and d.error is not null then 1 else 0 end,
         output = case when t.input is not null and d.outcome = 'completed' then coalesce(d.output, 'null') end,
         error_message = d.error,
+        waits_for = null,
+        due_at = null,
         completed_at = case d.outcome when 'completed' then as_of end,
         failed_at = case d.outcome when 'failed' then as_of end
     from decided d
@@ -231,13 +233,14 @@ begin
              null::int as items,
              -- A step that closes is not tried again, whatever else was in the batch.
              case next.change when 'working' then b.retries end as retries,
-             case next.change when 'working' then b.retry_at end as retry_at
+             case next.change when 'working' then b.retry_at end as retry_at,
+             null::text as waits_for, null::timestamptz as due_at
     ) c
   );
 end
 $$;
 
--- The messages of `settle`: archived, or hidden until the next attempt. One that a claim holds at the moment cannot be
+-- The messages of `settle`: archived, or hidden until the next attempt; a wait has none, but has asked somebody. One that a claim holds at the moment cannot be
 -- hidden; its task gets another, so that no failure loses its delay.
 create function pgflow.release_messages(settled pgflow.settled_task[])
 returns void
@@ -251,6 +254,7 @@ begin
   for released in
     select f.queue_name, f.flow_slug,
            array_agg(s.message_id) filter (where s.outcome <> 'retrying') as done,
+           array_agg(row(s.run_id, s.step_slug)::pgflow.step_key) filter (where s.message_id is null) as waits,
            array_agg(s.message_id order by s.message_id) filter (where s.outcome = 'retrying') as retrying,
            array_agg(s.retry_at order by s.message_id) filter (where s.outcome = 'retrying') as until
     from unnest(settled) s join pgflow.flows f using (flow_slug)
@@ -258,6 +262,9 @@ begin
   loop
     if released.done is not null then
       perform pgflow.archive_messages(released.queue_name, released.done);
+    end if;
+    if released.waits is not null then
+      perform pgflow.close_waits(released.waits);
     end if;
     if released.retrying is not null then
       hidden := pgflow.hide_messages(released.queue_name, released.retrying, released.until);

@@ -85,7 +85,7 @@ begin
             and (dep.status not in ('completed', 'skipped') or dep.step_slug in (select s.step_slug from unnest(skips) s))
         ),
         initial_tasks = null, remaining_tasks = null, error = null, progress = null, retries = 0, retry_at = null,
-        started_at = null, failed_at = null
+        started_at = null, failed_at = null, waits_for = null, due_at = null
     where ss.run_id = run.run_id and ss.status in ('failed', 'cancelled')
     returning run_id, step_slug, remaining_deps
   )
@@ -93,7 +93,7 @@ begin
   update pgflow.runs r
   set status = 'started', error = null, failed_at = null, cancelled_at = null
   where r.run_id = run.run_id;
-  perform pgflow.advance(pgflow.decide(ready) || pgflow.cascade_skips(skips), as_of);
+  perform pgflow.advance(pgflow.decide(ready, as_of) || pgflow.cascade_skips(skips), as_of);
   select r.* into run from pgflow.runs r where r.run_id = run.run_id;
   return run;
 end
@@ -113,13 +113,15 @@ as $$
   join pgflow.steps s using (flow_slug, step_slug)
   cross join lateral (
     select ss.run_id, ss.flow_slug, ss.step_slug, 'skipped' as change, null::jsonb as output, null as error, ss.skip_reason,
-           true as cascade, null::int as tasks, null::int as items, 0 as retries, null::timestamptz as retry_at
+           true as cascade, null::int as tasks, null::int as items, 0 as retries, null::timestamptz as retry_at, null::text as waits_for,
+           null::timestamptz as due_at
   ) skipped
   where ss.run_id = cascading_skips.run_id
     and ss.status = 'skipped'
     and case ss.skip_reason
       when 'condition_unmet' then s.when_unmet = 'skip-cascade'
       when 'attempts_exhausted' then s.when_exhausted = 'skip-cascade'
+      when 'timed_out' then s.when_timed_out = 'skip-cascade'
       else ss.skip_reason = 'dep_skipped'
     end
 $$;
@@ -153,6 +155,8 @@ begin
   );
   perform pgflow.close_tasks(run_ids);
   delete from pgflow.runs r where r.run_id = any (run_ids);
+  delete from pgflow.wait_assignees w where w.user_id = forget_owner.owner_id;
+  delete from pgflow.inbox_watches w where w.user_id = forget_owner.owner_id;
   -- Keys of runs that are somebody else's by now, and what the user did in runs of others.
   delete from pgflow.run_keys k where k.owner_id = forget_owner.owner_id
     and not exists (select from pgflow.runs r where r.run_id = k.run_id and r.owner_id = k.owner_id);

@@ -1,4 +1,4 @@
--- Chapter 14: every transition becomes an event.
+-- Chapter 15: every transition becomes an event.
 --
 -- Statement-level triggers on runs and step_states write the log, so that no transition can be forgotten, by
 -- hand-written SQL either. They hold the runs' locks: `seq` goes on from the run's last event, without gaps.
@@ -187,16 +187,23 @@ begin
            as_of
          ),
          case event.type
-           when 'step:started' then
-             case when event.initial_tasks is distinct from 1 then jsonb_build_object('initial_tasks', event.initial_tasks) end
+           when 'step:started' then case
+             when event.waits_for is not null then jsonb_build_object(
+               'initial_tasks', event.initial_tasks, 'waits_for', event.waits_for, 'due_at', event.due_at
+             )
+             when event.initial_tasks is distinct from 1 then jsonb_build_object('initial_tasks', event.initial_tasks)
+           end
            when 'step:failed' then jsonb_build_object('error', event.error)
            when 'step:skipped' then jsonb_build_object('skip_reason', event.skip_reason, 'error', event.error)
            when 'step:retrying' then
              jsonb_build_object('error', event.error, 'retries', event.retries, 'retry_at', event.retry_at)
            when 'step:progress' then jsonb_build_object('progress', event.progress)
          end,
-         case when settled.by_somebody then actor_id end,
-         case when settled.by_somebody then actor_role end
+         case when settled.by_somebody then actor_id when settled.early then pgflow.early_answer_by(event.run_id, event.step_slug) end,
+         case
+           when settled.by_somebody then actor_role
+           when settled.early and pgflow.early_answer_by(event.run_id, event.step_slug) is not null then 'authenticated'
+         end
   from (
     select n.*, kind.type, kind.place, (
              select s.step_index from pgflow.steps s where s.flow_slug = n.flow_slug and s.step_slug = n.step_slug
@@ -219,11 +226,12 @@ begin
     ) as kind (place, type)
     where kind.type is not null
   ) event
-  -- A signed-in user is no worker: they have settled a task. A step without tasks was settled by nobody.
+  -- A signed-in user is no worker: they have settled a task. A step without tasks was settled by nobody, or before it began.
   cross join lateral (
     select actor_id is not null and event.initial_tasks > 0
-       and event.type in ('step:completed', 'step:failed', 'step:retrying')
-  ) as settled (by_somebody);
+       and event.type in ('step:completed', 'step:failed', 'step:retrying'),
+       event.initial_tasks = 0 and event.type = 'step:completed'
+  ) as settled (by_somebody, early);
   return null;
 end
 $$;

@@ -1,4 +1,4 @@
--- Chapter 16: what has to be done from time to time, by pg_cron or by hand.
+-- Chapter 17: what has to be done from time to time, by pg_cron or by hand.
 --
 -- Each call is one small transaction, so that nothing is locked for long; whoever has much to delete calls often.
 
@@ -64,9 +64,9 @@ $$;
 -- When `maintain` last looked for lost messages, in seconds since 1970. A sequence, since it is set without a lock.
 create sequence pgflow.last_repair;
 
--- Deletes what nobody needs any more: lapsed watches, workers not heard of for a day, archived messages older than
--- keep_archive, and, if keep_runs is given, runs that ended longer ago; every five minutes it also repairs queues. Answers
--- how many of each. It ends after about `budget`, and `left` says whether anything may be left. While somebody else is at
+-- Settles what is due, for projects in which no worker does. Deletes what nobody needs any more: lapsed watches, workers not heard
+-- of for a day, archived messages older than keep_archive, and, if keep_runs is given, runs that ended longer ago; every five
+-- minutes it also repairs queues. Answers how many of each. It ends after about `budget`, and `left` says whether anything may be left. While somebody else is at
 -- it, there is nothing to do.
 --   select cron.schedule('pgflow', '10 seconds', $$ select pgflow.maintain(keep_runs => '30 days') $$);
 create function pgflow.maintain(
@@ -88,8 +88,15 @@ declare
   messages bigint := 0;
   workers bigint := 0;
   watches bigint := 0;
+  due bigint := 0;
+  ticked record;
   is_left boolean := false;
 begin
+  loop
+    ticked := pgflow.tick();
+    due := due + ticked.settled;
+    exit when ticked.settled < 1000 or clock_timestamp() >= deadline;
+  end loop;
   if pg_try_advisory_xact_lock(hashtextextended('pgflow.maintain', 0)) then
     if extract(epoch from as_of) - (select s.last_value from pgflow.last_repair s) not between 0 and 300 then
       perform setval('pgflow.last_repair', greatest(1, extract(epoch from as_of)::bigint));
@@ -111,11 +118,13 @@ begin
       select lapsed.run_id, lapsed.topic from pgflow.run_watches lapsed where lapsed.watched_until < as_of for update skip locked
     );
     get diagnostics watches = row_count;
+    delete from pgflow.inbox_watches w
+    where w.topic in (select lapsed.topic from pgflow.inbox_watches lapsed where lapsed.watched_until < as_of for update skip locked);
   end if;
   return jsonb_build_object(
-    'runs', runs, 'messages', messages, 'workers', workers, 'watches', watches, 'resent', resent, 'left', is_left
+    'runs', runs, 'messages', messages, 'workers', workers, 'watches', watches, 'resent', resent, 'due', due, 'left', is_left
   );
 end
 $$;
 comment on function pgflow.maintain is
-  'Repairs queues, deletes lapsed watches, lost workers, old archived messages and, if asked, old runs, within a time budget.';
+  'Settles what is due, repairs queues, deletes lapsed watches, lost workers, old archived messages and, if asked, old runs, within a time budget.';

@@ -1,9 +1,10 @@
--- Chapter 17: workers that sleep are woken, where pg_cron and pg_net are installed.
+-- Chapter 18: workers that sleep are woken, where pg_cron and pg_net are installed.
 --
 -- A worker in an Edge Function lives for minutes. A cron job calls the function when tasks wait and nobody is there to
 -- claim them. Nothing else in pgflow needs these extensions.
 
--- Calls the function that hosts a worker if tasks wait that no living worker serves; answers whether it did. The Vault has
+-- Settles what is due, and calls the function that hosts a worker if tasks wait that no living worker serves; answers whether it
+-- did. The Vault has
 -- its address as `pgflow_worker_url` and its secret as `pgflow_worker_secret`.
 --   select pgflow.wake_worker();
 create function pgflow.wake_worker()
@@ -14,6 +15,7 @@ as $$
 declare
   missing text[] := pgflow.missing_to_wake();
 begin
+  perform pgflow.tick();
   if cardinality(missing) > 0 then
     raise exception using
       errcode = 'PT404',
@@ -36,7 +38,7 @@ begin
   return true;
 end
 $$;
-comment on function pgflow.wake_worker is 'Calls the Edge Function that hosts a worker if tasks wait that no living worker serves.';
+comment on function pgflow.wake_worker is 'Settles what is due, and calls the Edge Function that hosts a worker if tasks wait that no living worker serves.';
 
 -- Lets pg_cron call wake_worker, every 10 seconds or as said; answers what it did, or what is missing.
 --   select pgflow.keep_worker_awake();

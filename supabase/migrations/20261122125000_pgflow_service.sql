@@ -1,4 +1,4 @@
--- Chapter 18: the API of workers that have a secret key instead of the database's password.
+-- Chapter 19: the API of workers that have a secret key instead of the database's password.
 --
 -- The engine's functions for workers, through PostgREST, for the service role only. They have a schema of their own, so that
 -- the types of an app, generated from pgflow_public, have only what apps call. Rows come as one JSON array, which no row
@@ -45,13 +45,23 @@ returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-  select to_jsonb(s) from pgflow.settle_and_claim(
+  select to_jsonb(s) || jsonb_build_object('next_due_in', pgflow.next_due_in()) from pgflow.settle_and_claim(
     settle_and_claim.results, settle_and_claim.flow_slugs, settle_and_claim.quantity, settle_and_claim.worker_id,
     lease => settle_and_claim.lease, inline_limit => settle_and_claim.inline_limit
   ) s
 $$;
 comment on function pgflow_worker.settle_and_claim is
-  'Settles a batch of results and claims the next tasks: {"stale": […], "held": […], "tasks": […]}.';
+  'Settles a batch of results and claims the next tasks: {"stale": […], "held": […], "tasks": […], "next_due_in": …}; next_due_in says in how many seconds to call tick.';
+
+create function pgflow_worker.tick(quantity int default 1000)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object('settled', t.settled, 'next_due_in', pgflow.next_due_in()) from pgflow.tick(tick.quantity) t
+$$;
+comment on function pgflow_worker.tick is
+  'Settles waits and sleeps that are due: {"settled": …, "next_due_in": …}; next_due_in says in how many seconds to call it again.';
 
 create function pgflow_worker.heartbeat(worker_id uuid, tasks jsonb default '[]', lease int default 30)
 returns jsonb

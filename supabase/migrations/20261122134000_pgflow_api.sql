@@ -1,4 +1,4 @@
--- Chapter 23: the exposed API of clients: thin functions that run as their caller.
+-- Chapter 25: the exposed API of clients: thin functions that run as their caller.
 
 -- Which version of the migrations this database has, for packages that meet a missing function or argument.
 --   supabase.schema('pgflow_public').rpc('schema_version')
@@ -140,6 +140,51 @@ as $$
   select pgflow.client_list_runs(flow_slug, status, metadata, owner_id, before, quantity, group_id, watch)
 $$;
 comment on function pgflow_public.list_runs is 'Lists runs, the newest first; metadata is matched with @>. watch: as for start_flow, of the open ones.';
+
+-- Completes a wait that asks the caller; the first value counts, and the same one again is a success. Before the wait begins, the
+-- value is kept.
+--   supabase.schema('pgflow_public').rpc('complete_wait', { run_id, step_slug: 'approval', output: { approved: true } })
+create function pgflow_public.complete_wait(run_id uuid, step_slug text, output jsonb default 'null')
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  -- PostgREST passes the JSON value null as SQL's.
+  select pgflow.client_complete_wait(run_id, step_slug, coalesce(output, 'null'))
+$$;
+comment on function pgflow_public.complete_wait is 'Completes a wait that asks the caller; the first value counts.';
+
+-- Rejects a wait that asks the caller: its step fails, with the reason as its error.
+--   supabase.schema('pgflow_public').rpc('reject_wait', { run_id, step_slug: 'approval', reason: 'the budget is used up' })
+create function pgflow_public.reject_wait(run_id uuid, step_slug text, reason text)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.client_reject_wait(run_id, step_slug, reason)
+$$;
+comment on function pgflow_public.reject_wait is 'Rejects a wait that asks the caller: its step fails with the reason.';
+
+-- The waits that ask the caller, the oldest first, at most 1,000 and about 1 MB; for the service role, all. Each has run_id,
+-- flow_slug, step_slug, started_at, due_at, the input of its step, {"run": …, "<dep>": …}, and output_schema. `after` is the last entry
+-- of the page before; an empty page is the end. `watch` is a UUID of the client: for five minutes, a message `waits` is sent to
+-- pgflow:user:<id of the user> when one is added or over.
+--   supabase.schema('pgflow_public').rpc('list_waits', { flow_slug: 'publish' })
+create function pgflow_public.list_waits(
+  flow_slug text default null,
+  quantity int default 50,
+  after jsonb default null,
+  run_id uuid default null,
+  watch text default null
+)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.client_list_waits(flow_slug, quantity, after, run_id, watch)
+$$;
+comment on function pgflow_public.list_waits is
+  'Lists the waits that ask the caller, the oldest first, with the input of their step. watch: as for start_flow, for news of the list.';
 
 -- Erases what a deleted user leaves, and answers how many runs that were. For servers with a secret key.
 --   supabase.schema('pgflow_public').rpc('forget_owner', { owner_id: user.id })

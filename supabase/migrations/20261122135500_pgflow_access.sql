@@ -1,4 +1,4 @@
--- Chapter 24: who may do what. All policies and grants.
+-- Chapter 26: who may do what. All policies and grants.
 --
 -- Clients reach nothing but pgflow_public (workers with a secret key: pgflow_worker) and the few definer functions that it calls. Tables have row level security and no
 -- grants to clients: a second wall.
@@ -16,6 +16,8 @@ alter table pgflow.step_states enable row level security;
 alter table pgflow.step_tasks enable row level security;
 alter table pgflow.run_events enable row level security;
 alter table pgflow.run_watches enable row level security;
+alter table pgflow.wait_assignees enable row level security;
+alter table pgflow.inbox_watches enable row level security;
 alter table pgflow.workers enable row level security;
 
 create policy own_runs on pgflow.runs for select to authenticated
@@ -34,6 +36,8 @@ create policy closed on pgflow.deps for all to anon, authenticated using (false)
 create policy closed on pgflow.run_keys for all to anon, authenticated using (false);
 create policy closed on pgflow.step_tasks for all to anon, authenticated using (false);
 create policy closed on pgflow.run_watches for all to anon, authenticated using (false);
+create policy closed on pgflow.wait_assignees for all to anon, authenticated using (false);
+create policy closed on pgflow.inbox_watches for all to anon, authenticated using (false);
 create policy closed on pgflow.workers for all to anon, authenticated using (false);
 
 -- The private channels. Nobody may insert, so that events cannot be forged. Topics pgflow:watch:<id> are for clients with a
@@ -87,6 +91,9 @@ grant execute on function
   pgflow_public.list_runs(text, text, jsonb, uuid, uuid, int, uuid, text),
   pgflow_public.cancel_run(uuid, text),
   pgflow_public.retry_run(uuid),
+  pgflow_public.complete_wait(uuid, text, jsonb),
+  pgflow_public.reject_wait(uuid, text, text),
+  pgflow_public.list_waits(text, int, jsonb, uuid, text),
   pgflow_public.schema_version(),
   pgflow.schema_version(),
   pgflow.client_start_flow(text, jsonb, text, jsonb, text, int, uuid),
@@ -96,7 +103,10 @@ grant execute on function
   pgflow.client_sync(jsonb, text),
   pgflow.client_list_runs(text, text, jsonb, uuid, uuid, int, uuid, text),
   pgflow.client_cancel_run(uuid, text),
-  pgflow.client_retry_run(uuid)
+  pgflow.client_retry_run(uuid),
+  pgflow.client_complete_wait(uuid, text, jsonb),
+  pgflow.client_reject_wait(uuid, text, text),
+  pgflow.client_list_waits(text, int, jsonb, uuid, text)
 to anon, authenticated, service_role;
 
 grant execute on function pgflow.can_read_topic(text) to authenticated;
@@ -117,6 +127,8 @@ grant execute on function
   pgflow.hand_back(jsonb),
   pgflow.report_progress(jsonb),
   pgflow.fetch_value(uuid, text, text),
+  pgflow.tick(int),
+  pgflow.next_due_in(),
   pgflow.stop_worker(uuid),
   pgflow_worker.schema_version(),
   pgflow_worker.register_flow(jsonb),
@@ -126,5 +138,6 @@ grant execute on function
   pgflow_worker.hand_back(jsonb),
   pgflow_worker.report_progress(jsonb),
   pgflow_worker.fetch_value(uuid, text, text),
+  pgflow_worker.tick(int),
   pgflow_worker.stop_worker(uuid)
 to service_role;

@@ -1,5 +1,5 @@
 begin;
-select plan(37);
+select plan(40);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 
@@ -83,12 +83,15 @@ insert into calls values
   ('register_worker', $$select pgflow.register_worker('30000000-0000-4000-8000-000000000001', 'w', '{f}')$$),
   ('heartbeat', $$select pgflow.heartbeat('30000000-0000-4000-8000-000000000001')$$),
   ('stop_worker', $$select pgflow.stop_worker('30000000-0000-4000-8000-000000000001')$$),
+  ('complete_wait', $$select pg_temp.swallow(format('select pgflow.complete_wait(%L, %L)', task ->> 'run_id', task ->> 'step_slug')) from results$$),
+  ('reject_wait', $$select pg_temp.swallow(format('select pgflow.reject_wait(%L, %L, %L)', task ->> 'run_id', task ->> 'step_slug', 'late')) from results$$),
+  ('tick', $$select pgflow.tick()$$),
   ('wake_worker', $$select pgflow.wake_worker()$$),
   ('keep_worker_awake', $$select pgflow.keep_worker_awake()$$);
 select set_eq(
   'select distinct name from calls',
   $$ select distinct p.proname from pg_proc p
-     where p.pronamespace = 'pgflow'::regnamespace and p.provolatile = 'v' and obj_description(p.oid) is not null and p.proname not in ('now', 'new_run_ids', 'may_start', 'forget_owner') $$,
+     where p.pronamespace = 'pgflow'::regnamespace and p.provolatile = 'v' and obj_description(p.oid) is not null and p.proname not in ('now', 'new_run_ids', 'may_start', 'forget_owner', 'next_due_at', 'next_due_in') $$,
   'every public function that could change something'
 );
 select lives_ok(format('select pg_temp.swallow(%L)', statement), statement) from calls order by ctid;

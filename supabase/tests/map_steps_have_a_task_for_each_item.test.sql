@@ -14,7 +14,7 @@ select is(
   pg_temp.state(1, 'each') - array['run_id', 'created_at', 'started_at'],
   '{"step_slug": "each", "flow_slug": "over_run", "status": "started", "remaining_deps": 0, "initial_tasks": 6,
     "remaining_tasks": 6, "output": null, "error": null, "skip_reason": null, "progress": null, "retries": 0,
-    "retry_at": null, "completed_at": null, "failed_at": null, "skipped_at": null}'::jsonb,
+    "retry_at": null, "completed_at": null, "failed_at": null, "skipped_at": null, "waits_for": null, "due_at": null}'::jsonb,
   'a map starts with as many tasks as there are items'
 );
 select results_eq(

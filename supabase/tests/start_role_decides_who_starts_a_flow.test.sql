@@ -24,7 +24,8 @@ select is(
 select is(
   (select (run #> '{steps,0}') - array['created_at', 'started_at'] from answer),
   '{"step_slug": "a", "status": "started", "output": null, "error": null, "skip_reason": null, "progress": null,
-    "retries": 0, "retry_at": null, "initial_tasks": 1, "completed_at": null, "failed_at": null, "skipped_at": null}'::jsonb,
+    "retries": 0, "retry_at": null, "initial_tasks": 1, "completed_at": null, "failed_at": null, "skipped_at": null,
+    "waits_for": null, "due_at": null}'::jsonb,
   'with its steps'
 );
 

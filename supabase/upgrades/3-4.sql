@@ -25,3 +25,81 @@ alter table pgflow.step_states reset (autovacuum_vacuum_threshold, autovacuum_an
 -- Events that set no column, or one task, have no data.
 alter table pgflow.run_events alter column data drop not null, alter column data drop default;
 drop function if exists pgflow.due_queues(text[]);
+
+-- Steps that no worker runs: waits and sleeps.
+do $$
+begin
+  if not exists (
+    select from pg_attribute a
+    where a.attrelid = 'pgflow.steps'::regclass and a.attname = 'completed_by' and not a.attisdropped
+  ) then
+    alter table pgflow.steps
+      add column completed_by text,
+      add column assignees_path text,
+      add column not_by_owner boolean,
+      add column when_timed_out text,
+      add column timed_out_output jsonb,
+      add column webhook text,
+      add column until_path text,
+      add column opt_sleep_for int,
+      drop constraint step_type_is_known,
+      add constraint step_type_is_known check (step_type in ('single', 'map', 'wait', 'sleep')),
+      add constraint only_waits_are_completed_by_somebody check (
+        num_nonnulls(completed_by, not_by_owner, when_timed_out) = case step_type when 'wait' then 3 else 0 end
+        and (step_type = 'wait' or num_nonnulls(timed_out_output, webhook) = 0)
+      ),
+      add constraint completed_by_is_known check (completed_by in ('service_role', 'owner', 'authenticated', 'assignees')),
+      add constraint only_assignees_have_a_path check ((completed_by is not distinct from 'assignees') = (assignees_path is not null)),
+      add constraint when_timed_out_is_known check (when_timed_out in ('fail', 'skip', 'skip-cascade', 'complete')),
+      add constraint only_complete_has_an_output check (timed_out_output is null or when_timed_out = 'complete'),
+      add constraint webhook_is_known check (webhook in ('plain', 'stripe', 'github', 'slack', 'standard')),
+      add constraint only_sleeps_end_at_one_time check (
+        num_nonnulls(opt_sleep_for, until_path) = case step_type when 'sleep' then 1 else 0 end
+      ),
+      add constraint sleep_for_is_1_second_to_a_year check (opt_sleep_for between 1 and 31536000),
+      add constraint paths_have_1000_characters_at_most check (length(assignees_path) <= 1000 and length(until_path) <= 1000),
+      add constraint waits_and_sleeps_have_no_attempts check (
+        step_type in ('single', 'map')
+        or num_nonnulls(opt_max_attempts, opt_base_delay, opt_start_delay) = 0
+          and (step_type = 'wait' or opt_timeout is null)
+      );
+    alter table pgflow.step_states add column waits_for text, add column due_at timestamptz;
+    alter type pgflow.step_definition
+      add attribute completed_by text,
+      add attribute assignees_path text,
+      add attribute not_by_owner boolean,
+      add attribute when_timed_out text,
+      add attribute timed_out_output jsonb,
+      add attribute webhook text,
+      add attribute sleep_for int,
+      add attribute until_path text;
+    alter type pgflow.step_change add attribute waits_for text, add attribute due_at timestamptz;
+  end if;
+end
+$$;
+create index if not exists step_tasks_due on pgflow.step_tasks (due_at) where due_at is not null;
+create index if not exists step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for is not null;
+
+create table if not exists pgflow.wait_assignees (
+  run_id uuid not null references pgflow.runs on delete cascade,
+  step_slug text not null,
+  user_id uuid not null,
+  flow_slug text not null,
+  started_at timestamptz not null,
+  is_open boolean not null default true,
+  has_answered boolean not null default false,
+  constraint wait_assignees_pkey primary key (run_id, step_slug, user_id)
+);
+create index if not exists wait_assignees_by_user on pgflow.wait_assignees (user_id, is_open, started_at, run_id, step_slug);
+create table if not exists pgflow.inbox_watches (
+  topic text primary key,
+  user_id uuid not null,
+  watched_until timestamptz not null
+);
+create index if not exists inbox_watches_by_user on pgflow.inbox_watches (user_id);
+
+drop function if exists pgflow.decide(pgflow.step_key[]);
+drop function if exists pgflow.add_step(
+  text, text, text[], int, numeric, int, int, text, text, text, jsonb, jsonb, text, text
+);
+drop function if exists pgflow.add_step(text, text, int, numeric, int, int, text, text, text, jsonb, jsonb, text, text);

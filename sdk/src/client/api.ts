@@ -2,7 +2,7 @@ import type { Connection, RequestOptions } from './connection.ts'
 import type { ResponseError } from './errors.ts'
 import { checkOptions } from './options.ts'
 import type { WireEvent } from './store.ts'
-import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
+import type { RunRow, RunSnapshot, RunStatus, WaitRow } from './types.ts'
 
 /** So many runs are asked for at once, and come in one answer, at most. */
 export const pageSize = 1000
@@ -22,6 +22,12 @@ export interface StartArguments extends CommonStartArguments {
 export interface StartManyArguments extends CommonStartArguments {
   readonly inputs: readonly unknown[]
   readonly idempotency_keys?: readonly (string | null)[]
+}
+
+export interface WaitFilter {
+  readonly flow_slug?: string
+  readonly after_wait?: WaitRow
+  readonly limit?: number
 }
 
 /** What a list is asked for: arguments and, in the words of the client, the page. */
@@ -88,6 +94,23 @@ interface SyncArguments {
   readonly watch: string | undefined
 }
 
+interface WaitArguments {
+  readonly run_id: string
+  readonly step_slug: string
+}
+
+interface ListWaitsArguments {
+  readonly flow_slug: string | undefined
+  readonly quantity: number | undefined
+  /** The last wait of the page before. */
+  readonly after: WaitRow | undefined
+  /** For five minutes, the caller's topic is told when a wait begins or ends that they may complete. */
+  readonly watch: string | undefined
+}
+
+/** Those that change a run, and answer with it. */
+export type RunChange = 'cancel_run' | 'retry_run' | 'complete_wait' | 'reject_wait'
+
 /** The exposed functions: what each takes, and what it answers. The migrations define them. */
 export interface Api {
   start_flow(args: StartArguments): RunSnapshot
@@ -96,6 +119,9 @@ export interface Api {
   list_runs(args: ListArguments): RunRow[]
   cancel_run(args: { readonly run_id: string; readonly reason: string | undefined }): RunSnapshot
   retry_run(args: { readonly run_id: string }): RunSnapshot
+  complete_wait(args: WaitArguments & { readonly output: unknown }): RunSnapshot
+  reject_wait(args: WaitArguments & { readonly reason: string }): RunSnapshot
+  list_waits(args: ListWaitsArguments): WaitRow[]
   /** Reads what is new of runs after their cursors. */
   sync(args: SyncArguments): SyncAnswer
 }

@@ -8,9 +8,16 @@ export interface RunMessage {
   readonly events: readonly WireEvent[]
 }
 
+/** What is broadcast to a topic. */
+export interface Message {
+  readonly runs?: readonly RunMessage[]
+  /** Waits that the user may complete, and that have begun or are over. */
+  readonly waits?: readonly object[]
+}
+
 export interface ChannelHandlers {
   /** Broadcast events, perhaps not all there were. */
-  receive(runs: readonly RunMessage[]): void
+  receive(message: Message): void
   /** From now on broadcasts come, or none come for now; what was before may have been lost. */
   changed(): void
 }
@@ -90,10 +97,9 @@ export class SharedChannel {
       const channel = this.#supabase.channel(topic, options as never)
       this.#channel = channel
       channel
-        .on('broadcast', { event: 'run_events' }, ({ payload }) => {
+        .on('broadcast', { event: '*' }, ({ payload }) => {
           // What a former user's channel still has to say is for nobody.
-          if (topic !== this.#topic) return
-          this.#handlers.receive((payload as { runs?: RunMessage[] } | undefined)?.runs ?? [])
+          if (topic === this.#topic) this.#handlers.receive((payload as Message | undefined) ?? {})
         })
         .on('system', {}, ({ status }) => {
           if (status === 'ok') this.#handlers.changed()

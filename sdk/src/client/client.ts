@@ -1,15 +1,16 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { AnyFlow, InputOf } from '../flow/index.ts'
 import { type Duration, secondsOf } from '../shared/duration.ts'
-import { getRun, type ListFilter, pageSize, type StartArguments, type StartManyArguments } from './api.ts'
+import { getRun, type StartArguments, type StartManyArguments } from './api.ts'
 import type { RequestOptions } from './connection.ts'
 import type { AnyFlows, FlowName, FlowOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
 import { reportUncaught } from './listen.ts'
+import type { WaitKey } from './lists.ts'
 import { type Lives, livesOf } from './lives.ts'
 import { argumentsFrom, checkOptions, invalid } from './options.ts'
 import { LiveRun } from './run.ts'
 import type { SupabaseLike } from './supabase.ts'
-import type { RunRow, RunSnapshot, RunStatus } from './types.ts'
+import type { RunRow, RunSnapshot, RunStatus, WaitRow } from './types.ts'
 
 export interface ClientOptions {
   /**
@@ -59,6 +60,15 @@ export interface ListOptions<Name> extends RequestOptions {
   /** The `cursor` of the page before. @default the first page */
   readonly cursor?: string | null
   /** The number of runs on a page, at most 1,000. @default 50 */
+  readonly limit?: number
+}
+
+export interface ListWaitsOptions<Name> extends RequestOptions {
+  /** Waits of this flow, in all its versions. */
+  readonly flowSlug?: SlugOf<Name>
+  /** The last wait of the page before. @default the first page */
+  readonly afterWait?: WaitRow | undefined
+  /** The number of waits on a page, at most 1,000; there may be fewer where their inputs are large. @default 50 */
   readonly limit?: number
 }
 
@@ -170,20 +180,45 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   async listRuns<Name extends FlowName<Flows> = keyof Flows & string>(
     options: ListOptions<Name> = {},
   ): Promise<RunPage<RunRowOf<Flows, Name>>> {
-    const {
-      cursor,
-      limit = 50,
-      ...filter
-    } = await argumentsFrom<ListFilter>(
-      { ...options },
-      'flowSlug status metadata ownerId groupId cursor limit signal',
-    )
-    const quantity = Math.min(limit, pageSize)
-    const args = { ...filter, quantity, before: cursor ?? undefined }
-    const runs = await this.lives.connection.call('list_runs', args, options)
-    const last = runs.length < quantity ? undefined : runs.at(-1)
     // The caller has said of which flow the runs are.
-    return { runs: runs as unknown as RunRowOf<Flows, Name>[], cursor: last?.run_id ?? null }
+    return (await lists()).listRuns(this.lives, argumentsFrom, { ...options }) as unknown as RunPage<
+      RunRowOf<Flows, Name>
+    >
+  }
+
+  /**
+   * Lists what the user may complete: waits (`.wait()`) of any run that name them, the oldest first.
+   *
+   * @throws InvalidInputError if an option cannot be used; nothing is sent then
+   *
+   * @example
+   * const waits = await client.listWaits({ flowSlug: 'publish' })
+   * const more = await client.listWaits({ flowSlug: 'publish', afterWait: waits.at(-1) })
+   */
+  async listWaits<Name extends FlowName<Flows> = keyof Flows & string>(
+    options: ListWaitsOptions<Name> = {},
+  ): Promise<WaitRow[]> {
+    return (await lists()).listWaits(this.lives, argumentsFrom, { ...options })
+  }
+
+  /**
+   * Completes a wait that was listed, also one of a run that the user may not see; as `complete` of a step.
+   *
+   * @example
+   * await client.completeWait(wait, { approved: true })
+   */
+  async completeWait(wait: WaitKey, output: unknown, options: RequestOptions = {}): Promise<void> {
+    await (await lists()).decideWait(this.lives, argumentsFrom, wait, { output, ...options })
+  }
+
+  /**
+   * Rejects a wait that was listed; as `reject` of a step.
+   *
+   * @example
+   * await client.rejectWait(wait, 'The figures are missing')
+   */
+  async rejectWait(wait: WaitKey, reason: string, options: RequestOptions = {}): Promise<void> {
+    await (await lists()).decideWait(this.lives, argumentsFrom, wait, { reason, ...options })
   }
 
   /**
@@ -202,5 +237,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     >
   }
 }
+
+const lists = () => import('./lists.ts')
 
 const startNames = 'flowSlug! metadata delay groupId schema signal'

@@ -81,13 +81,11 @@ const isSetup = /^(unauthorized|PGRST(106|202)|42883)$/
 
 function lateAfter(seconds: number, name: string): TimeoutError {
   const hint = name.startsWith('start_')
-    ? 'The run may have been started. With an idempotencyKey, starting it again returns that run.'
-    : 'The client has an option requestTimeout.'
+    ? 'The run may have been started: with an idempotencyKey, starting it again returns it.'
+    : undefined
   return new TimeoutError(`The server did not answer within ${seconds} s`, { hint })
 }
 
 function userChanged(): PgflowError {
-  return new PgflowError('user_changed', 'The user changed before the server answered', {
-    hint: 'It may have happened nevertheless.',
-  })
+  return new PgflowError('user_changed', 'The user changed before the server answered')
 }

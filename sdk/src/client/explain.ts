@@ -33,6 +33,8 @@ const forms: Readonly<Record<OptionName, string>> = {
   timeout: duration,
   after: 'the seq of an event: a whole number, at least 0',
   reason: 'a text',
+  afterWait: 'the last wait of the page before, as it was listed',
+  output: 'what the wait takes; null where it takes nothing',
 }
 
 /** The names of options, without those of arguments, which have to be given. */

@@ -1,7 +1,14 @@
 export type { Json } from '../flow/index.ts'
 export type { Duration } from '../shared/duration.ts'
 export { PgflowError, type PgflowErrorOptions, TimeoutError } from '../shared/errors.ts'
-export type { ClientOptions, ListOptions, RunPage, StartManyOptions, StartOptions } from './client.ts'
+export type {
+  ClientOptions,
+  ListOptions,
+  ListWaitsOptions,
+  RunPage,
+  StartManyOptions,
+  StartOptions,
+} from './client.ts'
 export { PgflowClient } from './client.ts'
 export type { RequestOptions } from './connection.ts'
 export {
@@ -13,6 +20,8 @@ export {
   RunFailedError,
 } from './errors.ts'
 export type { AnyFlows, FlowName, FlowOf, FlowsOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
+export type { EventsOptions } from './iterate.ts'
+export type { WaitKey } from './lists.ts'
 export type { LiveRun, Run, RunStep } from './run.ts'
 export type { SupabaseLike } from './supabase.ts'
 export type {
@@ -29,5 +38,6 @@ export type {
   StepState,
   StepStates,
   StepStatus,
+  WaitRow,
 } from './types.ts'
-export type { EventsOptions, WaitOptions } from './wait.ts'
+export type { WaitOptions } from './wait.ts'

@@ -1,9 +1,10 @@
 import { createNanoEvents } from 'nanoevents'
 import { orAbort } from '../shared/abort.ts'
 import type { PgflowError } from '../shared/errors.ts'
-import { getRun, type SyncedRun } from './api.ts'
-import type { Connection, RequestOptions } from './connection.ts'
+import { getRun, type RunChange, type SyncedRun } from './api.ts'
+import type { Connection } from './connection.ts'
 import { isRefusal } from './errors.ts'
+import { argumentsFrom, type CallOptions } from './options.ts'
 import { emptied, isOver, RunStore, type WireEvent } from './store.ts'
 import type { Reader, Sync } from './sync.ts'
 import type { RunEvent, RunSnapshot } from './types.ts'
@@ -57,14 +58,16 @@ export class Live implements Reader {
     return this.#more || !loaded || missing !== undefined || (isOver(this.snapshot) && !closed)
   }
 
-  async cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
-    const args = { run_id: this.runId, reason }
-    await this.adopt(await this.#connection.call('cancel_run', args, options), options.signal)
-  }
-
-  async retry(options: RequestOptions = {}): Promise<void> {
-    const args = { run_id: this.runId }
-    await this.adopt(await this.#connection.call('retry_run', args, options), options.signal)
+  /**
+   * Calls a function that changes the run, and takes what it answers.
+   *
+   * @param known the names of its arguments and options, as in `checkOptions`
+   */
+  async change(name: RunChange, known: string, options: CallOptions, step_slug?: string): Promise<void> {
+    const args = await argumentsFrom<object>(options, known)
+    // Whoever calls it names what this function takes.
+    const all = { ...args, run_id: this.runId, step_slug } as never
+    await this.adopt(await this.#connection.call(name, all, options), options.signal)
   }
 
   /** Takes a snapshot that somebody has fetched, unless the run is being kept current. */

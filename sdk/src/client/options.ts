@@ -38,8 +38,10 @@ const tests = {
   cursor: (value) => value === null || isUuid(value),
   limit: isWholeFrom(1),
   after: isWholeFrom(0),
+  afterWait: has('step_slug'),
   timeout: (value) => secondsOf(value) !== undefined,
   reason: isText,
+  output: (value) => value !== undefined,
   signal: has('aborted'),
 } satisfies Record<string, Test>
 
@@ -68,7 +70,7 @@ async function refuse(name: string, value: unknown, known?: string): Promise<nev
 }
 
 /** Options of a call, of which some are looked at here. */
-interface CallOptions {
+export interface CallOptions {
   readonly signal?: AbortSignal | undefined
   readonly schema?: StandardSchemaV1
   readonly input?: unknown
@@ -90,7 +92,11 @@ export async function argumentsFrom<Arguments>(options: CallOptions, known: stri
   const args: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(values)) {
     args[name.replace(/[A-Z]/, (letter) => `_${letter.toLowerCase()}`)] =
-      name === 'delay' ? secondsOf(value) : /^(input|meta)/.test(name) ? await checkJson(value, name) : value
+      name === 'delay'
+        ? secondsOf(value)
+        : /^(input|meta|outp)/.test(name)
+          ? await checkJson(value, name)
+          : value
   }
   // That is what the options have.
   return args as Arguments

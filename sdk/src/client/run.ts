@@ -1,6 +1,7 @@
 import type { AnyFlow } from '../flow/index.ts'
 import { PgflowError } from '../shared/errors.ts'
 import type { RequestOptions } from './connection.ts'
+import type { EventsOptions } from './iterate.ts'
 import { eventTypes, listen, stepEventTypes } from './listen.ts'
 import type { Live } from './live.ts'
 import { checkName, checkOptions } from './options.ts'
@@ -16,7 +17,7 @@ import type {
   StepStates,
   StepStatus,
 } from './types.ts'
-import { type EventsOptions, eventsOf, runOutcome, stepOutcome, type WaitOptions, waitFor } from './wait.ts'
+import { runOutcome, stepOutcome, type WaitOptions, waitFor } from './wait.ts'
 
 /**
  * One run of a flow. With the first listener, wait or iterator it becomes live: its properties are kept up to date until the
@@ -120,6 +121,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
       () => this.steps[slug] as StepState<Slug, OutputIn<States[Slug]>, ProgressIn<States[Slug]>>,
       (type, callback) => this.#listen(stepEventTypes, type, callback, slug),
       (options) => this.#wait((run) => stepOutcome(run, slug), options),
+      (name, known, args) => this.#live.change(name, known, args, slug),
     )
   }
 
@@ -144,9 +146,11 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    * @example
    * for await (const event of run.events({ after: Number(request.headers.get('Last-Event-ID')) })) send(event)
    */
-  events(options: EventsOptions = {}): AsyncGenerator<Event, void, undefined> {
+  async *events(options: EventsOptions = {}): AsyncGenerator<Event, void, undefined> {
+    await checkOptions(options, 'after signal')
+    const { eventsOf } = await import('./iterate.ts')
     // The caller has said of which flow the run is.
-    return eventsOf(this.#live, options, this.#closed.signal) as AsyncGenerator<Event, void, undefined>
+    yield* eventsOf(this.#live, options, (...args) => this.#wait(...args)) as AsyncGenerator<Event>
   }
 
   /**
@@ -158,8 +162,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    * await run.cancel('no longer needed', { signal: AbortSignal.timeout(5000) })
    */
   async cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
-    await checkOptions({ reason, ...options }, 'reason signal')
-    await this.#live.cancel(reason, options)
+    await this.#live.change('cancel_run', 'reason signal', { reason, ...options })
   }
 
   /**
@@ -168,8 +171,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    * @throws ConflictError if the run has not failed and was not cancelled
    */
   async retry(options: RequestOptions = {}): Promise<void> {
-    await checkOptions(options, 'signal')
-    await this.#live.retry(options)
+    await this.#live.change('retry_run', 'signal', { ...options })
   }
 
   /** Ends all listeners and waits of this object; the run itself continues. Settled when its channel is left. */
@@ -220,16 +222,19 @@ export class RunStep<Slug extends string = string, Output = unknown, Progress = 
   readonly #state: () => StepState<Slug, Output, Progress>
   readonly #listen: (type: string, callback: (event: RunEvent) => void) => () => void
   readonly #wait: (options: WaitOptions) => Promise<unknown>
+  readonly #change: Live['change']
 
   /** @internal */
   constructor(
     state: () => StepState<Slug, Output, Progress>,
     listenTo: (type: string, callback: (event: RunEvent) => void) => () => void,
     wait: (options: WaitOptions) => Promise<unknown>,
+    change: Live['change'],
   ) {
     this.#state = state
     this.#listen = listenTo
     this.#wait = wait
+    this.#change = change
   }
 
   /** The whole step at this moment; it is never changed, but replaced. */
@@ -287,5 +292,31 @@ export class RunStep<Slug extends string = string, Output = unknown, Progress = 
    */
   waitForCompletion(options: WaitOptions = {}): Promise<Output> {
     return this.#wait(options) as Promise<Output>
+  }
+
+  /**
+   * Completes a wait: its output is `output`, and the run goes on. Before the wait has begun, the output is kept for it. The
+   * first one counts; the same value again is no error.
+   *
+   * @throws ForbiddenError if the caller is not asked; ConflictError if it was completed with another value, or is over;
+   *   InvalidInputError if the value is not JSON, is not what the wait takes, or the step is no wait
+   *
+   * @example
+   * await run.step('approval').complete({ approved: true })
+   */
+  async complete(output: Output, options: RequestOptions = {}): Promise<void> {
+    await this.#change('complete_wait', 'output! signal', { output, ...options })
+  }
+
+  /**
+   * Rejects a wait: the step fails with the reason, and so does the run, unless the step has `whenExhausted`.
+   *
+   * @throws as `complete`
+   *
+   * @example
+   * await run.step('approval').reject('The figures are missing')
+   */
+  async reject(reason: string, options: RequestOptions = {}): Promise<void> {
+    await this.#change('reject_wait', 'reason! signal', { reason, ...options })
   }
 }

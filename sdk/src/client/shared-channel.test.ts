@@ -3,7 +3,8 @@ import type { SupabaseClient } from '@supabase/supabase-js'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import WebSocket from 'ws'
 import { compile } from '../flow/index.ts'
-import { RunList } from '../react/run-list.ts'
+import { LiveList } from '../react/live-list.ts'
+import { runList } from '../react/run-list.ts'
 import { PgflowClient } from './client.ts'
 import type { Run } from './run.ts'
 import { Quick } from './testing/quick.ts'
@@ -282,9 +283,9 @@ describe('a joined channel is checked every five seconds', () => {
 
   it('and not joined again for what it has delivered, also of runs that are only listed', async () => {
     const { line, supabase, client, runs, recorders } = await quiet()
-    const list = new RunList(client as PgflowClient, {})
+    const list = new LiveList(client as PgflowClient, runList(client as PgflowClient, {}))
     const unsubscribe = list.subscribe(() => undefined)
-    await vi.waitFor(() => expect(list.view().runs).toHaveLength(2))
+    await vi.waitFor(() => expect(list.view().rows).toHaveLength(2))
     const { sync } = (client as PgflowClient).lives
     // From now on nobody but the list follows the first.
     await runs[0]!.close()

@@ -15,6 +15,8 @@ function step(step_slug: string): StepState {
     retries: 0,
     retry_at: null,
     initial_tasks: null,
+    waits_for: null,
+    due_at: null,
     created_at: at(0),
     started_at: null,
     completed_at: null,

@@ -1,12 +1,12 @@
 import type { PgflowError } from '../shared/errors.ts'
 import { pageSize, type SyncedRun } from './api.ts'
-import { type RunMessage, SharedChannel } from './channel.ts'
+import { type Message, SharedChannel } from './channel.ts'
 import type { Connection } from './connection.ts'
 import { errorFrom, isRefusal } from './errors.ts'
 import type { WireEvent } from './store.ts'
 import { checkInterval, onWake, pollDelay } from './timing.ts'
 
-/** Who wants to know what becomes of a run. */
+/** Who wants to know what becomes of a run; without a run (`''`), which waits begin and end that the user may complete. */
 export interface Reader {
   readonly runId: string
   /** The number of the last event that is known; `Infinity` to learn only where the run stands. */
@@ -17,7 +17,7 @@ export interface Reader {
   receive(events: readonly WireEvent[]): void
   /** Takes what was read, `undefined` if there was nothing new; returns whether it had events that were not known. */
   update(run: SyncedRun | undefined): boolean
-  /** The server has refused to show the run. */
+  /** The server has refused to show the run, or all that it is asked for. */
   refuse(error: PgflowError): void
 }
 
@@ -51,7 +51,7 @@ export class Sync {
   constructor(connection: Connection) {
     this.#connection = connection
     this.#channel = new SharedChannel(connection.supabase, {
-      receive: (runs) => this.#receive(runs),
+      receive: (message) => this.#receive(message),
       changed: () => this.#restart(),
     })
   }
@@ -101,9 +101,9 @@ export class Sync {
     void this.read(this.#readers)
   }
 
-  #receive(runs: readonly RunMessage[]): void {
+  #receive({ runs = [], waits }: Message): void {
     this.#losses = 0
-    const messages = new Map<string, readonly WireEvent[]>()
+    const messages = new Map<string, readonly WireEvent[]>(waits && [['', []]])
     for (const { run_id, events } of runs) {
       messages.set(run_id, events)
       if (events.length === 0 || events.at(-1)!.seq >= this.#owed.get(run_id)!) this.#owed.delete(run_id)
@@ -112,7 +112,7 @@ export class Sync {
       const events = messages.get(reader.runId)
       if (events === undefined) continue
       reader.receive(events)
-      if (events.length > 0 && !reader.behind) continue
+      if (!reader.runId || (events.length > 0 && !reader.behind)) continue
       this.#idle = 0
       void this.read([reader])
     }
@@ -160,7 +160,9 @@ export class Sync {
     try {
       // JSON makes `null` of `Infinity`, as the server expects it.
       const cursors: Record<string, number> = {}
-      for (const { runId, cursor } of readers) cursors[runId] = Math.min(cursor, cursors[runId] ?? cursor)
+      for (const { runId, cursor } of readers) {
+        if (runId) cursors[runId] = Math.min(cursor, cursors[runId] ?? cursor)
+      }
       const answer = await this.#connection.call('sync', {
         cursors,
         watch: this.#channel.refused ? undefined : this.#id,

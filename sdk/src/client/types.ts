@@ -60,11 +60,30 @@ export interface StepState<Slug extends string = string, Output = unknown, Progr
   readonly retries: number
   readonly retry_at: string | null
   readonly initial_tasks: number | null
+  /** What a wait or sleep waits for: somebody's `'signal'`, or the `'time'`; `null` in other steps. */
+  readonly waits_for: 'signal' | 'time' | null
+  /** When a sleep ends, or a wait times out. */
+  readonly due_at: string | null
   readonly created_at: string
   readonly started_at: string | null
   readonly completed_at: string | null
   readonly failed_at: string | null
   readonly skipped_at: string | null
+}
+
+/** A wait that the caller may complete, as it is listed. */
+export interface WaitRow<Input = Json> {
+  readonly run_id: string
+  readonly flow_slug: string
+  readonly step_slug: string
+  /** Since when it waits. */
+  readonly started_at: string
+  /** When it times out; `null` where it waits without end. */
+  readonly due_at: string | null
+  /** What the step gets: `run` and the output of each step that it depends on. */
+  readonly input: Input
+  /** The JSON Schema of what completes it, if the flow has one. */
+  readonly output_schema: Json
 }
 
 /** The steps of a run by their slugs. */
@@ -84,7 +103,12 @@ interface RunColumns<F extends AnyFlow> {
 
 /** What each type of event says of a step. */
 interface StepColumns<Output, Progress> {
-  'step:started': { readonly initial_tasks: number | null }
+  'step:started': {
+    readonly initial_tasks: number | null
+    /** In waits and sleeps. */
+    readonly waits_for?: 'signal' | 'time'
+    readonly due_at?: string
+  }
   'step:progress': { readonly progress: Progress }
   'step:retrying': { readonly error: string; readonly retries: number; readonly retry_at: string }
   'step:completed': { readonly output: Output }

@@ -5,7 +5,7 @@ import { RunCancelledError, RunFailedError } from './errors.ts'
 import type { Live } from './live.ts'
 import { checkOptions } from './options.ts'
 import { callAfter } from './timing.ts'
-import type { RunEvent, RunSnapshot } from './types.ts'
+import type { RunSnapshot } from './types.ts'
 
 export interface WaitOptions {
   /** Rejects with `TimeoutError` after this time: `90`, `'90s'`, `'5m'`. @default no limit */
@@ -57,41 +57,7 @@ export async function waitFor(
 
 function lateAfter(timeout: Duration): TimeoutError {
   const time = typeof timeout === 'number' ? `${timeout} s` : timeout
-  return new TimeoutError(`Not completed within ${time}`, {
-    hint: 'The run continues: wait longer.',
-  })
-}
-
-export interface EventsOptions {
-  /** The `seq` of the last event that is not needed. @default 0, the whole log */
-  readonly after?: number
-  /** Throws the signal's reason. */
-  readonly signal?: AbortSignal
-}
-
-/** All events after one, those that were before and those that come, until the run is over. */
-export async function* eventsOf(
-  live: Live,
-  options: EventsOptions,
-  closed: AbortSignal,
-): AsyncGenerator<RunEvent, void, undefined> {
-  await checkOptions(options, 'after signal')
-  const { after = 0, ...wait } = options
-  const release = live.hold()
-  try {
-    for (let seq = after + 1; ; seq++) {
-      const outcome = () => {
-        const output = live.store.eventAt(seq)
-        return output === undefined ? undefined : { output }
-      }
-      // That is what `eventAt` gives.
-      const event = (await waitFor(live, outcome, wait, closed)) as RunEvent | null
-      if (event === null) return
-      yield event
-    }
-  } finally {
-    release()
-  }
+  return new TimeoutError(`Not completed within ${time}: the run continues`)
 }
 
 /** How a run ended, if it has. */

@@ -6,12 +6,14 @@ import type {
   StepDefinition,
   StepHandler,
   StepOptions,
+  StepType,
 } from './definition.ts'
 import { FlowDefinitionError } from './errors.ts'
 import { toJson } from './json.ts'
 import type { TypeOf } from './type.ts'
 import { checkFlow, checkStep } from './validate.ts'
 import { versionedSlug } from './version.ts'
+import { isWaitRole } from './wait.ts'
 
 interface FlowArguments extends FlowOptions {
   readonly slug: string
@@ -66,7 +68,15 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     return this.#with('map', step, handler)
   }
 
-  #with(type: StepDefinition['type'], step: StepArguments, handler: unknown): FlowBuilder {
+  wait(step: StepArguments): FlowBuilder {
+    return this.#with('wait', step)
+  }
+
+  sleep(step: StepArguments): FlowBuilder {
+    return this.#with('sleep', step)
+  }
+
+  #with(type: StepType, step: StepArguments, handler?: unknown): FlowBuilder {
     const definition = definitionFrom(type, step, handler)
     checkStep(definition, this.steps)
     const { alias: slug, options, inputSchema: input } = this
@@ -97,17 +107,28 @@ function fromPositions(slug: string, rest: unknown[]): [StepArguments, unknown] 
 }
 
 /** `checkStep` says whether these arguments are what their types promise. */
-function definitionFrom(type: StepDefinition['type'], step: StepArguments, handler: unknown): StepDefinition {
+function definitionFrom(type: StepType, step: StepArguments, handler: unknown): StepDefinition {
   // What names a type only is left out.
   const { slug, dependsOn = [], input, output, progress: _, ...others } = step
   return {
     slug,
     type,
-    ...(type === 'map' ? mapFrom(dependsOn, others) : { deps: dependsOn, options: others }),
+    ...(type === 'map' ? mapFrom(dependsOn, others) : { deps: depsOf(dependsOn, others), options: others }),
     ...(input !== undefined && { inputSchema: input }),
-    ...(output !== undefined && { outputSchema: output }),
-    handler: handler as StepHandler,
+    ...(output !== undefined && (type !== 'wait' || '~standard' in output) && { outputSchema: output }),
+    ...(handler !== undefined && { handler: handler as StepHandler }),
   }
+}
+
+/** A step also depends on the one whose output its options look into. */
+function depsOf(deps: readonly string[], { by, until }: StepOptions): readonly string[] {
+  const path = until ?? (by === undefined || isWaitRole(by) ? undefined : by)
+  if (path === undefined) return deps
+  return withSource(deps, String(path).split('.')[0] ?? '')
+}
+
+function withSource(deps: readonly string[], source: string): readonly string[] {
+  return source === 'run' || !Array.isArray(deps) || deps.includes(source) ? deps : [...deps, source]
 }
 
 /** A map waits for the step whose output it maps. */
@@ -117,8 +138,7 @@ function mapFrom(
 ): Pick<StepDefinition, 'deps' | 'items' | 'options'> {
   const from = sourceFrom(items, deps)
   if (from === undefined) return { deps, options }
-  const isImplied = from.source !== 'run' && Array.isArray(deps) && !deps.includes(from.source)
-  return { deps: isImplied ? [...deps, from.source] : deps, items: from, options }
+  return { deps: withSource(deps, from.source), items: from, options }
 }
 
 /** Where a map has its items: what `items` names, or the only dep, or the run's input. */
@@ -128,13 +148,14 @@ function sourceFrom(items: string | undefined, deps: readonly string[]): MapSour
   return path.length === 0 ? { source } : { source, path: path.join('.') }
 }
 
-/** What nobody can change any more: conditions are copied. */
+/** What nobody can change any more: what is JSON is copied. */
 function frozen(step: StepDefinition): StepDefinition {
-  const { runIf, runUnless } = step.options
+  const { runIf, runUnless, whenTimedOut } = step.options
   const options = {
     ...step.options,
     ...(runIf !== undefined && { runIf: JSON.parse(toJson(runIf)) }),
     ...(runUnless !== undefined && { runUnless: JSON.parse(toJson(runUnless)) }),
+    ...(whenTimedOut !== undefined && { whenTimedOut: JSON.parse(toJson(whenTimedOut)) }),
   }
   return Object.freeze({ ...step, deps: Object.freeze([...step.deps]), options: Object.freeze(options) })
 }

@@ -1,7 +1,14 @@
 import { secondsOf } from '../shared/duration.ts'
-import type { AnyFlow, FlowOptions, StepDefinition } from './definition.ts'
+import {
+  type AnyFlow,
+  type FlowOptions,
+  hasHandler,
+  type StepDefinition,
+  type StepOptions,
+} from './definition.ts'
 import type { Json } from './json-types.ts'
 import { jsonSchemaOf } from './schema.ts'
+import { isWaitRole } from './wait.ts'
 
 /** A flow as the database defines it: the arguments of `create_flow` and, per step, of `add_step`. */
 export interface FlowDefinition {
@@ -83,10 +90,26 @@ function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArgu
       max_attempts: options.maxAttempts,
       base_delay: secondsOf(options.baseDelay),
       timeout: secondsOf(options.timeout),
-      start_delay: secondsOf(options.startDelay ?? flowOptions.startDelay),
+      ...(type === 'wait' && waitArguments(options)),
+      ...(type === 'sleep' && { sleep_for: secondsOf(options.for), until_path: options.until }),
+      start_delay: hasHandler(step) ? secondsOf(options.startDelay ?? flowOptions.startDelay) : undefined,
       input_schema: jsonSchemaOf(inputSchema, 'input'),
-      output_schema: jsonSchemaOf(outputSchema, 'output'),
+      // What completes a wait is stored as it is given.
+      output_schema: jsonSchemaOf(outputSchema, type === 'wait' ? 'input' : 'output'),
     }),
+  }
+}
+
+function waitArguments({ by, notBy, whenTimedOut, webhook }: StepOptions): Record<string, Json | undefined> {
+  const isPath = by !== undefined && !isWaitRole(by)
+  return {
+    completed_by: isPath ? 'assignees' : by === 'service_role' ? undefined : by,
+    assignees_path: isPath ? by : undefined,
+    not_by_owner: notBy === 'owner' ? true : undefined,
+    when_timed_out:
+      typeof whenTimedOut === 'object' ? 'complete' : whenTimedOut === 'fail' ? undefined : whenTimedOut,
+    timed_out_output: typeof whenTimedOut === 'object' ? whenTimedOut.output : undefined,
+    webhook: webhook === true ? 'plain' : webhook || undefined,
   }
 }
 
@@ -99,7 +122,7 @@ export function shapeOf(flow: AnyFlow): FlowShape {
 
 /** What is not here is an option. */
 function stepShape(step: StepArguments): StepArguments {
-  const { max_attempts, base_delay, timeout, start_delay, ...shape } = step
+  const { max_attempts, base_delay, timeout, start_delay, sleep_for, ...shape } = step
   const defaults = { step_type: 'single', when_unmet: 'skip-cascade', when_exhausted: 'fail' }
   return { ...defaults, ...shape, deps_slugs: step.deps_slugs.toSorted() } as StepArguments // a step with more said
 }

@@ -55,6 +55,16 @@ export interface Context<
    * call, once for all tasks of a worker, which share it; therefore it is frozen.
    */
   payload(): Promise<Payload>
+  /**
+   * The URL that completes a later wait of this run, which has `webhook`: give it to whom shall call it. It is valid before the
+   * wait begins.
+   *
+   * @throws Error if the flow has no such wait, or the worker no option `webhooks`
+   *
+   * @example
+   * const url = await waitUrl('paid')
+   */
+  waitUrl(stepSlug: string): Promise<string>
   /** What the worker was started with as `resources`. */
   readonly resources: Resources
 }

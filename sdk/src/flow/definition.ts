@@ -3,6 +3,7 @@ import type { Duration } from '../shared/duration.ts'
 import type { Context } from './context.ts'
 import type { Json } from './json-types.ts'
 import type { FlowTypes } from './types.ts'
+import type { WaitRole, WebhookProvider } from './wait-types.ts'
 
 /** The role that a client needs to start a flow; a higher one may too. */
 export type StartRole = 'service_role' | 'authenticated' | 'anon'
@@ -53,8 +54,29 @@ export interface Conditions {
   readonly whenExhausted?: StepFallback
 }
 
+/** Options of a wait, beside its `timeout`, for which there is no default. */
+export interface WaitOptions {
+  /** A role, or the path of the ids of users. @default 'service_role' */
+  readonly by?: WaitRole | (string & {})
+  readonly notBy?: 'owner'
+  /** @default 'fail' */
+  readonly whenTimedOut?: StepFallback | { readonly output: Json }
+  /** @default false */
+  readonly webhook?: boolean | WebhookProvider
+}
+
+/** Options of a sleep: one of them is given. */
+export interface SleepOptions {
+  readonly for?: Duration
+  /** A path: of an ISO date or epoch seconds. */
+  readonly until?: string
+}
+
 /** Options of a step. An omitted one of {@link StepTiming} is the flow's. */
-export interface StepOptions extends StepTiming, Conditions {}
+export interface StepOptions extends StepTiming, Conditions, WaitOptions, SleepOptions {}
+
+/** What a step is: a handler's task, one for each item, or a wait for somebody or for a time. */
+export type StepType = 'single' | 'map' | 'wait' | 'sleep'
 
 /** Where the items of a map are: in the run's input or the output of a dep, possibly at a path inside it. */
 export interface MapSource {
@@ -67,16 +89,26 @@ export interface MapSource {
 /** A step as a worker runs it. */
 export interface StepDefinition {
   readonly slug: string
-  readonly type: 'single' | 'map'
+  readonly type: StepType
   readonly deps: readonly string[]
   /** Only in maps. */
   readonly items?: MapSource
   readonly options: StepOptions
   /** Schema of what the handler gets: the payload, or an item of a map. */
   readonly inputSchema?: StandardSchemaV1
-  /** Schema of what the handler returns; in a map, for each item. */
+  /** Schema of what the handler returns; in a map, for each item; of a wait, of what completes it. */
   readonly outputSchema?: StandardSchemaV1
+  /** Waits and sleeps have none. */
+  readonly handler?: StepHandler
+}
+
+/** A step that a worker runs. */
+export interface HandledStep extends StepDefinition {
   readonly handler: StepHandler
+}
+
+export function hasHandler(step: StepDefinition): step is HandledStep {
+  return step.handler !== undefined
 }
 
 /** A handler without the types of its flow, as the worker calls it. */

@@ -1,11 +1,13 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { Duration } from '../shared/duration.ts'
 import { FlowBuilder } from './builder.ts'
 import type { ValidCondition } from './condition-types.ts'
 import type { Context } from './context.ts'
 import type { AnyFlow, FlowOptions, StepFallback, StepTiming } from './definition.ts'
 import type { Handler, HandlerFunction } from './handler-types.ts'
 import type { InputJson, JsonOf } from './json-types.ts'
-import type { ItemOf, ItemsOption, SourceStep } from './map-types.ts'
+import type { ItemOf, ItemsOption } from './map-types.ts'
+import type { SourceStep } from './path-types.ts'
 import type { MapProgress, ProgressArguments, ProgressType, StepProgress } from './progress-types.ts'
 import type {
   HandlerInput,
@@ -16,11 +18,13 @@ import type {
   TakesPayload,
 } from './schema-types.ts'
 import type { NewSlug } from './slug-types.ts'
+import type { TypeOf } from './type.ts'
 import type {
   Deps,
   FlowTypes,
   NewFlow,
   Payload,
+  Skip,
   SkipsOf,
   StoredPayload,
   VersionedSlug,
@@ -29,6 +33,15 @@ import type {
   WithResources,
   WithStep,
 } from './types.ts'
+import type {
+  AssigneesStep,
+  KnownBy,
+  KnownUntil,
+  TimedOutOption,
+  WaitOutput,
+  WaitOutputOption,
+  WebhookProvider,
+} from './wait-types.ts'
 
 /**
  * An immutable definition of a flow. Each method returns a new flow.
@@ -187,15 +200,91 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       MapProgress<Progress>
     >
   >
+
+  /**
+   * Adds a step that no worker runs: it waits until somebody completes it (`run.step(slug).complete(…)`, a webhook, or SQL),
+   * or until its timeout. Nothing is held meanwhile: no worker, no connection.
+   *
+   * @throws FlowDefinitionError for what the compiler could not see: a slug, dep, path or option that cannot work.
+   *
+   * @example
+   * .wait({ slug: 'approval', dependsOn: ['draft'], by: 'draft.reviewers', output: type<{ approved: boolean }>(), timeout: '48h' })
+   */
+  wait<
+    const Slug extends string,
+    const Dep extends string = never,
+    const By extends string = never,
+    const If = never,
+    const Unless = never,
+    const Unmet extends StepFallback = 'skip-cascade',
+    const Exhausted extends StepFallback = 'fail',
+    const TimedOut extends StepFallback | { readonly output: unknown } = 'fail',
+    Out extends StandardSchemaV1 | TypeOf<unknown> = never,
+  >(
+    step: Named<NewSlug<keyof F['steps'], Slug>, Deps<keyof F['steps'], Dep>> &
+      Conditional<
+        ValidCondition<If, StoredPayload<F, Dep | AssigneesStep<By>>>,
+        ValidCondition<Unless, StoredPayload<F, Dep | AssigneesStep<By>>>,
+        Unmet
+      > &
+      WaitSettings<
+        KnownBy<F, By>,
+        Exhausted,
+        TimedOutOption<TimedOut, WaitOutput<Out>>,
+        WaitOutputOption<Out>
+      >,
+  ): Flow<
+    WithStep<
+      F,
+      Slug,
+      Dep | AssigneesStep<By>,
+      WaitOutput<Out>,
+      SkipsOf<If, Unless, Unmet, Exhausted> | Extract<TimedOut, Skip>,
+      'wait',
+      null
+    >
+  >
+
+  /**
+   * Adds a step that completes after a time, or at the time that is at a path in the run's input or the output of a step:
+   * an ISO date or epoch seconds. Its output is `null`. Nothing is held meanwhile: no worker, no connection.
+   *
+   * @throws FlowDefinitionError for what the compiler could not see: a slug, dep, path or option that cannot work.
+   *
+   * @example
+   * .sleep({ slug: 'three_days', dependsOn: ['mail'], for: '3d' })
+   * .sleep({ slug: 'until_then', until: 'run.remind_at' })
+   */
+  sleep<
+    const Slug extends string,
+    const Dep extends string = never,
+    const Until extends string = never,
+    const If = never,
+    const Unless = never,
+    const Unmet extends StepFallback = 'skip-cascade',
+  >(
+    step: Named<NewSlug<keyof F['steps'], Slug>, Deps<keyof F['steps'], Dep>> &
+      Conditional<
+        ValidCondition<If, StoredPayload<F, Dep | SourceStep<Until>>>,
+        ValidCondition<Unless, StoredPayload<F, Dep | SourceStep<Until>>>,
+        Unmet
+      > &
+      (
+        | {
+            /** How long, in whole seconds: `90`, `'3d'`, a year at most. */
+            readonly for: Duration
+            readonly until?: never
+          }
+        | {
+            /** The path of an ISO date or epoch seconds, in the run's input or the output of a step. */
+            readonly until: KnownUntil<F, Until>
+            readonly for?: never
+          }
+      ),
+  ): Flow<WithStep<F, Slug, Dep | SourceStep<Until>, null, SkipsOf<If, Unless, Unmet, 'fail'>, 'sleep', null>>
 }
 
-interface Named<Slug, Deps> {
-  readonly slug: Slug
-  /** The steps for which this one waits. @default [] */
-  readonly dependsOn?: Deps
-}
-
-interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress> extends StepTiming {
+interface Conditional<If, Unless, Unmet> {
   /** A part of the step's input: it runs only if its input contains this. */
   readonly runIf?: If
   /** A part of the step's input: it does not run if its input contains this. */
@@ -206,7 +295,51 @@ interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress> extends 
    * @default 'skip-cascade'
    */
   readonly whenUnmet?: Unmet
-  /** The same for a step whose last attempt failed. @default 'fail' */
+}
+
+interface WaitSettings<By, Exhausted, TimedOut, Out> {
+  /**
+   * A Standard Schema of what completes the wait, or its type: `type<{ approved: boolean }>()`. The database validates it
+   * where it has `pg_jsonschema`. It is stored as it is given.
+   * @default any JSON value
+   */
+  readonly output?: Out
+  /**
+   * Who may complete the wait: the service role, the owner of the run, any signed-in user, or the users whose ids are at
+   * a path in the run's input or the output of a step (`'draft.reviewers'`: an id, or an array of ids). The service role
+   * always may.
+   * @default 'service_role'
+   */
+  readonly by?: By
+  /** Who may not complete it, although `by` allows it: the owner of the run, for a second pair of eyes. */
+  readonly notBy?: 'owner'
+  /** How long it waits, in whole seconds: `'48h'`, a year at most. @default without end */
+  readonly timeout?: Duration
+  /**
+   * What happens after `timeout`: the run fails, the step is skipped, alone or with all that depends on it, or it completes
+   * with an output.
+   * @default 'fail'
+   */
+  readonly whenTimedOut?: TimedOut
+  /** What happens when it is rejected. @default 'fail' */
+  readonly whenExhausted?: Exhausted
+  /**
+   * Whether a webhook completes it. An earlier step gets the URL by `context.waitUrl(slug)`. With the name of a provider,
+   * the provider's signature is verified, too. @default false
+   */
+  readonly webhook?: boolean | WebhookProvider
+}
+
+interface Named<Slug, Deps> {
+  readonly slug: Slug
+  /** The steps for which this one waits. @default [] */
+  readonly dependsOn?: Deps
+}
+
+interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress>
+  extends StepTiming,
+    Conditional<If, Unless, Unmet> {
+  /** What becomes of a step whose last attempt failed; see `whenUnmet`. @default 'fail' */
   readonly whenExhausted?: Exhausted
   /** A Standard Schema of what the handler gets: the payload, or an item of a map. */
   readonly input?: In

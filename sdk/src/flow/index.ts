@@ -10,12 +10,15 @@ export type {
   FlowOptions,
   MapSource,
   RetryOptions,
+  SleepOptions,
   StartRole,
   StepDefinition,
   StepFallback,
   StepHandler,
   StepOptions,
   StepTiming,
+  StepType,
+  WaitOptions,
 } from './definition.ts'
 export type { ErrorDescription } from './error-description.ts'
 export { describeError } from './error-description.ts'
@@ -39,3 +42,4 @@ export type { ResponseHeaders, ResponseLike, RetryTime } from './retry-after.ts'
 export { type TypeOf, type } from './type.ts'
 export type { FlowTypes, StepTypes } from './types.ts'
 export { versionedSlug } from './version.ts'
+export type { WaitRole, WebhookProvider } from './wait-types.ts'

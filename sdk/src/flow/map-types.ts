@@ -1,9 +1,7 @@
 import type { IsAny, IsWholeJson, JsonOf } from './json-types.ts'
+import type { IsNot, ValueAt } from './path-types.ts'
 import type { FlowTypeError } from './type-error.ts'
 import type { FlowTypes } from './types.ts'
-
-/** The step whose output a map's `items` name; none for the run's input. */
-export type SourceStep<Items extends string> = Exclude<HeadOf<Items>, 'run'>
 
 /** The paths of arrays that are not deep inside a value: what editors offer. */
 type ArrayPaths<F extends FlowTypes> =
@@ -64,44 +62,8 @@ export type ItemOf<F extends FlowTypes, Dep extends string, Items extends string
 
 type ImpliedSource<Dep extends string> = [Dep] extends [never] ? 'run' : Dep
 
-type HeadOf<Path extends string> = Path extends `${infer Head}.${string}` ? Head : Path
-
 /** The array at a path, or what is wrong with it. */
-type ArrayAt<F extends FlowTypes, Path extends string> =
-  HeadOf<Path> extends infer Head extends string
-    ? Head extends 'run'
-      ? AsArray<At<JsonOf<F['input']>, Path>, Path>
-      : Head extends keyof F['steps']
-        ? AsArray<At<F['steps'][Head]['output'], Path>, Path>
-        : FlowTypeError<`There is no step '${Head}' before this one: define it first, or correct its name`>
-    : never
-
-/** The value at the end of a path, of which the first part has been followed. */
-type At<T, Path extends string, Done extends string = HeadOf<Path>> = Path extends `${Done}.${infer Rest}`
-  ? IsAny<T> extends true
-    ? T
-    : Property<T, HeadOf<Rest>> extends infer Value
-      ? [Value] extends [Missing]
-        ? FlowTypeError<`'${Done}' has no '${HeadOf<Rest>}'`>
-        : At<Value, Path, `${Done}.${HeadOf<Rest>}`>
-      : never
-  : T
-
-interface Missing {
-  readonly '~missing': true
-}
-
-/** A property of each member of a union; `undefined` where one of them has none. */
-type Property<T, Key extends string> =
-  IsWholeJson<T> extends true
-    ? T
-    : [T extends unknown ? (Key extends keyof T ? true : never) : never] extends [never]
-      ? Missing
-      : T extends unknown
-        ? Key extends keyof T
-          ? T[Key]
-          : undefined
-        : never
+type ArrayAt<F extends FlowTypes, Path extends string> = AsArray<ValueAt<F, Path>, Path>
 
 type AsArray<T, Path extends string> =
   IsAny<T> extends true
@@ -114,21 +76,7 @@ type AsArray<T, Path extends string> =
           ? T
           : FlowTypeError<`'${Path}' ${NotArray<T>}: a map needs an array`>
 
-type NotArray<T> = undefined extends T
-  ? 'may be missing'
-  : `${[Extract<T, readonly unknown[]>] extends [never] ? 'is' : 'may be'} ${KindOf<Exclude<T, readonly unknown[]>>}`
-
-type KindOf<T> = [T] extends [string]
-  ? 'a string'
-  : [T] extends [number]
-    ? 'a number'
-    : [T] extends [boolean]
-      ? 'a boolean'
-      : [T] extends [null]
-        ? 'null'
-        : [T] extends [object]
-          ? 'an object'
-          : 'something else'
+type NotArray<T> = IsNot<T, readonly unknown[]>
 
 type IsUnion<T, Whole = T> = [T] extends [never]
   ? false

@@ -1,4 +1,4 @@
-import type { AnyFlow, StepDefinition } from './definition.ts'
+import type { AnyFlow, StepDefinition, StepType } from './definition.ts'
 
 /** What is looked at of a run's snapshot. */
 export interface PicturedRun {
@@ -14,9 +14,16 @@ const colours: Readonly<Record<string, string>> = {
   cancelled: 'fill:#e7e5e4,stroke:#78716c,color:#1c1917',
 }
 
+const shapes: Readonly<Record<StepType, (text: string) => string>> = {
+  single: (text) => `[${text}]`,
+  map: (text) => `[[${text}]]`,
+  wait: (text) => `[/${text}/]`,
+  sleep: (text) => `([${text}])`,
+}
+
 /**
- * A picture of a flow, as the text of a Mermaid flowchart: maps have double sides, steps with a condition a dashed
- * border. With a run's snapshot, each step has the colour of its status.
+ * A picture of a flow, as the text of a Mermaid flowchart: maps have double sides, waits are slanted (as input by hand),
+ * sleeps round, steps with a condition have a dashed border. With a run's snapshot, each step has the colour of its status.
  *
  * @example
  * toMermaid(Greet)
@@ -28,7 +35,7 @@ const colours: Readonly<Record<string, string>> = {
 export function toMermaid(flow: AnyFlow, run?: PicturedRun): string {
   const steps = [...flow.steps.values()]
   const lines = [
-    ...steps.map(({ slug, type }) => idOf(slug) + (type === 'map' ? `[["${slug}"]]` : `["${slug}"]`)),
+    ...steps.map(({ slug, type }) => idOf(slug) + shapes[type](`"${slug}"`)),
     ...steps.flatMap(({ slug, deps }) => deps.map((dep) => `${idOf(dep)} --> ${idOf(slug)}`)),
     ...classOf(steps.filter(isConditional), 'conditional', 'stroke-dasharray:4'),
     ...Object.entries(colours).flatMap(([status, colour]) => {

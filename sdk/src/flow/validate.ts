@@ -1,8 +1,9 @@
 import { durationForms, secondsOf } from '../shared/duration.ts'
-import type { FlowOptions, MapSource, StepDefinition } from './definition.ts'
+import type { FlowOptions, MapSource, StepDefinition, StepOptions, StepType } from './definition.ts'
 import { FlowDefinitionError } from './errors.ts'
 import { toJson } from './json.ts'
 import { versionedSlug } from './version.ts'
+import { waitRoles } from './wait.ts'
 
 /** Throws if a flow cannot have this slug, these options or this schema. */
 export function checkFlow(slug: string, options: FlowOptions, input: unknown): void {
@@ -25,10 +26,12 @@ export function checkStep(step: StepDefinition, earlier: ReadonlyMap<string, Ste
   }
   checkDeps(subject, step.deps, earlier)
   if (step.type === 'map') checkItems(subject, step.items)
-  checkOptions(subject, step.options, stepOptions)
+  checkOptions(subject, step.options, stepOptions[step.type])
+  if (step.type === 'wait') checkWait(subject, step.options)
+  if (step.type === 'sleep') checkSleep(subject, step.options)
   checkSchema(subject, 'input', step.inputSchema)
   checkSchema(subject, 'output', step.outputSchema)
-  if (typeof step.handler !== 'function') {
+  if (step.type !== 'wait' && step.type !== 'sleep' && typeof step.handler !== 'function') {
     throw new FlowDefinitionError(
       'invalid_handler',
       `The handler of ${subject} is ${shown(step.handler)}: give it a function (payload, context) => output.`,
@@ -99,6 +102,24 @@ function checkItems(subject: string, items: MapSource | undefined): void {
   }
 }
 
+function checkWait(subject: string, { timeout, whenTimedOut }: StepOptions): void {
+  if (whenTimedOut !== undefined && timeout === undefined) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The ${subject} has whenTimedOut but no timeout: give it one, such as timeout: '48h'.`,
+    )
+  }
+}
+
+function checkSleep(subject: string, options: StepOptions): void {
+  if ((options.for === undefined) === (options.until === undefined)) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The ${subject} needs either for ('3d') or until ('run.remind_at'): give it one of them.`,
+    )
+  }
+}
+
 function checkSchema(subject: string, name: string, schema: unknown): void {
   if (schema === undefined) return
   const standard = (schema as { '~standard'?: { validate?: unknown } } | null)?.['~standard']
@@ -144,6 +165,8 @@ const fragment: Check = [
 
 const otherwise = oneOf('fail', 'skip', 'skip-cascade')
 
+const webhooks = oneOf('stripe', 'github', 'slack', 'standard')
+
 const timing = {
   maxAttempts: wholeFrom(1),
   baseDelay: duration,
@@ -158,12 +181,42 @@ const flowOptions: Record<string, Check> = {
   broadcast: oneOf('watched', 'always', 'never'),
 }
 
-const stepOptions: Record<string, Check> = {
-  ...timing,
-  runIf: fragment,
-  runUnless: fragment,
-  whenUnmet: otherwise,
-  whenExhausted: otherwise,
+const path = (wanted: string): Check => [
+  (value) => typeof value === 'string' && value.length <= 1000 && !value.split('.').includes(''),
+  wanted,
+]
+
+const conditions = { runIf: fragment, runUnless: fragment, whenUnmet: otherwise }
+
+const handled: Record<string, Check> = { ...timing, ...conditions, whenExhausted: otherwise }
+
+const stepOptions: Record<StepType, Record<string, Check>> = {
+  single: handled,
+  map: handled,
+  wait: {
+    ...conditions,
+    whenExhausted: otherwise,
+    by: path(`one of ${waitRoles.join(', ')}, or the path of user ids, such as 'draft.reviewers'`),
+    notBy: oneOf('owner'),
+    timeout: timing.timeout,
+    whenTimedOut: [
+      (value) => otherwise[0](value) || isOutput(value),
+      `${otherwise[1]}, or { output: … } with a JSON value`,
+    ],
+    webhook: [(value) => typeof value === 'boolean' || webhooks[0](value), `true, false, or ${webhooks[1]}`],
+  },
+  sleep: {
+    ...conditions,
+    for: wholeSecondsFrom(1),
+    until: path("the path of a time, such as 'run.remind_at'"),
+  },
+}
+
+/** `{ output }` alone. */
+function isOutput(value: unknown): boolean {
+  return (
+    typeof value === 'object' && value !== null && Object.keys(value).join() === 'output' && isJson(value)
+  )
 }
 
 function checkOptions(subject: string, options: object, checks: Record<string, Check>): void {

@@ -13,3 +13,5 @@ export {
 } from './use-run.ts'
 export { type RunsState, type UseRunsOptions, useRuns } from './use-runs.ts'
 export { type StartFlow, useStartFlow } from './use-start-flow.ts'
+export { type UseWaitsOptions, useWaits, type WaitsState } from './use-waits.ts'
+export type { WaitFilter } from './wait-list.ts'

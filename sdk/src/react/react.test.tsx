@@ -1,4 +1,5 @@
 import './testing/page.ts'
+import { randomUUID } from 'node:crypto'
 import type { SupabaseClient } from '@supabase/supabase-js'
 import { cleanup, configure, render, screen, waitFor } from '@testing-library/react'
 import { type ReactNode, StrictMode } from 'react'
@@ -7,6 +8,7 @@ import { renderToString } from 'react-dom/server'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { PgflowClient, type RunSnapshot } from '../client/index.ts'
 import { Line, type Review, Rig, ready } from '../client/testing/rig.ts'
+import { compile, Flow } from '../flow/index.ts'
 import {
   PgflowProvider,
   type RunFilter,
@@ -17,6 +19,8 @@ import {
   useRun,
   useRuns,
   useStartFlow,
+  useWaits,
+  type WaitsState,
 } from './index.ts'
 
 // A page that shares its processors with other tests may take more than a second.
@@ -461,4 +465,48 @@ it('usePgflow says what is missing without a provider', () => {
     return null
   }
   expect(() => renderToString(<Lost />)).toThrow('put <PgflowProvider client={…}> around this')
+})
+
+describe('useWaits', () => {
+  const Approve = new Flow<{ by: string }>({ slug: 'approve', startRole: 'authenticated' }).wait({
+    slug: 'approval',
+    by: 'run.by',
+  })
+  let latest: WaitsState
+
+  function Inbox() {
+    latest = useWaits({ flowSlug: 'approve' })
+    return (
+      <p data-testid="inbox">
+        {latest.error?.code ?? latest.waits?.map(({ step_slug }) => step_slug).join(' ')}
+      </p>
+    )
+  }
+
+  it('lists what the user is asked, of which the channel tells, and decides it', async () => {
+    await rig.sql.unsafe(compile(Approve))
+    const reviewer = randomUUID()
+    supabase = await rig.user(reviewer, { global: { fetch: line.fetch } })
+    client = new PgflowClient(supabase)
+    const others = new PgflowClient(await rig.user())
+    const channelReady = ready(supabase)
+    const view = render(inProvider(<Inbox />))
+    await channelReady
+    await waitFor(() => expect(text('inbox')).toBe(''))
+    const messages: unknown[] = []
+    supabase.getChannels()[0]!.on('broadcast', { event: 'waits' }, ({ payload }) => messages.push(payload))
+    const runs = await others.startFlows<typeof Approve>('approve', [{ by: reviewer }, { by: randomUUID() }])
+    await waitFor(() => expect(text('inbox')).toBe('approval'))
+    const { runId } = runs[0]!
+    expect(messages).toEqual([
+      { waits: [{ run_id: runId, flow_slug: 'approve', step_slug: 'approval', open: true }] },
+    ])
+    const [wait] = latest.waits!
+    expect(wait).toMatchObject({ run_id: runId, input: { run: { by: reviewer } } })
+    await latest.complete(wait!, { approved: true })
+    await waitFor(() => expect(text('inbox')).toBe(''))
+    expect(await runs[0]!.waitForCompletion()).toEqual({ approval: { approved: true } })
+    view.unmount()
+    await waitFor(() => expect(supabase.getChannels()).toEqual([]))
+  })
 })

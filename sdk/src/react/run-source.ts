@@ -72,9 +72,10 @@ export class RunSource {
   /** Shows what is known of the run, and what `cancel` and `retry` change, but does not follow it. */
   readonly subscribeIdle = (notify: () => void): (() => void) => this.#subscribe(notify, false)
 
-  readonly cancel = (reason?: string): Promise<void> => this.#act((live) => live.cancel(reason))
+  readonly cancel = (reason?: string): Promise<void> =>
+    this.#act((live) => live.change('cancel_run', 'reason signal', { reason }))
 
-  readonly retry = (): Promise<void> => this.#act((live) => live.retry())
+  readonly retry = (): Promise<void> => this.#act((live) => live.change('retry_run', 'signal', {}))
 
   #subscribe(notify: () => void, follows: boolean): () => void {
     this.#notify = notify

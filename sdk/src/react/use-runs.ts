@@ -1,8 +1,9 @@
 import * as React from 'react'
 import type { PgflowError, RunRow } from '../client/index.ts'
 import type { AnyFlow } from '../flow/index.ts'
+import { LiveList } from './live-list.ts'
 import { usePgflow } from './provider.ts'
-import { type RunFilter, RunList } from './run-list.ts'
+import { type RunFilter, runList } from './run-list.ts'
 
 export interface UseRunsOptions extends RunFilter {
   /** With `false`, nothing is fetched; what was listed before is shown. @default true */
@@ -38,12 +39,16 @@ export function useRuns<F extends AnyFlow = AnyFlow>({
   const client = usePgflow()
   const key = JSON.stringify(filter)
   // The filter may be another object in each rendering.
-  const list = React.useMemo(() => new RunList(client, JSON.parse(key)), [client, key])
+  const list = React.useMemo(() => {
+    const { limit, ...others }: RunFilter = JSON.parse(key)
+    return new LiveList(client, runList(client, others), limit)
+  }, [client, key])
   const subscribe = enabled ? list.subscribe : list.subscribeIdle
   const view = React.useSyncExternalStore(subscribe, list.view, list.initial)
   return React.useMemo(() => {
+    const { rows, ...others } = view
     // The caller says of which flow the runs are.
-    const runs = view.runs as unknown as readonly RunRow<F>[] | null
-    return { ...view, runs, more: list.more, refresh: list.refresh }
+    const runs = rows as unknown as readonly RunRow<F>[] | null
+    return { ...others, runs, more: list.more, refresh: list.refresh }
   }, [list, view])
 }

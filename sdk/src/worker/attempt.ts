@@ -1,5 +1,5 @@
 import type { Context, Log } from '../flow/context.ts'
-import type { AnyFlow, StepDefinition } from '../flow/definition.ts'
+import { type AnyFlow, type HandledStep, hasHandler, type StepDefinition } from '../flow/definition.ts'
 import { describeError, summaryOf } from '../flow/error-description.ts'
 import { NonRetryableError, RetryAfterError } from '../flow/errors.ts'
 import { toJson } from '../flow/json.ts'
@@ -13,12 +13,15 @@ import { checkedInput, checkedOutput } from './schemas.ts'
 import { keyOf } from './tasks.ts'
 import type { ClaimedTask, FailedResult, Result } from './transport.ts'
 import type { SharedValue, Values } from './values.ts'
+import type { WebhookSettings } from './webhooks/settings.ts'
+import { waitUrl } from './webhooks/wait-url.ts'
 
 /** What a worker gives to each of its handlers. */
 export interface WorkerContext {
   readonly workerId: string
   readonly log: Log
   readonly resources: object
+  readonly webhooks?: WebhookSettings | undefined
 }
 
 /** What attempts get from their worker. */
@@ -68,7 +71,7 @@ export class Attempt {
   /** Never rejects. Resolves with `undefined` when there is nothing to settle: the task is another's by now, or will be. */
   async run(flow: AnyFlow | undefined): Promise<Result | undefined> {
     const step = flow?.steps.get(this.task.step_slug)
-    if (flow === undefined || step === undefined) return this.#unknown()
+    if (flow === undefined || step === undefined || !hasHandler(step)) return this.#unknown()
     try {
       const output = await new Promise((resolve, reject) => {
         this.#onAbort = reject
@@ -109,7 +112,7 @@ export class Attempt {
   }
 
   /** The handler between its schemas. What it does after an abort has no effect. */
-  async #output(flow: AnyFlow, step: StepDefinition): Promise<unknown> {
+  async #output(flow: AnyFlow, step: HandledStep): Promise<unknown> {
     const { timeout, step_slug } = this.task
     const claimed = await this.#input(step)
     if (this.#reason) throw this.#reason
@@ -118,7 +121,7 @@ export class Attempt {
     })
     const input = await checkedInput(flow, step, claimed)
     if (this.#reason) throw this.#reason
-    return checkedOutput(step, await step.handler(input, this.#context(step, input)))
+    return checkedOutput(step, await step.handler(input, this.#context(flow, step, input)))
   }
 
   get #signal(): AbortSignal {
@@ -127,9 +130,9 @@ export class Attempt {
     return this.#controller.signal
   }
 
-  #context(step: StepDefinition, input: unknown): Context {
+  #context(flow: AnyFlow, step: StepDefinition, input: unknown): Context {
     const { task } = this
-    const { workerId, resources, log, progress } = this.#options
+    const { workerId, resources, log, progress, webhooks } = this.#options
     const signal = () => this.#signal
     return {
       workerId,
@@ -148,6 +151,11 @@ export class Attempt {
       progress: (value, data) => {
         const report = reportOf(task, value, data, isMap(step))
         if (!this.#isOver) progress.add(report)
+      },
+      async waitUrl(stepSlug) {
+        if (webhooks !== undefined)
+          return waitUrl(webhooks, flow, { run_id: task.run_id, step_slug: stepSlug })
+        throw new Error('the worker has no option webhooks, which context.waitUrl needs: give it url and key')
       },
       payload: async () => (isMap(step) ? this.#fetch((value) => value.frozen()) : input),
     }

@@ -1,5 +1,6 @@
 import type { AnyFlow } from '../flow/definition.ts'
 import { Attempt, type AttemptOptions, type WorkerContext } from './attempt.ts'
+import { Clock } from './clock.ts'
 import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
 import { Failures } from './failures.ts'
 import { isMissingQueue, isSchemaFault, isTransient } from './faults.ts'
@@ -62,6 +63,7 @@ export class Core {
   readonly #large: LargeResults
   readonly #failures: Failures
   readonly #leases: Leases
+  readonly #clock: Clock
   readonly #loop = new LoopMonitor((seconds) => this.#warnOfBlock(seconds))
   readonly #progress: Progress
   readonly #attemptOptions: AttemptOptions
@@ -126,6 +128,7 @@ export class Core {
       }),
       signal: this.#deadline.signal,
     })
+    this.#clock = new Clock({ ...options, onSettled: () => this.wake() })
     this.#leases = new Leases({
       ...options,
       held: () => [...this.#held.values()].map(({ task }) => task),
@@ -134,7 +137,10 @@ export class Core {
   }
 
   start(): void {
-    this.#end.signal.addEventListener('abort', () => this.#loop.stop())
+    this.#end.signal.addEventListener('abort', () => {
+      this.#loop.stop()
+      this.#clock.stop()
+    })
     void this.#listen()
     void this.#work()
     void this.#leases.keepUntil(this.#end.signal)
@@ -291,13 +297,13 @@ export class Core {
     }
   }
 
-  #call(
+  async #call(
     results: readonly Result[],
     quantity: number,
     options?: Pick<WorkRequest, 'lane' | 'apart'>,
   ): Promise<Work> {
     const { transport, workerId, lease, inlineLimit } = this.#options
-    return transport.settleAndClaim({
+    const work = await transport.settleAndClaim({
       results,
       flow_slugs: [...this.#flows.keys()],
       quantity,
@@ -306,8 +312,11 @@ export class Core {
       inline_limit: inlineLimit,
       // Not at the first empty poll, since a busy worker has many of those.
       waiting: this.#isListening && quantity > 0 && this.#emptyPolls > 0,
+      due: this.#clock.ask(),
       ...options,
     })
+    if (work.next_due_in !== undefined) this.#clock.plan(work.next_due_in)
+    return work
   }
 
   #planPoll(settled: number, claimed: number, quantity: number): void {
@@ -389,8 +398,8 @@ interface Lane {
   reserved: number | undefined
 }
 
-function workerContextOf({ workerId, log, resources }: CoreOptions): WorkerContext {
-  return { workerId, log, resources }
+function workerContextOf({ workerId, log, resources, webhooks }: CoreOptions): WorkerContext {
+  return { workerId, log, resources, webhooks }
 }
 
 function reasonOf({ status }: Lease): CancelledError | LeaseLostError {

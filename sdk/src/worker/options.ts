@@ -5,6 +5,7 @@ import type { ResourcesOf } from '../flow/extract.ts'
 import { closest } from '../shared/closest.ts'
 import { type Duration, durationForms, secondsOf } from '../shared/duration.ts'
 import { WorkerStartError } from './errors.ts'
+import { checkWebhooks, type WebhookSettings } from './webhooks/settings.ts'
 
 /** Postgres itself. */
 export type DatabaseConnection =
@@ -75,6 +76,13 @@ export interface WorkerSettings {
    * warnings and errors go to the console; `false` silences them. @default warnings and errors on the console
    */
   readonly log?: Log | false
+  /**
+   * What handlers need for `context.waitUrl`, and `serveWorker` to answer these URLs.
+   *
+   * @example
+   * webhooks: { url: 'https://<project>.supabase.co/functions/v1/flow-worker', key: env.PGFLOW_WEBHOOK_KEY }
+   */
+  readonly webhooks?: WebhookSettings | undefined
   /** Stops the worker. */
   readonly signal?: AbortSignal
 }
@@ -112,6 +120,7 @@ const optionNames: Readonly<Record<OptionName, true>> = {
   ...{ connection: true, sql: true, url: true, secretKey: true, flows: true, resources: true, log: true },
   ...{ concurrency: true, lease: true, maxConnections: true, settleBatch: true, settleDelay: true },
   ...{ inlineLimit: true, cacheLimit: true, outputLimit: true, gracePeriod: true, name: true, signal: true },
+  webhooks: true,
 }
 
 /** The least that a whole number may be. */
@@ -152,6 +161,7 @@ export function checkOptions(
     throw new WorkerStartError(`lease is ${settings.lease}: give it whole seconds, from 1 s to a day`)
   }
   checkLog(settings.log)
+  if (settings.webhooks !== undefined) checkWebhooks(settings.webhooks)
   checkConnection(options)
 }
 

@@ -104,9 +104,11 @@ function calls(pool: Pool, free = pool, apart = pool, second?: Pool): Omit<Trans
     registerWorker: (worker) => pool.use((sql) => queries.registerWorker(sql, worker)),
     settleAndClaim: (request) => poolOf(request).use((sql) => queries.settleAndClaim(sql, request)),
     heartbeat: (workerId, tasks, lease) => free.use((sql) => queries.heartbeat(sql, workerId, tasks, lease)),
+    tick: () => free.use(queries.tick),
     handBack: (tasks) => free.use((sql) => queries.handBack(sql, tasks)),
     reportProgress: (reports) => pool.use((sql) => queries.reportProgress(sql, reports)),
     fetchValue: (ref) => pool.use((sql) => queries.fetchValue(sql, ref)),
     stopWorker: (workerId) => free.use((sql) => queries.stopWorker(sql, workerId)),
+    completeWait: (completion) => pool.use((sql) => queries.completeWait(sql, completion)),
   }
 }

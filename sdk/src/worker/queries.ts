@@ -2,7 +2,17 @@ import type { Sql } from 'postgres'
 import type { FlowDefinition } from '../flow/compile.ts'
 import { sqlState } from './faults.ts'
 import { resultsJson } from './tasks.ts'
-import type { Lease, ProgressReport, TaskKey, ValueRef, Work, WorkerRow, WorkRequest } from './transport.ts'
+import type {
+  Lease,
+  ProgressReport,
+  TaskKey,
+  Tick,
+  ValueRef,
+  WaitCompletion,
+  Work,
+  WorkerRow,
+  WorkRequest,
+} from './transport.ts'
 
 /*
  * Rows come as one column of JSON text and values go as text: whatever types, prepared statements and transforms the
@@ -23,7 +33,7 @@ export async function schemaVersion(sql: Sql): Promise<number | undefined> {
 export async function settleAndClaim(sql: Sql, request: WorkRequest): Promise<Work> {
   const [work] = rowsFrom<Work>(
     await sql`
-      select to_jsonb(w)::text
+      select (to_jsonb(w) ${request.due ? sql`|| jsonb_build_object('next_due_in', pgflow.next_due_in())` : sql``})::text
       from pgflow.settle_and_claim(
         results => ${resultsJson(request.results)}::text::jsonb,
         flow_slugs => string_to_array(${request.flow_slugs.join()}, ','),
@@ -57,6 +67,15 @@ export async function heartbeat(
         lease => ${lease}::int
       ) as l`.values(),
   )
+}
+
+export async function tick(sql: Sql): Promise<Tick> {
+  const [answer] = rowsFrom<Tick>(
+    await sql`
+      select jsonb_build_object('settled', t.settled, 'next_due_in', pgflow.next_due_in())::text
+      from pgflow.tick() t`.values(),
+  )
+  return answer! // a function with OUT arguments answers with one row
 }
 
 export async function handBack(sql: Sql, tasks: readonly TaskKey[]): Promise<void> {
@@ -94,6 +113,18 @@ export async function registerWorker(sql: Sql, { worker_id, name, flow_slugs }: 
 
 export async function stopWorker(sql: Sql, worker_id: string): Promise<void> {
   await sql`select pgflow.stop_worker(worker_id => ${worker_id}::uuid)`
+}
+
+export async function completeWait(
+  sql: Sql,
+  { run_id, step_slug, outputJson }: WaitCompletion,
+): Promise<void> {
+  await sql`
+    select pgflow.complete_wait(
+      run_id => ${run_id}::uuid,
+      step_slug => ${step_slug}::text,
+      output => ${outputJson}::text::jsonb
+    )`
 }
 
 /** Names the flows that have new tasks. */

@@ -77,15 +77,20 @@ export function openRpcTransport(project: ProjectConnection): Transport {
     schemaVersion,
     defineFlow: (flow) => tell('register_flow', { definition: definitionOf(flow) }),
     registerWorker: (worker) => tell('register_worker', worker),
-    async settleAndClaim({ results, waiting: _, lane: __, apart: ___, ...request }) {
+    async settleAndClaim({ results, waiting: _, lane: __, apart: ___, due: ____, ...request }) {
       const given = `{"results":${resultsJson(results)},${JSON.stringify(request).slice(1)}`
       return JSON.parse(await call('settle_and_claim', given)) as Work
     },
     heartbeat: (worker_id, tasks, lease) => answer('heartbeat', { worker_id, tasks, lease }),
+    tick: () => answer('tick', {}),
     handBack: (tasks) => tell('hand_back', { tasks }),
     reportProgress: (reports) => answer('report_progress', { reports }),
     fetchValue: (ref) => call('fetch_value', JSON.stringify(ref)),
     stopWorker: (worker_id) => tell('stop_worker', { worker_id }),
+    async completeWait({ outputJson, run_id, step_slug }) {
+      const given = `{"output":${outputJson},${JSON.stringify({ run_id, step_slug }).slice(1)}`
+      await call('complete_wait', given, 'pgflow_public')
+    },
     close: async () => closing.abort(),
   }
 }

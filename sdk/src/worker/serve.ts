@@ -1,10 +1,13 @@
 import type { AnyFlow } from '../flow/definition.ts'
 import type { Duration } from '../shared/duration.ts'
 import { WorkerStartError } from './errors.ts'
+import { logFrom } from './log.ts'
+import { openTransport } from './open.ts'
 import { checkOptions, secondsFrom, type WorkerOptions } from './options.ts'
 import { sameSecret } from './secret.ts'
 import { startWorker, type Worker } from './start.ts'
 import { sleep } from './time.ts'
+import { Webhooks } from './webhooks/handler.ts'
 
 /** Seconds for the last settlement and for closing, after the grace period. */
 const reserve = 5
@@ -40,6 +43,7 @@ export type ServeAnswer =
 /**
  * A request handler that hosts a worker where processes live for minutes, as Supabase Edge Functions do: a POST with the
  * secret starts a worker, which ends by itself before the platform would end it, and hands back what it has not finished.
+ * With `webhooks`, it also completes waits by the URLs of `context.waitUrl`, which need no secret.
  *
  * @throws WorkerStartError if an option cannot work
  *
@@ -52,6 +56,8 @@ export function serveWorker<const Flows extends readonly AnyFlow[]>(
   const secret = checked(options)
   const instance = new Instance(options)
   return async (request) => {
+    const answer = await instance.answerWebhook(request)
+    if (answer !== undefined) return answer
     const [, given = ''] = /^bearer +(.+)$/i.exec(request.headers.get('authorization') ?? '') ?? []
     if (!(await sameSecret(given, secret))) {
       const headers = { 'www-authenticate': 'Bearer' }
@@ -102,9 +108,12 @@ class Instance {
   readonly #unload = new AbortController()
   #birth = performance.now()
   #worker: Promise<Worker> | undefined
+  readonly #webhooks: Webhooks | undefined
 
   constructor(options: ServeOptions<readonly AnyFlow[]>) {
     this.#options = options
+    const { flows, webhooks, log } = options
+    this.#webhooks = webhooks && new Webhooks(flows, webhooks, logFrom(log), () => openTransport(options))
     // How Supabase says that wall clock, CPU time or memory are used up.
     globalThis.addEventListener?.('beforeunload', () => this.#unload.abort())
   }
@@ -123,6 +132,13 @@ class Instance {
     } catch (error) {
       return reply(503, { status: 'failed', message: (error as Error).message })
     }
+  }
+
+  /** A wait that is completed is followed by tasks: a worker is woken for them. */
+  async answerWebhook(request: Request): Promise<Response | undefined> {
+    const answer = await this.#webhooks?.answer(request)
+    if (answer?.ok) runtime.EdgeRuntime?.waitUntil(this.wake())
+    return answer
   }
 
   /** Until the worker must stop claiming. */

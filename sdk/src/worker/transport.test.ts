@@ -116,12 +116,24 @@ describe.each(connections)('The transport over %s', (_, connection) => {
     await newFlow()
     await start()
     const [task] = await claim()
-    expect(await work([{ ...keyOf(task!), outputJson: '1' }], { quantity: 0 })).toEqual({
+    expect(await work([{ ...keyOf(task!), outputJson: '1' }], { quantity: 0 })).toMatchObject({
       stale: [],
       held: [],
       tasks: [],
     })
     expect(await claim()).toMatchObject([{ step_slug: 'b' }])
+  })
+
+  it('completes waits', async () => {
+    flow_slug = `contract_${++flows}`
+    await transport.defineFlow(new Flow({ slug: flow_slug }).wait({ slug: 'a' }))
+    const run_id = await start()
+    await transport.completeWait({ run_id, step_slug: 'a', outputJson: '{"a":1.50}' })
+    const [run] = await sql`select status, output::text from pgflow.runs where run_id = ${run_id}`
+    expect(run).toEqual({ status: 'completed', output: '{"a": {"a": 1.50}}' })
+    await expect(transport.completeWait({ run_id, step_slug: 'a', outputJson: '2' })).rejects.toMatchObject({
+      code: 'PT409',
+    })
   })
 
   it.each(values.map((value) => [value]))('carries %j in both directions', async (value) => {
@@ -167,6 +179,22 @@ describe.each(connections)('The transport over %s', (_, connection) => {
       { ...key, active: false, status: 'cancelled' },
     ])
     expect(await transport.heartbeat(worker_id, [], 1)).toEqual([])
+  })
+
+  it('settles what is due, and says when something is', async () => {
+    await newFlow()
+    await sql`select pgflow.add_step(${flow_slug}, 'c', array['b'], step_type => 'sleep', sleep_for => 3600)`
+    const run_id = await start()
+    for (const quantity of [1, 1]) {
+      const [task] = await claim({ quantity })
+      const { next_due_in } = await work([{ ...keyOf(task!), outputJson: '1' }], { quantity: 0, due: true })
+      if (task!.step_slug === 'b') expect(next_due_in).toBeGreaterThan(0)
+    }
+    await sql`update pgflow.step_tasks set due_at = clock_timestamp() where run_id = ${run_id} and due_at is not null`
+    expect(await transport.tick()).toEqual({ settled: 1, next_due_in: null })
+    expect(await sql`select status from pgflow.runs where run_id = ${run_id}`).toEqual([
+      { status: 'completed' },
+    ])
   })
 
   it('hands tasks back: they can be claimed at once, and the attempt does not count', async () => {

@@ -57,6 +57,8 @@ export interface WorkRequest {
   readonly inline_limit: number
   /** If no task is claimed, `listen` has to tell when there are some. */
   readonly waiting: boolean
+  /** Whether to say when something is due, for `tick`. @default false */
+  readonly due?: boolean
   /** Calls of different lanes are under way at the same time: less than `exchanges`. @default 0 */
   readonly lane?: number
   /** Whether it takes long, so that no other call is to wait for it. */
@@ -69,6 +71,14 @@ export interface Work {
   /** The results whose runs another transaction has locked: they are not settled yet and have to be sent again. */
   readonly held: readonly TaskKey[]
   readonly tasks: readonly ClaimedTask[]
+  /** Seconds until something is due; null for nothing, and absent where it was not asked for. */
+  readonly next_due_in?: number | null
+}
+
+/** What a tick has settled, and in how many seconds something is due; null for nothing. */
+export interface Tick {
+  readonly settled: number
+  readonly next_due_in: number | null
 }
 
 /** `active` is false when the task is no longer this attempt's. */
@@ -76,6 +86,14 @@ export interface Lease extends TaskKey {
   readonly active: boolean
   /** Of the task; null when another attempt has it. */
   readonly status: string | null
+}
+
+/** What completes a wait. */
+export interface WaitCompletion {
+  readonly run_id: string
+  readonly step_slug: string
+  /** As JSON text: it goes to the database as it is. */
+  readonly outputJson: string
 }
 
 /** How far a handler is. */
@@ -106,6 +124,8 @@ export interface Transport {
   settleAndClaim(request: WorkRequest): Promise<Work>
   /** `pgflow.heartbeat`: the worker is alive, and its tasks' leases last for `lease` seconds from now. */
   heartbeat(workerId: string, tasks: readonly TaskKey[], lease: number): Promise<Lease[]>
+  /** `pgflow.tick`: waits and sleeps that are due are settled, of any flow. It waits for no lock. */
+  tick(): Promise<Tick>
   /** `pgflow.hand_back`: others may claim the tasks at once, and the attempt does not count. */
   handBack(tasks: readonly TaskKey[]): Promise<void>
   /** `pgflow.report_progress`. Answers with the tasks whose runs another transaction has locked: theirs is not kept. */
@@ -113,6 +133,8 @@ export interface Transport {
   /** `pgflow.fetch_value`, as JSON text. */
   fetchValue(ref: ValueRef): Promise<string>
   stopWorker(workerId: string): Promise<void>
+  /** `pgflow.complete_wait` */
+  completeWait(completion: WaitCompletion): Promise<void>
   /**
    * Calls back whenever there may be new tasks of a flow, or of any, until the transport is closed.
    *

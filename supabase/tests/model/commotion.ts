@@ -1,7 +1,9 @@
 /** Several connections work on the same runs at once; what the order leaves open is not compared. */
 import { expect } from 'vitest'
 import { type ClaimedTask, type Database, type Observation, orphan, type Result } from './database.ts'
+import type { StepDefinition } from './definition.ts'
 import type { Commotion } from './flows.ts'
+import type { Json } from './json.ts'
 import { replay } from './look.ts'
 import { Queue, show } from './queue.ts'
 import type { Run } from './run.ts'
@@ -9,7 +11,9 @@ import type { Ending } from './task.ts'
 
 /** Drives all runs to their end over the database's connections. */
 export async function stir(database: Database, commotion: Commotion): Promise<void> {
-  const { flow, inputs, workers, meddling } = commotion
+  const { inputs, workers, meddling } = commotion
+  // Where outcomes are compared, no timeout races with a completion.
+  const flow = meddling.length > 0 ? commotion.flow : commotion.flow.map(withoutTimeout)
   const slug = await database.define(flow)
   const ids = await Promise.all(inputs.map((input) => database.start(slug, input)))
   const before = await database.observe(ids)
@@ -43,9 +47,23 @@ export async function stir(database: Database, commotion: Commotion): Promise<vo
       expect(violations.filter(({ what }) => what !== orphan)).toEqual([])
     }
   }
-  await Promise.all([meddle(), ...workers.map(work)])
+  /** Completes waits, each with its own value, and lets sleeps end; several do, at the same time. */
+  async function decide(): Promise<void> {
+    while ((await database.openRuns(slug)) > 0) {
+      for (const { run_id, step_slug } of await database.waits(slug)) {
+        const done = database.completeWait(run_id, step_slug, answerOf(ids.indexOf(run_id), step_slug))
+        await done.catch((error: { code: string }) => {
+          // Beside a timeout, a cancel or a retry, it may be too late.
+          if (meddling.length === 0) throw error
+          expect(error.code).toBe('PT409')
+        })
+      }
+      await database.tick('2200-01-01T00:00:00Z')
+    }
+  }
+  await Promise.all([meddle(), ...workers.map(work), decide(), decide()])
   // Whoever retried a run last may have come after the workers.
-  await work(100)
+  await Promise.all([work(100), decide()])
   // A message that somebody held while its task was closed is archived by a claim, at the latest when it comes back.
   for (let time = 0; time < 2; time++) {
     await database.elapseAll(slug)
@@ -61,11 +79,21 @@ export async function stir(database: Database, commotion: Commotion): Promise<vo
 
 /** The runs as they end when one worker does everything. */
 function expected(commotion: Commotion): Run[] {
-  const queue = new Queue()
-  for (const input of commotion.inputs) queue.start(commotion.flow, input, 0)
+  const realNow = Date.now() / 1000
+  const queue = new Queue({ now: realNow, isPast: true })
+  const flow = commotion.flow.map(withoutTimeout)
+  for (const input of commotion.inputs) queue.start(flow, input, 0)
   while (queue.runs.some(({ status }) => status === 'started')) {
     for (const task of queue.tasks) if (task.status === 'queued') show(task)
-    const tasks = queue.claim(commotion.flow, Number.POSITIVE_INFINITY)
+    for (const { status, run, step } of queue.tasks) {
+      if (status === 'waiting' && step.waits!.for === 'signal') {
+        run.completeWait(step, answerOf(queue.runs.indexOf(run), step.definition.slug))
+      }
+    }
+    queue.clock.now = Date.UTC(2200) / 1000
+    queue.tick()
+    queue.clock.now = realNow
+    const tasks = queue.claim(flow, Number.POSITIVE_INFINITY)
     queue.settle(
       tasks.map((task) => {
         const key = { step_slug: task.step.definition.slug, task_index: task.index, attempt: task.attempts }
@@ -78,6 +106,15 @@ function expected(commotion: Commotion): Run[] {
     )
   }
   return queue.runs
+}
+
+function withoutTimeout(step: StepDefinition): StepDefinition {
+  return step.wait ? { ...step, wait: { ...step.wait, timeout: null } } : step
+}
+
+/** What completes a wait. */
+function answerOf(run: number, step: string): Json {
+  return [run, step]
 }
 
 /** How an attempt ends depends on nothing but what it is. */

@@ -1,7 +1,7 @@
 /** The engine as a history sees it: one connection, and everything that the database shows of some runs. */
 import { randomUUID } from 'node:crypto'
 import type { RunSnapshot } from '@pgflow/sdk'
-import postgres, { type Sql } from 'postgres'
+import postgres, { type ISql, type Sql } from 'postgres'
 import type { WireEvent } from '../../../sdk/src/client/store.ts'
 import type { FlowDefinition } from './definition.ts'
 import type { Json } from './json.ts'
@@ -46,6 +46,8 @@ export interface Observation {
     retries: number
     retry_at: string | null
     initial_tasks: number | null
+    waits_for: string | null
+    due_at: string | null
     remaining_deps: number
     remaining_tasks: number | null
   }[]
@@ -57,7 +59,9 @@ export interface Observation {
     input: Json
     output: Json
     error_message: string | null
-    message_id: number
+    waits_for: string | null
+    due_at: string | null
+    message_id: number | null
   }[]
   events: WireEvent[]
   snapshot: RunSnapshot
@@ -83,8 +87,12 @@ export class Database {
   /** Defines a flow under a new slug, in one round trip. */
   async define(flow: FlowDefinition): Promise<string> {
     const slug = `f_${randomUUID().replaceAll('-', '')}`
-    const steps = flow.map(({ map, runIf, runUnless, ...step }, n) => ({
+    const steps = flow.map(({ map, runIf, runUnless, wait, sleep, ...step }, n) => ({
       ...step,
+      ...((wait ?? sleep) && { maxAttempts: null, baseDelay: null, startDelay: null }),
+      type: map ? 'map' : wait ? 'wait' : sleep ? 'sleep' : 'single',
+      ...(wait && { ...wait, completedBy: 'authenticated' }),
+      ...(sleep && 'for' in sleep ? { sleepFor: sleep.for } : sleep && { until: `run.${sleep.until}` }),
       n,
       map: map?.source,
       path: map && map.path.length > 0 ? map.path.join('.') : undefined,
@@ -98,10 +106,13 @@ export class Database {
                ${slug}, s ->> 'slug', array(select jsonb_array_elements_text(s -> 'deps')),
                max_attempts => (s ->> 'maxAttempts')::int, base_delay => (s ->> 'baseDelay')::numeric,
                start_delay => (s ->> 'startDelay')::int,
-               step_type => case when s ? 'map' then 'map' else 'single' end,
+               step_type => s ->> 'type',
                map_source => s ->> 'map', map_path => s ->> 'path',
                run_if => (s ->> 'runIf')::jsonb, run_unless => (s ->> 'runUnless')::jsonb,
-               when_unmet => s ->> 'whenUnmet', when_exhausted => s ->> 'whenExhausted'
+               when_unmet => s ->> 'whenUnmet', when_exhausted => s ->> 'whenExhausted',
+               completed_by => s ->> 'completedBy', timeout => (s ->> 'timeout')::int, when_timed_out => s ->> 'whenTimedOut',
+               timed_out_output => case s ->> 'whenTimedOut' when 'complete' then s -> 'timedOutOutput' end,
+               sleep_for => (s ->> 'sleepFor')::int, until_path => s ->> 'until'
              )
       from jsonb_array_elements(${json(steps)}::text::jsonb) s
       order by (s ->> 'n')::int`
@@ -178,6 +189,36 @@ export class Database {
         : await this.sql`
             select from pgflow.fail_task(${run_id}, ${step_slug}, ${task_index}, ${ending.error})`
     return rows.length === 1
+  }
+
+  async completeWait(runId: string, step: string, value: Json): Promise<void> {
+    await this.sql`select pgflow.complete_wait(${runId}, ${step}, ${json(value)}::text::jsonb)`
+  }
+
+  async rejectWait(runId: string, step: string, reason: string): Promise<void> {
+    await this.sql`select pgflow.reject_wait(${runId}, ${step}, ${reason})`
+  }
+
+  /** Settles what is due, at another time than the engine's if it is given; times are in seconds. */
+  async tick(at?: string): Promise<{ settled: number; nextDueAt: number | null }> {
+    const tick = (sql: ISql) => sql<{ settled: number; nextDueAt: number | null }[]>`
+      select settled, extract(epoch from next_due_at)::float8 as "nextDueAt" from pgflow.tick()`
+    if (at === undefined) return (await tick(this.sql))[0]!
+    return await this.sql.begin(async (sql) => {
+      await sql`select set_config('pgflow.now', ${at}, true)`
+      return (await tick(sql))[0]!
+    })
+  }
+
+  /** The waits of a flow that wait. */
+  async waits(flow: string): Promise<{ run_id: string; step_slug: string }[]> {
+    return await this.sql`
+      select run_id, step_slug from pgflow.step_tasks where flow_slug = ${flow} and waits_for = 'signal'`
+  }
+
+  /** Deletes runs that an earlier history, which has failed, left open: a clock ticks for all. */
+  async deleteOpenRuns(): Promise<void> {
+    await this.sql`delete from pgflow.runs where status = 'started'`
   }
 
   /** Sets the engine's time, in seconds; messages still appear by the real one. */
@@ -257,7 +298,7 @@ export class Database {
          union all
          select 'open task in a step that is not started', ss.run_id, ss.step_slug
          from pgflow.step_tasks t join pgflow.step_states ss using (run_id, step_slug)
-         where t.flow_slug = $1 and t.status in ('queued', 'started') and ss.status <> 'started'
+         where t.flow_slug = $1 and t.status in ('waiting', 'queued', 'started') and ss.status <> 'started'
          union all
          select '${orphan}', null, m.message ->> 'step_slug'
          from pgmq.q_${flow} m
@@ -295,7 +336,13 @@ export class Database {
          from pgflow.step_states ss
          where ss.flow_slug = $1 and ss.status = 'started' and ss.remaining_tasks <> (
            select count(*) from pgflow.step_tasks t
-           where t.run_id = ss.run_id and t.step_slug = ss.step_slug and t.status in ('queued', 'started')
+           where t.run_id = ss.run_id and t.step_slug = ss.step_slug and t.status in ('waiting', 'queued', 'started')
+         )
+         union all
+         select 'a wait that asks nobody, or somebody who is asked for nothing', t.run_id, t.step_slug
+         from pgflow.step_tasks t join pgflow.steps s using (flow_slug, step_slug)
+         where t.flow_slug = $1 and s.step_type = 'wait' and (t.status = 'waiting') <> exists (
+           select from pgflow.wait_assignees w where w.run_id = t.run_id and w.step_slug = t.step_slug and w.is_open
          )
          union all
          select 'gap in the log', e.run_id, null

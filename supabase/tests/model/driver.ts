@@ -9,7 +9,8 @@ import type { Json } from './json.ts'
 import { look, replay, rowsOf } from './look.ts'
 import { handBack, hide, Queue, show } from './queue.ts'
 import type { Run } from './run.ts'
-import { isOpen, type Settlement, type Task } from './task.ts'
+import type { Step } from './step.ts'
+import { hasMessage, type Settlement, type Task } from './task.ts'
 
 type ClaimedId = { flow_slug: string; msg_id: number }
 
@@ -29,6 +30,7 @@ export class Driver {
   /** Drives a history to the end of all its runs. */
   static async drive(database: Database, { flows, starts, year, operations }: History): Promise<void> {
     const clock = { now: Date.UTC(year) / 1000, isPast: Date.UTC(year) < Date.now() }
+    await database.deleteOpenRuns()
     await database.setClock(clock.now)
     const slugs = new Map<FlowDefinition, string>()
     for (const flow of flows) slugs.set(flow, await database.define(flow))
@@ -49,6 +51,8 @@ export class Driver {
     const waves = Math.max(...this.#flows.map((flow) => flow.length)) + 1
     for (let wave = 0; wave < waves && this.#isBusy; wave++) {
       await this.#perform({ do: 'elapse', task: undefined })
+      await this.#endWaits()
+      await this.#compare()
       await this.#perform({ do: 'claim', from: 'all', quantity: 10_000 })
       const claimed = this.#queue.tasks.filter(({ status }) => status === 'started')
       await this.#settle(
@@ -57,6 +61,27 @@ export class Driver {
       await this.#compare()
     }
     expect(this.#isBusy).toBe(false)
+  }
+
+  /** Completes every second wait, and lets the others, and the sleeps, come to their end. */
+  async #endWaits(): Promise<void> {
+    const waiting = this.#queue.tasks.filter(({ status }) => status === 'waiting')
+    for (const [n, { run, step }] of waiting.entries()) {
+      if (step.waits!.for === 'signal' && (n % 2 === 0 || step.waits!.dueAt === null)) {
+        await this.#agree(
+          run.completeWait(step, [n]),
+          this.#database.completeWait(this.#ids.get(run)!, step.definition.slug, [n]),
+        )
+      }
+    }
+    const { clock } = this.#queue
+    await this.#setClock(Math.max(clock.now, ...waiting.map(({ step }) => step.waits?.dueAt ?? 0)))
+    await this.#perform({ do: 'tick' })
+  }
+
+  async #setClock(now: number): Promise<void> {
+    this.#queue.clock.now = now
+    await this.#database.setClock(now)
   }
 
   get #isBusy(): boolean {
@@ -91,6 +116,30 @@ export class Driver {
         break
       case 'elapse':
         await this.#elapse(operation.task)
+        break
+      case 'completeWait': {
+        const { run, step, key } = this.#wait(operation.wait)
+        if (!step) break
+        await this.#agree(
+          run.completeWait(step, operation.value),
+          this.#database.completeWait(...key, operation.value),
+        )
+        break
+      }
+      case 'rejectWait': {
+        const { run, step, key } = this.#wait(operation.wait)
+        if (!step) break
+        await this.#agree(
+          run.rejectWait(step, operation.reason),
+          this.#database.rejectWait(...key, operation.reason),
+        )
+        break
+      }
+      case 'tick':
+        expect(await this.#database.tick()).toEqual(this.#queue.tick())
+        break
+      case 'jump':
+        await this.#setClock(this.#queue.clock.now + operation.seconds)
         break
       case 'cancel': {
         const run = this.#run(operation.run, ['started'])
@@ -203,7 +252,7 @@ export class Driver {
   }
 
   async #elapse(nth: number | undefined): Promise<void> {
-    const open = this.#queue.tasks.filter(isOpen)
+    const open = this.#queue.tasks.filter(hasMessage)
     const tasks = nth === undefined ? open : open.slice(nth % (open.length + 1)).slice(0, 1)
     for (const task of tasks) show(task)
     for (const [flow, slug] of this.#slugs) {
@@ -253,6 +302,17 @@ export class Driver {
     return runs[n % runs.length]!
   }
 
+  /** The nth of the waits, mostly of those that wait. */
+  #wait(n: number): { run: Run; step: Step | undefined; key: [runId: string, step: string] } {
+    const all = this.#queue.runs.flatMap((run) =>
+      run.steps.filter(({ definition }) => definition.wait).map((step) => ({ run, step })),
+    )
+    const begun = all.filter(({ step }) => step.status === 'started')
+    const waits = n % 3 === 0 || begun.length === 0 ? all : begun
+    const { run, step } = waits[n % waits.length] ?? { run: this.#queue.runs[0]!, step: undefined }
+    return { run, step, key: [this.#ids.get(run)!, step?.definition.slug ?? ''] }
+  }
+
   #key({ run, step, index }: Task) {
     return { run_id: this.#ids.get(run)!, step_slug: step.definition.slug, task_index: index }
   }
@@ -284,7 +344,7 @@ export class Driver {
 
   #messages() {
     return this.#queue.tasks
-      .filter(isOpen)
+      .filter(hasMessage)
       .map((task) => ({
         flow_slug: this.#slugs.get(task.run.flow)!,
         msg_id: task.message,

@@ -1,6 +1,6 @@
 /** Random flows, inputs and histories. They are plain data, so that a failing one is printed in full and shrinks. */
 import fc from 'fast-check'
-import type { FlowDefinition, Reaction, StepDefinition } from './definition.ts'
+import type { FlowDefinition, Reaction, StepDefinition, TimedOut } from './definition.ts'
 import type { Json } from './json.ts'
 
 type Drawn<A> = A extends fc.Arbitrary<infer T> ? T : never
@@ -23,7 +23,15 @@ const array = weighted<Json>(
   [2, fc.constantFrom<Json[]>([], [[]], [[1], { a: 1 }])],
   [1, fc.integer({ min: 20, max: 45 }).map(sequence)],
 )
-const object = fc.record({ items: array, b: array }).map(({ items, b }): Json => ({ items, a: { b } }))
+/** A time that is past, or two hours into the year of half of the histories. */
+const time = weighted<Json>(
+  [3, fc.constantFrom<Json>(0, '2000-01-01')],
+  [5, fc.constantFrom<Json>(Date.UTC(2100) / 1000 + 7200, '2100-01-01T02:00:00Z')],
+  [1, fc.constantFrom<Json>('soon', null, [0])],
+)
+const object = fc
+  .record({ items: array, b: array, at: time })
+  .map(({ items, b, at }): Json => ({ items, a: { b }, at }))
 const oddity = fc.constantFrom<Json>(
   {},
   { items: null },
@@ -44,7 +52,18 @@ const fragment = weighted<Json>(
 const condition = sometimes(4, fc.record({ of: fc.nat(5), fragment }))
 const reaction = fc.constantFrom<Reaction>('skip-cascade', 'skip', 'fail')
 
+const wait = fc.record({
+  timeout: fc.constantFrom(null, 60, 3600),
+  whenTimedOut: fc.constantFrom<TimedOut>('fail', 'skip', 'skip-cascade', 'complete'),
+  timedOutOutput: fc.constantFrom<Json>([1], 'x'),
+})
+const sleep = weighted<{ for: number } | { until: string }>(
+  [2, fc.record({ for: fc.constantFrom(1, 3600) })],
+  [1, fc.constant({ until: 'at' })],
+)
+
 const rawStep = fc.record({
+  other: sometimes(3, weighted<Partial<StepDefinition>>([2, fc.record({ wait })], [1, fc.record({ sleep })])),
   deps: fc.array(fc.nat(6), { maxLength: 3 }),
   map: sometimes(2, fc.record({ source: fc.nat(3), path: sometimes(20, fc.constantFrom([], ['items'])) })),
   runIf: condition,
@@ -62,7 +81,7 @@ const flow: fc.Arbitrary<FlowDefinition> = fc
   .map((steps) => steps.map(stepDefinition))
 
 function stepDefinition(raw: Drawn<typeof rawStep>, n: number): StepDefinition {
-  const { map, runIf, runUnless, ...options } = raw
+  const { map, other, runIf, runUnless, ...options } = raw
   const deps = n === 0 ? [] : [...new Set(raw.deps.map((dep) => `s${dep % n}`))]
   const names = [...deps, 'run']
   const nameOf = (k: number) => names[k % names.length]!
@@ -72,7 +91,7 @@ function stepDefinition(raw: Drawn<typeof rawStep>, n: number): StepDefinition {
     ...options,
     slug: `s${n}`,
     deps,
-    ...(map && { map: sourceOf(nameOf(map.source), map.path) }),
+    ...(other ?? (map && { map: sourceOf(nameOf(map.source), map.path) })),
     ...(runIf && { runIf: fragmentOf(runIf) }),
     ...(runUnless && { runUnless: fragmentOf(runUnless) }),
   }
@@ -126,6 +145,11 @@ const operations = {
   handBack: fc.record({ task, attempt: pick.map(({ attempt }) => attempt) }),
   /** Ends the wait of one message, or of all. */
   elapse: fc.record({ task: sometimes(2, task) }),
+  completeWait: fc.record({ wait: task, value: fc.constantFrom<Json>([1], [2], 'x') }),
+  rejectWait: fc.record({ wait: task, reason: fc.constantFrom('no', 'never') }),
+  tick: fc.record({}),
+  /** The engine's clock jumps. */
+  jump: fc.record({ seconds: fc.constantFrom(1, 60, 3600, 100_000, -3600) }),
   cancel: fc.record({ run }),
   retry: fc.record({ run }),
   start: fc.record({ of, input, delay }),
@@ -146,6 +170,10 @@ const weights: Record<keyof typeof operations, number> = {
   extend: 1,
   handBack: 2,
   elapse: 3,
+  completeWait: 4,
+  rejectWait: 1,
+  tick: 3,
+  jump: 3,
   cancel: 1,
   retry: 3,
   start: 1,

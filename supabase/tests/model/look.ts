@@ -24,6 +24,8 @@ export function rowsOf({ run, steps, tasks, events }: Omit<Observation, 'snapsho
       retries: step.retries,
       retry_at: step.retry_at === null ? null : Date.parse(step.retry_at) / 1000,
       initial_tasks: step.initial_tasks,
+      waits_for: step.waits_for,
+      due_at: step.due_at === null ? null : Date.parse(step.due_at) / 1000,
       // What a step waits for is kept up to date for as long as it waits.
       remaining_deps: step.status === 'created' ? step.remaining_deps : null,
       remaining_tasks: step.status === 'started' ? step.remaining_tasks : null,
@@ -36,6 +38,8 @@ export function rowsOf({ run, steps, tasks, events }: Omit<Observation, 'snapsho
       input: task.input,
       output: task.output,
       error_message: task.error_message,
+      waits_for: task.waits_for,
+      due_at: task.due_at === null ? null : Date.parse(task.due_at) / 1000,
     })),
     events: events.map(({ type, step_slug }) => (step_slug === null ? type : `${type} ${step_slug}`)),
   }
@@ -55,6 +59,8 @@ export function look(run: Run): ReturnType<typeof rowsOf> {
       retries: step.retries,
       retry_at: step.retryAt,
       initial_tasks: step.initialTasks,
+      waits_for: step.waits?.for ?? null,
+      due_at: step.waits?.dueAt ?? null,
       remaining_deps: step.status === 'created' ? run.openDeps(step) : null,
       remaining_tasks: step.status === 'started' ? step.tasks.filter(isOpen).length : null,
     })),
@@ -64,8 +70,10 @@ export function look(run: Run): ReturnType<typeof rowsOf> {
       status: task.status,
       attempts_count: task.attempts,
       input: task.item,
-      output: task.step.definition.map ? task.output : null,
+      output: task.step.definition.map || task.isEarly ? task.output : null,
       error_message: task.error,
+      waits_for: task.status === 'waiting' ? task.step.waits!.for : null,
+      due_at: task.status === 'waiting' ? task.step.waits!.dueAt : null,
     })),
     events: run.events,
   }

@@ -1,7 +1,8 @@
-import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import fc from 'fast-check'
+import postgres from 'postgres'
 import { afterAll, beforeAll, describe, test } from 'vitest'
+import { installSql } from '../../../sdk/src/cli/migration-sql.ts'
 import { stir } from './commotion.ts'
 import { Database } from './database.ts'
 import { Driver } from './driver.ts'
@@ -21,10 +22,16 @@ let stack: LocalSupabase
 const databases: Database[] = []
 
 beforeAll(async () => {
-  stack = await startLocalSupabase({
-    migrations: [fileURLToPath(new URL('../../migrations', import.meta.url))],
-    fsync: false,
-  })
+  stack = await startLocalSupabase({ fsync: false })
+  const admin = postgres(stack.adminDbUrl, { max: 1, onnotice: () => undefined })
+  await admin`create database model_0 owner postgres`
+  const sql = postgres(urlOf('model_0'), { max: 1, onnotice: () => undefined })
+  await sql.unsafe(await installSql())
+  await sql.end()
+  for (let n = 1; n <= 6; n++) {
+    await admin`create database ${admin(`model_${n}`)} owner postgres template model_0`
+  }
+  await admin.end()
 })
 
 afterAll(async () => {
@@ -32,8 +39,13 @@ afterAll(async () => {
   await stack?.stop()
 })
 
+function urlOf(database: string): string {
+  return Object.assign(new URL(stack.dbUrl), { pathname: database }).href
+}
+
+/** A database of its own, since the clock ticks for all that is in one. */
 function connect(count = 1): Database {
-  const database = new Database(stack.dbUrl, count)
+  const database = new Database(urlOf(`model_${databases.length + 1}`), count)
   databases.push(database)
   return database
 }

@@ -1,11 +1,11 @@
 import type { FlowDefinition } from './definition.ts'
 import type { Json } from './json.ts'
 import { Run } from './run.ts'
-import { hasAttempts, isOpen, leaseExpired, type Settlement, type Task } from './task.ts'
+import { hasAttempts, hasMessage, isDue, leaseExpired, type Settlement, type Task } from './task.ts'
 
 /** The engine's own time, in seconds, which tests set; messages appear by the real one. */
 export interface Clock {
-  readonly now: number
+  now: number
   /** Whether what waits until then appears at once, or not at all. */
   readonly isPast: boolean
 }
@@ -39,16 +39,26 @@ export class Queue {
     return settlements.map((settlement) => applied.get(settlement)!)
   }
 
+  /** Settles what is due; answers how much, and when something is due next. */
+  tick(): { settled: number; nextDueAt: number | null } {
+    const settled = this.tasks.filter((task) => isDue(task, this.clock.now)).length
+    for (const run of this.runs) run.tick()
+    const times = this.tasks.flatMap(({ status, step }) =>
+      status === 'waiting' && step.waits!.dueAt !== null ? [step.waits!.dueAt] : [],
+    )
+    return { settled, nextDueAt: times.length === 0 ? null : Math.min(...times) }
+  }
+
   /** Takes up to `quantity` visible tasks of a flow; those that have no attempt left fail instead of being given out. */
   claim(flow: FlowDefinition, quantity: number): Task[] {
     const read = this.tasks
-      .filter((task) => task.run.flow === flow && isOpen(task) && task.visible)
+      .filter((task) => task.run.flow === flow && hasMessage(task) && task.visible)
       .sort((a, b) => a.message - b.message)
       .slice(0, quantity)
     const dead = read.filter((task) => !hasAttempts(task))
     const failure = { error: leaseExpired, permanent: true }
     this.settle(dead.map((task) => ({ task, attempt: task.attempts, ending: failure })))
-    const claimed = read.filter(isOpen)
+    const claimed = read.filter(hasMessage)
     for (const task of claimed) {
       task.status = 'started'
       task.attempts += 1

@@ -2,6 +2,7 @@
  * What the engine must do, said once more in the plainest way: no batches of many runs, no locks, no SQL. A run is its
  * steps, each with its tasks; whatever happens to it is a method.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { type FlowDefinition, isPlain } from './definition.ts'
 import { at, contains, type Json, typeOf } from './json.ts'
 import type { Clock } from './queue.ts'
@@ -16,7 +17,17 @@ import {
   unstarted,
   type Wave,
 } from './step.ts'
-import { type Ending, isCurrent, isOpen, type Settlement, settleTask, type Task, unsettled } from './task.ts'
+import {
+  type Ending,
+  isCurrent,
+  isDue,
+  isOpen,
+  type Settlement,
+  settleTask,
+  type Task,
+  timedOut,
+  unsettled,
+} from './task.ts'
 
 export class Run {
   readonly flow: FlowDefinition
@@ -87,6 +98,35 @@ export class Run {
     return true
   }
 
+  /** Settles what is due. */
+  tick(): void {
+    const wave: Wave = new Map()
+    for (const task of this.tasks.filter((one) => isDue(one, this.#clock.now))) {
+      wave.set(task.step, this.#settleDue(task))
+    }
+    if (wave.size > 0) this.#advance(wave)
+  }
+
+  /** Completes a wait, maybe before it begins; whether that is no contradiction. */
+  completeWait(step: Step, value: Json): boolean {
+    const [task] = step.tasks
+    if (step.status === 'completed') return isDeepStrictEqual(step.output, value)
+    if (step.status === 'started')
+      return this.settle([{ task: task!, attempt: null, ending: { output: value } }])[0]!
+    if (step.status !== 'created') return false
+    if (task?.status === 'completed') return isDeepStrictEqual(task.output, value)
+    step.tasks = [{ ...this.#newTask(step, 0, null), status: 'completed', output: value, isEarly: true }]
+    return true
+  }
+
+  /** Rejects a wait; whether it waited, or was rejected so before. */
+  rejectWait(step: Step, reason: string): boolean {
+    if (step.status === 'failed' || step.status === 'skipped') return step.error === reason
+    if (step.status !== 'started') return false
+    const ending = { error: reason, permanent: true }
+    return this.settle([{ task: step.tasks[0]!, attempt: null, ending }])[0]!
+  }
+
   /** What a handler is given. */
   inputOf(task: Task): Json {
     return task.step.definition.map ? task.item : this.#inputOf(task.step)
@@ -95,6 +135,19 @@ export class Run {
   /** How many deps a step waits for. */
   openDeps(step: Step): number {
     return this.#deps(step).filter((dep) => !isClosed(dep)).length
+  }
+
+  #settleDue(task: Task): Change {
+    const { wait } = task.step.definition
+    if (wait && wait.whenTimedOut !== 'complete') {
+      settleTask(task, { error: timedOut, permanent: true }, this.#clock)
+      return wait.whenTimedOut === 'fail'
+        ? { to: 'failed', error: timedOut }
+        : { to: 'skipped', reason: 'timed_out', error: timedOut }
+    }
+    const output = wait ? wait.timedOutOutput : null
+    settleTask(task, { output }, this.#clock)
+    return { to: 'completed', output }
   }
 
   /** What settled tasks mean for their step. */
@@ -133,7 +186,7 @@ export class Run {
         break
       }
       for (const step of this.#apply(wave)) started.add(step)
-      wave = this.#decisions()
+      wave = this.#decisions(delay)
     } while (wave.size > 0)
 
     for (const step of this.steps) {
@@ -174,18 +227,18 @@ export class Run {
   }
 
   /** What becomes of steps that wait for nothing any more. */
-  #decisions(): Wave {
+  #decisions(delay = 0): Wave {
     const wave: Wave = new Map()
     for (const step of this.steps.filter(({ status }) => status === 'created')) {
       if (this.#deps(step).some(cascades))
         wave.set(step, { to: 'skipped', reason: 'dep_skipped', error: null })
-      else if (this.#isReady(step)) wave.set(step, this.#decide(step))
+      else if (this.#isReady(step)) wave.set(step, this.#decide(step, delay))
     }
     return wave
   }
 
-  #decide(step: Step): Change {
-    const { slug, runIf, runUnless, whenUnmet, map } = step.definition
+  #decide(step: Step, delay: number): Change {
+    const { slug, runIf, runUnless, whenUnmet, map, wait, sleep } = step.definition
     const input = this.#inputOf(step)
     const isMet =
       (runIf === undefined || contains(input, runIf)) &&
@@ -194,6 +247,12 @@ export class Run {
       return { to: 'failed', error: `step "${slug}" does not run: its condition is not met` }
     }
     if (!isMet) return { to: 'skipped', reason: 'condition_unmet', error: null }
+    const early = step.tasks.find(({ isEarly }) => isEarly)
+    if (early) return { to: 'completed', output: early.output }
+    const begin = this.#clock.now + delay
+    if (wait) return waiting('signal', wait.timeout === null ? null : begin + wait.timeout)
+    if (sleep && 'for' in sleep) return waiting('time', begin + sleep.for)
+    if (sleep) return this.#sleepUntil(slug, sleep.until)
     if (!map) return plainStart
     const items = this.#items(step)
     if (!Array.isArray(items)) {
@@ -204,6 +263,19 @@ export class Run {
       }
     }
     return items.length === 0 ? { to: 'completed', output: [] } : { to: 'started', items }
+  }
+
+  #sleepUntil(slug: string, key: string): Change {
+    const value = at(this.input, [key])
+    const time = typeof value === 'number' ? value : Date.parse(String(value)) / 1000
+    if (Number.isNaN(time)) {
+      const shown = value === undefined ? 'missing' : JSON.stringify(value)
+      return {
+        to: 'failed',
+        error: `step "${slug}" cannot sleep until run.${key}: it is ${shown}, not an ISO date or seconds since 1970`,
+      }
+    }
+    return time <= this.#clock.now ? { to: 'completed', output: null } : waiting('time', time)
   }
 
   /** A map step's array of items, if it is one; a source that was skipped has none. */
@@ -220,10 +292,14 @@ export class Run {
     step.tasks = items.map((item, index) => {
       const before = step.tasks[index]
       if (before?.status === 'completed') return before
-      const attempts = before?.attempts ?? 0
-      const counts = { attempts, attemptsBefore: attempts }
-      return { run: this, step, index, item, ...counts, status: 'queued', ...unsettled, visible, message: 0 }
+      return { ...this.#newTask(step, index, item), status: step.waits ? 'waiting' : 'queued', visible }
     })
+  }
+
+  #newTask(step: Step, index: number, item: Json): Task {
+    const attempts = step.tasks[index]?.attempts ?? 0
+    const counts = { attempts, attemptsBefore: attempts }
+    return { run: this, step, index, item, ...counts, status: 'queued', ...unsettled, visible: false }
   }
 
   #end(status: 'completed' | 'failed' | 'cancelled', error: string | null): void {
@@ -252,4 +328,8 @@ export class Run {
   #isDone(): boolean {
     return this.steps.every(isClosed)
   }
+}
+
+function waiting(what: 'signal' | 'time', dueAt: number | null): Change {
+  return { ...plainStart, waits: { for: what, dueAt } } as Change
 }

@@ -9,7 +9,7 @@ export interface Step {
   readonly definition: StepDefinition
   readonly order: number
   status: StepStatus
-  skipReason: 'condition_unmet' | 'dep_skipped' | 'attempts_exhausted' | null
+  skipReason: 'condition_unmet' | 'dep_skipped' | 'attempts_exhausted' | 'timed_out' | null
   output: Json
   error: string | null
   retries: number
@@ -17,9 +17,16 @@ export interface Step {
   retryAt: number | null
   progress: { done: number; total: number } | null
   initialTasks: number | null
+  /** What it began to wait for, and until when, in seconds. */
+  waits: Waits | null
   /** Completed tasks, as of the last progress of the step. */
   done: number
   tasks: Task[]
+}
+
+export interface Waits {
+  readonly for: 'signal' | 'time'
+  readonly dueAt: number | null
 }
 
 /** What happens to a step. */
@@ -27,7 +34,7 @@ export type Change =
   | { to: 'completed'; output: Json }
   | { to: 'failed'; error: string }
   | { to: 'skipped'; reason: NonNullable<Step['skipReason']>; error: string | null }
-  | { to: 'started'; items: Json[] }
+  | { to: 'started'; items: Json[]; waits?: Waits }
   | { to: 'working'; done: number; retries: number; error: string | null; retryAt: number | null }
   | { to: 'cancelled' }
 
@@ -66,6 +73,7 @@ export const unstarted = {
   retryAt: null,
   progress: null,
   initialTasks: null,
+  waits: null,
   done: 0,
 } as const satisfies Partial<Step>
 
@@ -76,6 +84,7 @@ export function transition(step: Step, change: Change): StepEvent[] {
   step.status = change.to
   if (change.to === 'started') {
     step.initialTasks = change.items.length
+    step.waits = change.waits ?? null
     step.done = step.tasks.filter(({ status }) => status === 'completed').length
     step.error = null
   }
@@ -113,5 +122,6 @@ export function isClosed({ status }: Step): boolean {
 export function cascades({ skipReason, definition }: Step): boolean {
   if (skipReason === 'condition_unmet') return definition.whenUnmet === 'skip-cascade'
   if (skipReason === 'attempts_exhausted') return definition.whenExhausted === 'skip-cascade'
+  if (skipReason === 'timed_out') return definition.wait!.whenTimedOut === 'skip-cascade'
   return skipReason === 'dep_skipped'
 }

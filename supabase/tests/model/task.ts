@@ -4,7 +4,7 @@ import type { Clock } from './queue.ts'
 import type { Run } from './run.ts'
 import type { Step } from './step.ts'
 
-type TaskStatus = 'queued' | 'started' | 'completed' | 'failed' | 'skipped' | 'cancelled'
+type TaskStatus = 'waiting' | 'queued' | 'started' | 'completed' | 'failed' | 'skipped' | 'cancelled'
 
 export interface Task {
   readonly run: Run
@@ -22,6 +22,8 @@ export interface Task {
   visible: boolean
   /** Until when a failure has hidden it, in seconds; null where something else decides. */
   hiddenUntil: number | null
+  /** Whether it was completed before its step began. */
+  isEarly: boolean
   /** The id of its message, which the database gives. */
   message: number
 }
@@ -40,10 +42,27 @@ export interface Settlement {
 
 export const leaseExpired = 'lease expired: the worker was lost'
 
-export const unsettled = { output: null, error: null, hiddenUntil: null } as const satisfies Partial<Task>
+export const timedOut = 'the wait has timed out'
 
-export function isOpen({ status }: Task): boolean {
+export const unsettled = {
+  output: null,
+  error: null,
+  hiddenUntil: null,
+  isEarly: false,
+  message: 0,
+} as const satisfies Partial<Task>
+
+export function isOpen(task: Task): boolean {
+  return task.status === 'waiting' || hasMessage(task)
+}
+
+export function hasMessage({ status }: Task): boolean {
   return status === 'queued' || status === 'started'
+}
+
+/** Whether it waits for a time that has come. */
+export function isDue({ status, step }: Task, now: number): boolean {
+  return status === 'waiting' && step.waits!.dueAt !== null && step.waits!.dueAt <= now
 }
 
 export function isCurrent({ status, attempts }: Task, attempt: number): boolean {
@@ -64,7 +83,7 @@ export function settleTask(task: Task, ending: Ending, clock: Clock): { retryAt?
   }
   // Whoever fails a task that nobody has claimed uses an attempt, too.
   if (task.status === 'queued') task.attempts += 1
-  if (ending.permanent || !hasAttempts(task)) {
+  if (ending.permanent || task.status === 'waiting' || !hasAttempts(task)) {
     task.status = 'failed'
     return { failed: true }
   }

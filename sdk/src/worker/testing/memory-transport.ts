@@ -9,6 +9,7 @@ import type {
   ProgressReport,
   Result,
   TaskKey,
+  Tick,
   Transport,
   ValueRef,
   Work,
@@ -35,8 +36,14 @@ export class MemoryTransport implements Transport {
   readonly closed = new Map<string, string | null>()
   /** Called before a call has an effect; what it throws or waits for happens to the call. */
   before: Partial<
-    Record<'claim' | 'settle' | 'extend' | 'handBack' | 'report', (results: readonly Result[]) => unknown>
+    Record<
+      'claim' | 'settle' | 'extend' | 'handBack' | 'report' | 'tick',
+      (results: readonly Result[]) => unknown
+    >
   > = {}
+  /** When something is due, in order, and when there was a tick; milliseconds. */
+  dueAt: number[] = []
+  readonly ticks: number[] = []
 
   addTasks(...steps: string[]): void {
     for (const step_slug of steps) {
@@ -65,7 +72,21 @@ export class MemoryTransport implements Transport {
     if (quantity > 0) await this.before.claim?.([])
     const held = results.filter(({ run_id }) => this.locked.has(run_id))
     this.settled.push(...results.filter((result) => !held.includes(result)))
-    return { stale: [], held: held.map(keyOf), tasks: this.queue.splice(0, quantity) }
+    const work = { stale: [], held: held.map(keyOf), tasks: this.queue.splice(0, quantity) }
+    return request.due ? { ...work, next_due_in: this.#nextDueIn } : work
+  }
+
+  /** Settles up to 1,000, unless `before.tick` says that somebody holds them. */
+  async tick(): Promise<Tick> {
+    this.ticks.push(Date.now())
+    const isHeld = await this.before.tick?.([])
+    const due = isHeld ? [] : this.dueAt.filter((at) => at <= Date.now()).slice(0, 1000)
+    this.dueAt.splice(0, due.length)
+    return { settled: due.length, next_due_in: this.#nextDueIn }
+  }
+
+  get #nextDueIn(): number | null {
+    return this.dueAt[0] === undefined ? null : (this.dueAt[0] - Date.now()) / 1000
   }
 
   async heartbeat(_: string, tasks: readonly TaskKey[]): Promise<Lease[]> {
@@ -109,11 +130,13 @@ export class MemoryTransport implements Transport {
   async defineFlow(): Promise<void> {}
   async registerWorker(): Promise<void> {}
   async stopWorker(): Promise<void> {}
+
+  async completeWait(): Promise<void> {}
   async close(): Promise<void> {}
 
   /** How many queries it would have been. */
   get calls(): number {
-    return this.requests.length + this.extended.length + this.reports.length
+    return this.requests.length + this.extended.length + this.reports.length + this.ticks.length
   }
 
   /** What was settled, in order, without the keys. */

@@ -1,0 +1,66 @@
+import * as React from 'react'
+import type { PgflowError, WaitKey, WaitRow } from '../client/index.ts'
+import { LiveList } from './live-list.ts'
+import { usePgflow } from './provider.ts'
+import { type WaitFilter, waitList } from './wait-list.ts'
+
+export interface UseWaitsOptions extends WaitFilter {
+  /** With `false`, nothing is fetched; what was listed before is shown. @default true */
+  readonly enabled?: boolean | undefined
+}
+
+/** Waits as they are listed; each change is another object. */
+export interface WaitsState {
+  /** The oldest first; `null` until they are known. */
+  readonly waits: readonly WaitRow[] | null
+  /** Why they cannot be listed at the moment. */
+  readonly error: PgflowError | null
+  /** Whether there are more. */
+  readonly hasMore: boolean
+  /** Lists one more page. */
+  more(): void
+  /** Reads the list again. */
+  refresh(): void
+  /** Completes a wait, and reads the list again. Rejects as `client.completeWait`. */
+  complete(wait: WaitKey, output: unknown): Promise<void>
+  /** Rejects a wait, and reads the list again. Rejects as `client.rejectWait`. */
+  reject(wait: WaitKey, reason: string): Promise<void>
+}
+
+/**
+ * Lists what the signed-in user may complete: waits of any run that name them. The list is live: it is read again when such a
+ * wait begins or is over, through the one channel of the user, when the page is shown again, and every 10 seconds.
+ *
+ * @example
+ * const { waits, complete } = useWaits({ flowSlug: 'publish' })
+ * return waits?.map((wait) => (
+ *   <button key={wait.run_id} onClick={() => complete(wait, { approved: true })}>{wait.input.draft.title}</button>
+ * ))
+ */
+export function useWaits({ enabled = true, ...filter }: UseWaitsOptions = {}): WaitsState {
+  const client = usePgflow()
+  const key = JSON.stringify(filter)
+  // The filter may be another object in each rendering.
+  const list = React.useMemo(() => {
+    const { limit, ...others }: WaitFilter = JSON.parse(key)
+    return new LiveList(client, waitList(client, others), limit)
+  }, [client, key])
+  const view = React.useSyncExternalStore(
+    enabled ? list.subscribe : list.subscribeIdle,
+    list.view,
+    list.initial,
+  )
+  return React.useMemo(() => {
+    const { rows: waits, ...others } = view
+    const { more, refresh } = list
+    const complete = async (wait: WaitKey, output: unknown) => {
+      await client.completeWait(wait, output)
+      refresh()
+    }
+    const reject = async (wait: WaitKey, reason: string) => {
+      await client.rejectWait(wait, reason)
+      refresh()
+    }
+    return { ...others, waits, more, refresh, complete, reject }
+  }, [client, list, view])
+}
