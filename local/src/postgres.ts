@@ -11,6 +11,7 @@ import { copyBinaries, locateBinaries } from './binaries.ts'
 import { LocalSupabaseError } from './errors.ts'
 import { HOST, PortBusyError, withPort } from './ports.ts'
 import { Supervisor } from './supervisor.ts'
+import type { Template } from './template.ts'
 
 /** The cluster's superuser, as on the platform. */
 const ADMIN = 'supabase_admin'
@@ -34,6 +35,8 @@ export interface PostgresOptions {
   account: Account | undefined
   /** Where the data stays, or undefined for data that goes with the server. */
   keptData: string | undefined
+  /** What new data are copied from, where it exists. */
+  template?: Template | undefined
   /** Of the superuser. */
   password: string
   fsync: boolean
@@ -61,6 +64,8 @@ export interface Postgres {
   start(): Promise<void>
   /** Stops the server at once, as in a crash, and starts it again. */
   restart(): Promise<void>
+  /** Stops the server cleanly, waits until its data have been used, and starts it again. */
+  withDataAtRest(use: (data: string) => Promise<void>): Promise<void>
   /** Stops the server and removes its folder. */
   stop(): Promise<void>
 }
@@ -87,7 +92,7 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
     await supervisor.ready()
     await copyBinaries(native, folder, account)
     if (!existsSync(data)) await createData(folder, data, options)
-    return await withPort(options.port, (port) => run(supervisor, port, options.password))
+    return await withPort(options.port, (port) => run(supervisor, port, data, options.password))
   } catch (error) {
     await supervisor.end()
     throw error
@@ -109,6 +114,7 @@ async function createData(folder: string, data: string, options: PostgresOptions
   const unfinished = `${data}.new`
   const passwordFile = join(folder, 'password')
   await rm(unfinished, { recursive: true, force: true })
+  if (await options.template?.copyTo(unfinished)) return rename(unfinished, data)
   await mkdir(unfinished, { mode: 0o700 })
   await writeFile(passwordFile, password, { mode: 0o600 })
   for (const path of account ? [unfinished, passwordFile] : []) await chown(path, account!.uid, account!.gid)
@@ -141,7 +147,7 @@ async function localeOptions(initdb: string, cwd: string): Promise<string[]> {
 }
 
 /** Starts the server under the supervisor, and returns what controls it. */
-async function run(supervisor: Supervisor, port: number, password: string): Promise<Postgres> {
+async function run(supervisor: Supervisor, port: number, data: string, password: string): Promise<Postgres> {
   let pid: number | undefined
   supervisor.on('pid', (value) => {
     pid = value
@@ -168,6 +174,11 @@ async function run(supervisor: Supervisor, port: number, password: string): Prom
     },
     async restart() {
       await postgres.kill()
+      await postgres.start()
+    },
+    async withDataAtRest(use) {
+      await postgres.kill('SIGINT')
+      await use(data)
       await postgres.start()
     },
     stop: () => supervisor.end(),

@@ -152,6 +152,10 @@ describe('a stack', () => {
     await using({}, (one) =>
       using({}, async (two) => {
         expect(one.jwtSecret).not.toBe(two.jwtSecret)
+        for (const url of ['dbUrl', 'adminDbUrl'] as const) {
+          const foreign = Object.assign(new URL(two[url]), { password: new URL(one[url]).password })
+          await expect(sql(foreign.href, 'select 1')).rejects.toThrow('password authentication failed')
+        }
         const define = 'create function me() returns int language sql stable as $$ select %n $$'
         await sql(one.dbUrl, define.replace('%n', '1'))
         await sql(two.dbUrl, define.replace('%n', '2'))

@@ -1,5 +1,6 @@
-import { postgresAccount } from './account.ts'
-import { bootstrap } from './bootstrap.ts'
+import { type Account, postgresAccount } from './account.ts'
+import { locateBinaries } from './binaries.ts'
+import { bootstrap, bootstrapFiles } from './bootstrap.ts'
 import { newSecret, openDataDir } from './data-dir.ts'
 import { messageOf } from './errors.ts'
 import { startGateway } from './gateway.ts'
@@ -8,6 +9,7 @@ import { startPooler } from './pooler.ts'
 import { HOST } from './ports.ts'
 import { type Postgres, startPostgres } from './postgres.ts'
 import { type Realtime, type RealtimeStartSettings, startRealtime } from './realtime/index.ts'
+import { Template } from './template.ts'
 import { createKeys, derive, signToken } from './tokens.ts'
 
 export interface LocalSupabaseOptions {
@@ -111,7 +113,9 @@ async function startParts(options: LocalSupabaseOptions, stoppers: Stopper[]): P
   const jwtSecret = kept?.jwtSecret ?? newSecret()
   const password = derive(jwtSecret, 'database', 32)
   const keys = await createKeys(jwtSecret)
+  const template = kept ? undefined : await templateOf(options.postgresFolder, account)
   const postgres = await startPostgres({
+    template,
     port: options.databasePort,
     binaries: options.postgresFolder,
     account,
@@ -121,7 +125,7 @@ async function startParts(options: LocalSupabaseOptions, stoppers: Stopper[]): P
     log,
   })
   stoppers.push(() => postgres.stop())
-  await bootstrap(postgres, password)
+  await bootstrap(postgres, password, template)
   const { admin } = postgres
   const owner = { ...admin, user: 'postgres' }
   const pooler = await startPooler(owner, log)
@@ -145,6 +149,14 @@ async function startParts(options: LocalSupabaseOptions, stoppers: Stopper[]): P
     realtime,
     postgres,
   }
+}
+
+/** Kept data are made once in any case. */
+async function templateOf(
+  postgresFolder: string | undefined,
+  account: Account | undefined,
+): Promise<Template> {
+  return Template.of(postgresFolder ?? locateBinaries(), account, await bootstrapFiles())
 }
 
 /** Stops the parts, the last one first, all of them even if one fails. */
