@@ -92,8 +92,9 @@ end
 $$;
 
 -- Broadcasts new events: one private message for each topic, split where it would exceed 200 KB, all in one insert, each row
--- with its own microsecond, and with an id that follows the time, so that it does not touch a random page of the key's index. An event that is too large for that (a huge error or progress) is left for clients to fetch; its
--- run comes all the same. A failure here (no partition for today, a changed table) must not fail the transition.
+-- with its own microsecond, and with an id that follows the time, so that it does not touch a random page of the key's index.
+-- An event that is too large for that (a huge error or progress) is left for clients to fetch; its run comes all the same. A
+-- failure here (no partition for today, a changed table) must not fail the transition.
 create function pgflow.tg_run_events__after_insert()
 returns trigger
 language plpgsql
