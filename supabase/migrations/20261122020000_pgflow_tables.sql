@@ -296,7 +296,7 @@ create table pgflow.run_events (
 );
 create index run_events_by_actor on pgflow.run_events (actor_id) where actor_id is not null;
 comment on table pgflow.run_events is
-  'The log: one row for each transition of a run or step, numbered 1, 2, 3 … within the run, without gaps. actor_id and actor_role say who started, cancelled or retried a run, or settled a task by hand; they are null where a worker did it.';
+  'The log: one row for each transition of a run or step, numbered 1, 2, 3 … within the run, without gaps. data has the columns that it sets; null stands for none, and in step:started for one initial task. actor_id and actor_role say who started, cancelled or retried a run, or settled a task by hand; they are null where a worker did it.';
 
 create table pgflow.run_watches (
   run_id uuid not null references pgflow.runs on delete cascade,

@@ -207,6 +207,7 @@ begin
       select case when b.fatal is not null then (
         select s.when_exhausted from pgflow.steps s where s.flow_slug = b.flow_slug and s.step_slug = b.step_slug
       ) end
+      offset 0 -- else it is looked up anew wherever it is used, and so is the next
     ) as option (when_exhausted)
     cross join lateral (
       select option.when_exhausted, case
@@ -218,6 +219,7 @@ begin
         ) then 'completed'
         else 'working'
       end
+      offset 0
     ) as next (when_exhausted, change)
     cross join lateral (
       select b.run_id, b.flow_slug, b.step_slug, next.change,

@@ -191,6 +191,7 @@ begin
           join pgflow.step_states dep on dep.run_id = c.run_id and dep.step_slug = d.dep_slug
           where d.flow_slug = c.flow_slug and d.step_slug = c.step_slug and dep.status = 'completed'
         ) one
+        offset 0 -- else each value is written as text twice
       ) value
       where c.input is null or begin_attempts.inline_limit is not null
     ) v

@@ -92,8 +92,9 @@ end
 $$;
 
 -- Broadcasts new events: one private message for each topic, split where it would exceed 200 KB, all in one insert, each row
--- with its own microsecond. An event that is too large for that (a huge error or progress) is left for clients to fetch; its
--- run comes all the same. A failure here (no partition for today, a changed table) must not fail the transition.
+-- with its own microsecond, and with an id that follows the time, so that it does not touch a random page of the key's index.
+-- An event that is too large for that (a huge error or progress) is left for clients to fetch; its run comes all the same. A
+-- failure here (no partition for today, a changed table) must not fail the transition.
 create function pgflow.tg_run_events__after_insert()
 returns trigger
 language plpgsql
@@ -119,8 +120,8 @@ begin
   end if;
 
   begin
-    insert into realtime.messages (topic, event, payload, private, extension, inserted_at)
-    select message.topic, 'run_events', jsonb_build_object('runs', message.runs), true, 'broadcast',
+    insert into realtime.messages (id, topic, event, payload, private, extension, inserted_at)
+    select (pgflow.new_run_ids())[1], message.topic, 'run_events', jsonb_build_object('runs', message.runs), true, 'broadcast',
            (select clock_timestamp() at time zone 'utc')
            + row_number() over (order by message.topic, message.part) * interval '1 microsecond'
     from (

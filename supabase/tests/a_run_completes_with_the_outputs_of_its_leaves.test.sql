@@ -1,5 +1,5 @@
 begin;
-select plan(15);
+select plan(16);
 set local pgflow.now = '2030-01-01 00:00+00';
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
@@ -15,6 +15,7 @@ select pgflow.add_step('f', 'c', deps_slugs => array['a']);
 select pgflow.add_step('f', 'd', deps_slugs => array['b', 'c']);
 select pgflow.add_step('f', 'e', deps_slugs => array['c']);
 select pgflow.start_flow('f', '1', run_id => pg_temp.run());
+create temp table version_at_start as select ctid as version from pgflow.runs;
 
 select pgflow.complete_task(pg_temp.run(), 'a', 0, '"A"');
 select set_eq(
@@ -43,6 +44,7 @@ select results_eq(
 );
 select pgflow.complete_task(pg_temp.run(), 'd', 0, '{"d": 1}');
 select is((select status from pgflow.runs), 'started', 'a run waits for its last step');
+select is((select ctid from pgflow.runs), (select version from version_at_start), 'its row, with its input, was not written again');
 select pgflow.complete_task(pg_temp.run(), 'e', 0, '[]');
 select results_eq(
   $$ select status, output, error, started_at, completed_at from pgflow.runs $$,

@@ -1,5 +1,5 @@
 begin;
-select plan(30);
+select plan(31);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 -- What was sent since the last look.
@@ -51,6 +51,7 @@ select is(
   'with the events as the log shows them'
 );
 select is((select pg_temp.types(payload) from messages), pg_temp.run() || ': step:completed, step:started', 'which belong together');
+select matches((select id::text from messages), '^.{14}7', 'its id is a UUID of version 7');
 select ok(
   (select abs(extract(epoch from inserted_at - clock_timestamp() at time zone 'utc')) < 3600 from messages),
   'inserted_at is a time in UTC'
