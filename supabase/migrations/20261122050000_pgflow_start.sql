@@ -191,30 +191,38 @@ begin
 end
 $$;
 
--- The flow that a name stands for, its shape and its being the newest version held as they are until the transaction ends.
+-- The flow that a name stands for; its shape is kept as it is until the transaction ends. All starts of a flow share a lock in
+-- memory: one of the flow's row, which many hold at the same time, would be written to the log, and change the row.
 create function pgflow.lock_flow(name text)
 returns pgflow.flows
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  locked text;
   flow pgflow.flows;
 begin
-  perform pgflow.assert_valid_slug(lock_flow.name);
   loop
+    select n.slug into locked
+    from (
+      select coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name) as slug
+    ) n
+    where pg_advisory_xact_lock_shared(hashtextextended('pgflow.shape:' || n.slug, 0)) is not null;
+    -- What it is now: the lock may have been awaited.
     select f.* into flow from pgflow.flows f
-    where f.flow_slug = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name)
-    for key share of f;
+    where f.flow_slug = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name);
     if not found then
+      perform pgflow.assert_valid_slug(lock_flow.name);
       raise exception using
         errcode = 'PT404',
         message = format('flow "%s" does not exist', lock_flow.name),
         hint = 'Check the slug; a flow exists once a worker that has it was started, or its compiled SQL was run.';
     end if;
-    -- Once more where the alias was moved while the lock was awaited.
-    exit when flow.flow_slug
-      = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name);
+    exit when flow.flow_slug = locked;
   end loop;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform from pgflow.flows f where f.flow_slug = locked for key share; -- an error if it was deleted after the snapshot
+  end if;
   return flow;
 end
 $$;

@@ -93,6 +93,7 @@ select set_eq(
     'pgflow.report_progress(jsonb)',
     'pgflow.settle_and_claim(jsonb,text[],integer,uuid,integer,integer,boolean)',
     'pgflow.stop_worker(uuid)',
+    'pgflow.tg_definitions__before_delete()',
     'pgflow.tg_run_events__after_insert()',
     'pgflow.tg_step_states__after_insert()',
     'pgflow.tg_runs__after_delete()',

@@ -122,6 +122,7 @@ select set_eq(
     'pgflow.located_schema_errors(validator regprocedure, schema jsonb, value jsonb, root jsonb, path text)',
     'pgflow.keep_worker_awake(every text)',
     'pgflow.lock_definition(alias text)',
+    'pgflow.lock_shape(flow_slug text)',
     'pgflow.lock_runs(run_ids uuid[], wait boolean)',
     'pgflow.locked_run(run_id uuid)',
     'pgflow.maintain(keep_runs interval, keep_archive interval, budget interval)',
@@ -170,6 +171,7 @@ select set_eq(
     'pgflow.begin_attempts(messages pgflow.message[], worker_id uuid, as_of timestamp with time zone, inline_limit integer)',
     'pgflow.steps_problem(steps jsonb)',
     'pgflow.stop_worker(worker_id uuid)',
+    'pgflow.tg_definitions__before_delete()',
     'pgflow.tg_plans__after()',
     'pgflow.tg_plans__before()',
     'pgflow.tg_run_events__after_insert()',
@@ -228,6 +230,10 @@ select set_eq(
      join pg_namespace n on n.oid = c.relnamespace
      where not t.tgisinternal and (n.nspname like 'pgflow%' or t.tgfoid::regproc::text like 'pgflow%') $$,
   array[
+    '_100_keep on pgflow.flows: pgflow.tg_definitions__before_delete, row',
+    '_100_keep on pgflow.steps: pgflow.tg_definitions__before_delete, row',
+    '_100_keep_all on pgflow.flows: pgflow.tg_definitions__before_delete, statement',
+    '_100_keep_all on pgflow.steps: pgflow.tg_definitions__before_delete, statement',
     '_000_plans on pgflow.run_events: pgflow.tg_plans__before, statement',
     '~plans on pgflow.run_events: pgflow.tg_plans__after, statement',
     '_000_plans on pgflow.runs: pgflow.tg_plans__before, statement',

@@ -24,3 +24,8 @@ alter table pgflow.step_states reset (autovacuum_vacuum_threshold, autovacuum_an
 
 -- Events that set no column, or one task, have no data.
 alter table pgflow.run_events alter column data drop not null, alter column data drop default;
+
+-- Triggers on flows and steps keep the definition of a flow that has runs: starts locked its rows to check foreign keys.
+alter table pgflow.runs drop constraint if exists runs_flow_slug_fkey;
+alter table pgflow.step_states drop constraint if exists step_states_flow_slug_step_slug_fkey;
+drop index if exists pgflow.step_states_by_step;
