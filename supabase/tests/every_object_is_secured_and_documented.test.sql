@@ -31,9 +31,10 @@ select set_eq(
     'pgflow.report_progress(jsonb)',
     'pgflow.retry_run(uuid)',
     'pgflow.settle(pgflow.task_result[],boolean)',
-    'pgflow.start_runs(text,pgflow.run_request[],uuid,uuid,jsonb,integer)',
+    'pgflow.start_runs(text,uuid[],jsonb[],text[],uuid,uuid,jsonb,integer)',
     'pgflow.tg_run_events__after_insert()',
     'pgflow.tg_runs__after_delete()',
+    'pgflow.tg_runs__after_insert()',
     'pgflow.tg_step_states__after_delete()',
     'pgflow.tg_step_states__after_insert()',
     'pgflow.watch_runs(uuid[],text,boolean)'

@@ -25,6 +25,7 @@ select set_eq(
   array[
     'pgflow.flow_versions',
     'pgflow.last_repair',
+    'pgflow.first_step_events',
     'pgflow.run_event_records',
     'pgflow.step_inputs', 'pgflow.step_options'
   ],
@@ -37,7 +38,6 @@ select set_eq(
   array[
     'pgflow.flow_definition',
     'pgflow.message',
-    'pgflow.run_request',
     'pgflow.settled_task',
     'pgflow.step_change',
     'pgflow.step_definition',
@@ -59,7 +59,7 @@ select set_eq(
     'pgflow.archive_messages(queue_name text, msg_ids bigint[])',
     'pgflow.assert_are_cursors(cursors jsonb)',
     'pgflow.assert_can_access_run(run_id uuid, action text)',
-    'pgflow.assert_can_start(flow pgflow.flows, requests pgflow.run_request[], metadata jsonb, delay integer)',
+    'pgflow.assert_can_start(flow pgflow.flows, steps integer, inputs jsonb[], idempotency_keys text[], metadata jsonb, delay integer)',
     'pgflow.assert_fits(flow pgflow.flows, inputs jsonb)',
     'pgflow.assert_may_start(flow_slug text, inputs jsonb, idempotency_keys text[], group_id uuid)',
     'pgflow.assert_new_step(wanted pgflow.steps, wanted_deps text[])',
@@ -103,7 +103,7 @@ select set_eq(
     'pgflow.due_queues(flow_slugs text[])',
     'pgflow.end_dead_tasks(messages pgflow.message[])',
     'pgflow.end_runs(changes pgflow.step_change[], as_of timestamp with time zone)',
-    'pgflow.existing_run(flow pgflow.flows, request pgflow.run_request, owner_id uuid, group_id uuid, metadata jsonb, delay integer)',
+    'pgflow.existing_run(flow pgflow.flows, run_id uuid, input jsonb, idempotency_key text, owner_id uuid, group_id uuid, metadata jsonb, delay integer)',
     'pgflow.extend_leases(tasks jsonb, lease integer)',
     'pgflow.fail_task(run_id uuid, step_slug text, task_index integer, error_message text)',
     'pgflow.fetch_value(run_id uuid, name text, version text)',
@@ -166,8 +166,7 @@ select set_eq(
     'pgflow.snapshot(run_id uuid)',
     'pgflow.start_flow(flow_slug text, input jsonb, run_id uuid, idempotency_key text, owner_id uuid, metadata jsonb, delay integer, group_id uuid)',
     'pgflow.start_flows(flow_slug text, inputs jsonb, idempotency_keys text[], owner_id uuid, metadata jsonb, delay integer, group_id uuid)',
-    'pgflow.start_runs(flow_slug text, requests pgflow.run_request[], owner_id uuid, group_id uuid, metadata jsonb, delay integer)',
-    'pgflow.start_steps(flow_slug text, run_ids uuid[], as_of timestamp with time zone, delay integer)',
+    'pgflow.start_runs(flow_slug text, run_ids uuid[], inputs jsonb[], idempotency_keys text[], owner_id uuid, group_id uuid, metadata jsonb, delay integer)',
     'pgflow.begin_attempts(messages pgflow.message[], worker_id uuid, as_of timestamp with time zone, inline_limit integer)',
     'pgflow.steps_problem(steps jsonb)',
     'pgflow.stop_worker(worker_id uuid)',
