@@ -337,9 +337,9 @@ $$;
 
 create trigger _100_keep before delete or update of flow_slug on pgflow.flows
   for each row execute function pgflow.tg_definitions__before_delete();
-create trigger _100_keep_all before truncate on pgflow.flows
+create trigger _100_keep_all after truncate on pgflow.flows
   for each statement execute function pgflow.tg_definitions__before_delete();
 create trigger _100_keep before delete or update of flow_slug, step_slug on pgflow.steps
   for each row execute function pgflow.tg_definitions__before_delete();
-create trigger _100_keep_all before truncate on pgflow.steps
+create trigger _100_keep_all after truncate on pgflow.steps
   for each statement execute function pgflow.tg_definitions__before_delete();
