@@ -319,6 +319,7 @@ begin
     join pgflow.runs r using (run_id);
   end if;
   if not found then
+    delete from pgflow.run_keys k where k.run_id = existing_run.run_id; -- which this start has taken for the run that is gone
     select r.* into run from pgflow.start_runs(
       flow.flow_slug, array[existing_run.run_id], array[existing_run.input], array[existing_run.idempotency_key],
       owner_id, group_id, metadata, delay
