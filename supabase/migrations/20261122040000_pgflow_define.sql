@@ -12,15 +12,36 @@ as $$
   select pg_advisory_xact_lock(hashtextextended('pgflow.flow:' || lock_definition.alias, 0))
 $$;
 
+-- Keeps the shape of a flow for this transaction alone, to add a step or to delete: waits until no transaction that has started
+-- the flow is open, for three seconds at most. It asks again and again, since starts would queue behind a lock that waits.
+create function pgflow.lock_shape(flow_slug text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  patience timestamptz := clock_timestamp() + interval '3 seconds';
+begin
+  while not pg_try_advisory_xact_lock(hashtextextended('pgflow.shape:' || lock_shape.flow_slug, 0)) loop
+    if clock_timestamp() > patience then
+      perform pgflow.raise_blocked(lock_shape.flow_slug, lock_shape.flow_slug);
+    end if;
+    perform pg_sleep(0.01);
+  end loop;
+end
+$$;
+
 -- Raises PT409 where a definition has waited too long, and names the transactions that may be the reason: the oldest that
--- use the flows, or define this one.
+-- use the flows, have started this one, or define it.
 create function pgflow.raise_blocked(flow_slug text, alias text)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  key bigint := hashtextextended('pgflow.flow:' || raise_blocked.alias, 0);
+  keys bigint[] := array[
+    hashtextextended('pgflow.flow:' || raise_blocked.alias, 0), hashtextextended('pgflow.shape:' || raise_blocked.flow_slug, 0)
+  ];
   blockers text := (
     select string_agg(format(
              'pid %s (%s, %s), open for %s', b.pid, coalesce(nullif(a.application_name, ''), 'no application name'),
@@ -30,7 +51,7 @@ declare
       select distinct l.pid from pg_locks l
       where l.granted and l.pid <> pg_backend_pid() and (
         l.relation in ('pgflow.flows'::regclass, 'pgflow.steps'::regclass) and l.mode <> 'AccessShareLock'
-        or l.locktype = 'advisory' and l.objsubid = 1 and (l.classid::bigint << 32 | l.objid::bigint) = key
+        or l.locktype = 'advisory' and l.objsubid = 1 and (l.classid::bigint << 32 | l.objid::bigint) = any (keys)
       )
       order by l.pid
       limit 10
@@ -140,7 +161,8 @@ declare
   step pgflow.steps;
 begin
   perform pgflow.assert_valid_slug(add_step.step_slug);
-  -- Conflicts with the key share that a starting run takes: the shape cannot change under it.
+  -- The shape cannot change under a run that is being started.
+  perform pgflow.lock_shape(add_step.flow_slug);
   perform from pgflow.flows f where f.flow_slug = add_step.flow_slug for update;
   if not found then
     raise exception using

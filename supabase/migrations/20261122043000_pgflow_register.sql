@@ -271,6 +271,7 @@ declare
   running bigint;
   ended bigint;
 begin
+  perform pgflow.lock_shape(delete_flow.flow_slug);
   select f.* into flow from pgflow.flows f where f.flow_slug = delete_flow.flow_slug for update;
   if not found then
     raise exception using
@@ -304,3 +305,48 @@ exception
 end
 $$;
 comment on function pgflow.delete_flow is 'Deletes a flow that has no runs, and its queue.';
+
+-- Keeps the definition of a flow that has runs, whoever deletes it or changes its keys. It takes the place of foreign keys from
+-- runs and step_states, which every start would check by locking the same few rows.
+create function pgflow.tg_definitions__before_delete()
+returns trigger
+language plpgsql
+security definer -- whoever may delete a definition may not see all runs
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'TRUNCATE' then
+    if exists (select from pgflow.runs) then
+      raise exception using
+        errcode = 'PT409',
+        message = format('pgflow.%s cannot be emptied: there are runs', tg_table_name),
+        hint = 'Delete the rows in pgflow.runs first, if nobody needs them any more.';
+    end if;
+    return null;
+  end if;
+  -- Another one would not see a run that was started after its snapshot.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using
+      errcode = 'PT409',
+      message = format('the definition of flow "%s" cannot be deleted at this isolation level', old.flow_slug),
+      hint = 'Delete it in a transaction that is READ COMMITTED.';
+  end if;
+  perform pgflow.lock_shape(old.flow_slug);
+  if exists (select from pgflow.runs r where r.flow_slug = old.flow_slug) then
+    raise exception using
+      errcode = 'PT409',
+      message = format('flow "%s" has runs: its definition cannot be deleted', old.flow_slug),
+      hint = 'Delete its rows in pgflow.runs first, if nobody needs them any more; then select pgflow.delete_flow(…).';
+  end if;
+  return case tg_op when 'DELETE' then old else new end;
+end
+$$;
+
+create trigger _100_keep before delete or update of flow_slug on pgflow.flows
+  for each row execute function pgflow.tg_definitions__before_delete();
+create trigger _100_keep_all after truncate on pgflow.flows
+  for each statement execute function pgflow.tg_definitions__before_delete();
+create trigger _100_keep before delete or update of flow_slug, step_slug on pgflow.steps
+  for each row execute function pgflow.tg_definitions__before_delete();
+create trigger _100_keep_all after truncate on pgflow.steps
+  for each statement execute function pgflow.tg_definitions__before_delete();

@@ -1,17 +1,12 @@
 -- Chapter 8: runs begin.
 
-create type pgflow.run_request as (
-  run_id uuid,
-  input jsonb,
-  idempotency_key text
-);
-comment on type pgflow.run_request is 'A start that is asked for; a run_id that is null is given one.';
-
 -- Starts runs, or finds those that the same keys have started, of another version too: what start_flow and start_flows
--- do.
+-- do. Each array has an element for each run, or is null; a run_id that is null is given one.
 create function pgflow.start_runs(
   flow_slug text,
-  requests pgflow.run_request[],
+  run_ids uuid[],
+  inputs jsonb[],
+  idempotency_keys text[],
   owner_id uuid,
   group_id uuid,
   metadata jsonb,
@@ -34,62 +29,112 @@ declare
   started_by uuid := coalesce(start_runs.owner_id, pgflow.current_user_id());
   as_of timestamptz := pgflow.now();
   flow pgflow.flows := pgflow.lock_flow(start_runs.flow_slug);
-  new_ids uuid[] := pgflow.new_run_ids(cardinality(requests), as_of);
-  requested pgflow.run_request[];
-  has_keys boolean;
+  steps int;
+  are_plain boolean;
+  roots text[];
+  root_delays int[];
+  ids uuid[] := pgflow.new_run_ids(cardinality(start_runs.inputs), as_of);
   keyed uuid[];
   started uuid[];
+  begun pgflow.step_key[];
+  ready pgflow.step_key[];
 begin
-  perform pgflow.assert_can_start(flow, requests, start_runs.metadata, start_runs.delay);
-  select array_agg(
-           row(coalesce(r.run_id, new_ids[r.ordinality]), r.input, r.idempotency_key)::pgflow.run_request order by r.ordinality
-         ),
-         bool_or(r.idempotency_key is not null)
-  into requested, has_keys
-  from unnest(requests) with ordinality r;
-
-  if has_keys then
+  select count(*), bool_and(s.is_plain) filter (where s.deps_count = 0),
+         array_agg(s.step_slug order by s.step_index) filter (where s.deps_count = 0),
+         array_agg(coalesce(s.opt_start_delay, 0) order by s.step_index) filter (where s.deps_count = 0)
+  into steps, are_plain, roots, root_delays
+  from pgflow.steps s
+  where s.flow_slug = flow.flow_slug;
+  perform pgflow.assert_can_start(
+    flow, steps, start_runs.inputs, start_runs.idempotency_keys, start_runs.metadata, start_runs.delay
+  );
+  if num_nonnulls(variadic start_runs.run_ids) > 0 then
+    ids := array(select coalesce(r.run_id, ids[r.n]) from unnest(start_runs.run_ids) with ordinality r (run_id, n) order by r.n);
+  end if;
+  if num_nonnulls(variadic start_runs.idempotency_keys) > 0 then
     with key as (
       insert into pgflow.run_keys (run_id, alias, key, owner_id)
-      select r.run_id, flow.alias, r.idempotency_key, started_by
-      from unnest(requested) with ordinality r
-      where r.idempotency_key is not null
-      order by r.idempotency_key, r.ordinality -- one order for all, since a start waits for another with the same key
+      select r.run_id, flow.alias, r.key, started_by
+      from unnest(ids, start_runs.idempotency_keys) with ordinality r (run_id, key, n)
+      where r.key is not null
+      order by r.key, r.n -- one order for all, since a start waits for another with the same key
       on conflict do nothing
       returning run_id
     )
     select array_agg(run_id) into keyed from key;
   end if;
-  with run as (
-    insert into pgflow.runs (run_id, flow_slug, input, owner_id, group_id, idempotency_key, metadata, started_at)
-    select r.run_id, flow.flow_slug, r.input, started_by, start_runs.group_id, r.idempotency_key, start_runs.metadata, as_of
-    from unnest(requested) with ordinality r
-    where r.idempotency_key is null or r.run_id = any (keyed)
-    order by r.ordinality
-    on conflict do nothing
-    returning run_id
-  )
-  select array_agg(run_id) into started from run;
-  perform pgflow.start_steps(flow.flow_slug, started, as_of, start_runs.delay);
 
-  if cardinality(started) = cardinality(requested) then
+  -- Plain root steps start with their run, and have their tasks where all of them are plain, as mostly. One statement, so that
+  -- the trigger of runs finds its steps, and writes one statement of events.
+  with
+    run as (
+      insert into pgflow.runs (run_id, flow_slug, input, owner_id, group_id, idempotency_key, metadata, started_at)
+      select r.run_id, flow.flow_slug, r.input, started_by, start_runs.group_id, r.key, start_runs.metadata, as_of
+      from unnest(ids, start_runs.inputs, start_runs.idempotency_keys) with ordinality r (run_id, input, key, n)
+      where r.key is null or r.run_id = any (keyed)
+      order by r.n
+      on conflict do nothing
+      returning run_id
+    ),
+    state as (
+      insert into pgflow.step_states (
+        run_id, step_slug, flow_slug, status, remaining_deps, remaining_tasks, initial_tasks, created_at, started_at
+      )
+      select r.run_id, s.step_slug, s.flow_slug, case when root.starts then 'started' else 'created' end, s.deps_count,
+             case when root.starts then 1 end, case when root.starts then 1 end, as_of, case when root.starts then as_of end
+      from run r
+      cross join pgflow.steps s
+      cross join lateral (select s.deps_count = 0 and s.is_plain) as root (starts)
+      where s.flow_slug = flow.flow_slug
+      returning run_id, step_slug, status, remaining_deps
+    ),
+    batch as (
+      select root.delay, array_agg(r.run_id) as run_ids, array_agg(root.step_slug) as step_slugs,
+             array_agg(jsonb_build_object(
+               'flow_slug', flow.flow_slug, 'run_id', r.run_id, 'step_slug', root.step_slug, 'task_index', 0
+             )) as messages
+      from run r
+      cross join unnest(roots, root_delays) root (step_slug, delay)
+      where are_plain
+      group by root.delay
+    ),
+    task as (
+      insert into pgflow.step_tasks (run_id, step_slug, task_index, flow_slug, message_id, queued_at)
+      select t.run_id, t.step_slug, 0, flow.flow_slug, t.msg_id, as_of
+      from batch b
+      cross join lateral rows from (
+        unnest(b.run_ids), unnest(b.step_slugs),
+        pgflow.send_messages(flow.queue_name, b.messages, b.delay + start_runs.delay)
+      ) as t (run_id, step_slug, msg_id)
+    )
+  select (select array_agg(run_id) from run),
+         (select array_agg(row(run_id, step_slug)::pgflow.step_key) from state where status = 'started' and not are_plain),
+         (select array_agg(row(run_id, step_slug)::pgflow.step_key) from state where status = 'created' and remaining_deps = 0)
+  into started, begun, ready;
+  if not are_plain then
+    perform pgflow.advance(pgflow.decide(ready, as_of, start_runs.delay), as_of, begun, start_runs.delay);
+  elsif started is not null then
+    perform pgflow.notify_workers(started);
+  end if;
+
+  if cardinality(started) = cardinality(ids) then
     return query
-      select run.* from unnest(requested) with ordinality r join pgflow.runs run using (run_id) order by r.ordinality;
+      select run.* from unnest(ids) with ordinality r (run_id, n) join pgflow.runs run using (run_id) order by r.n;
     return;
   end if;
   return query
     select run.*
-    from unnest(requested) with ordinality r
+    from unnest(ids, start_runs.inputs, start_runs.idempotency_keys) with ordinality r (run_id, input, key, n)
     cross join lateral (
       select own.* from pgflow.runs own where own.run_id = r.run_id and own.run_id = any (started)
       union all
       select existing.*
       from pgflow.existing_run(
-        flow, requested[r.ordinality], started_by, start_runs.group_id, start_runs.metadata, start_runs.delay
+        flow, r.run_id, r.input, r.key, started_by, start_runs.group_id, start_runs.metadata, start_runs.delay
       ) existing
       where r.run_id <> all (coalesce(started, '{}'))
     ) run
-    order by r.ordinality;
+    order by r.n;
 end
 $$;
 
@@ -114,8 +159,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query select * from pgflow.start_runs(
-    start_flow.flow_slug,
-    array[row(start_flow.run_id, start_flow.input, start_flow.idempotency_key)::pgflow.run_request],
+    start_flow.flow_slug, array[start_flow.run_id], array[start_flow.input], array[start_flow.idempotency_key],
     start_flow.owner_id, start_flow.group_id, start_flow.metadata, start_flow.delay
   );
 end
@@ -148,73 +192,45 @@ begin
       hint = 'Give inputs as a JSON array, and idempotency_keys not at all or as many as there are inputs.';
   end if;
   return query select * from pgflow.start_runs(
-    start_flows.flow_slug,
-    array(
-      select row(null, i.input, start_flows.idempotency_keys[i.n])::pgflow.run_request
-      from jsonb_array_elements(start_flows.inputs) with ordinality as i (input, n)
-      order by i.n
-    ),
-    start_flows.owner_id, start_flows.group_id, start_flows.metadata, start_flows.delay
+    start_flows.flow_slug, null, array(select i.input from jsonb_array_elements(start_flows.inputs) i (input)),
+    start_flows.idempotency_keys, start_flows.owner_id, start_flows.group_id, start_flows.metadata, start_flows.delay
   );
 end
 $$;
 comment on function pgflow.start_flows is 'Starts a run of a flow for each of many inputs.';
 
--- A state for each step of new runs; the root steps go on at once.
-create function pgflow.start_steps(flow_slug text, run_ids uuid[], as_of timestamptz, delay int)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-declare
-  started pgflow.step_key[];
-  ready pgflow.step_key[];
-begin
-  with state as (
-    insert into pgflow.step_states (
-      run_id, step_slug, flow_slug, status, remaining_deps, remaining_tasks, initial_tasks, created_at, started_at
-    )
-    select run_id, s.step_slug, s.flow_slug, case when starts then 'started' else 'created' end,
-           s.deps_count, case when starts then 1 end, case when starts then 1 end, as_of, case when starts then as_of end
-    from unnest(run_ids) run_id
-    cross join pgflow.steps s
-    cross join lateral (select s.deps_count = 0 and s.is_plain) as root (starts)
-    where s.flow_slug = start_steps.flow_slug
-    returning run_id, step_slug, status, remaining_deps
-  )
-  select array_agg(row(run_id, step_slug)::pgflow.step_key) filter (where status = 'started'),
-         array_agg(row(run_id, step_slug)::pgflow.step_key) filter (where status = 'created' and remaining_deps = 0)
-  into started, ready
-  from state;
-  perform pgflow.advance(pgflow.decide(ready, as_of, delay), as_of, started, delay);
-end
-$$;
-
--- The flow that a name stands for, its shape and its being the newest version held as they are until the transaction ends.
+-- The flow that a name stands for; its shape is kept as it is until the transaction ends. All starts of a flow share a lock in
+-- memory: one of the flow's row, which many hold at the same time, would be written to the log, and change the row.
 create function pgflow.lock_flow(name text)
 returns pgflow.flows
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  locked text;
   flow pgflow.flows;
 begin
-  perform pgflow.assert_valid_slug(lock_flow.name);
   loop
+    select n.slug into locked
+    from (
+      select coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name) as slug
+    ) n
+    where pg_advisory_xact_lock_shared(hashtextextended('pgflow.shape:' || n.slug, 0)) is not null;
+    -- What it is now: the lock may have been awaited.
     select f.* into flow from pgflow.flows f
-    where f.flow_slug = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name)
-    for key share of f;
+    where f.flow_slug = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name);
     if not found then
+      perform pgflow.assert_valid_slug(lock_flow.name);
       raise exception using
         errcode = 'PT404',
         message = format('flow "%s" does not exist', lock_flow.name),
         hint = 'Check the slug; a flow exists once a worker that has it was started, or its compiled SQL was run.';
     end if;
-    -- Once more where the alias was moved while the lock was awaited.
-    exit when flow.flow_slug
-      = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name);
+    exit when flow.flow_slug = locked;
   end loop;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform from pgflow.flows f where f.flow_slug = locked for key share; -- an error if it was deleted after the snapshot
+  end if;
   return flow;
 end
 $$;
@@ -222,7 +238,9 @@ $$;
 -- Refuses a start that makes no sense.
 create function pgflow.assert_can_start(
   flow pgflow.flows,
-  requests pgflow.run_request[],
+  steps int,
+  inputs jsonb[],
+  idempotency_keys text[],
   metadata jsonb,
   delay int
 )
@@ -230,26 +248,21 @@ returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  lacks_input boolean;
-  has_bad_key boolean;
 begin
-  select bool_or(r.input is null), bool_or(length(r.idempotency_key) not between 1 and 255)
-  into lacks_input, has_bad_key
-  from unnest(requests) r;
-  if not exists (select from pgflow.steps s where s.flow_slug = flow.flow_slug) then
+  if assert_can_start.steps = 0 then
     raise exception using
       errcode = 'PT400',
       message = format('flow "%s" has no steps', flow.flow_slug),
       hint = 'Add them first: select pgflow.add_step(…).';
   end if;
-  if lacks_input then
+  if num_nulls(variadic assert_can_start.inputs) > 0 then
     raise exception using
       errcode = 'PT400',
       message = format('the input for flow "%s" is missing', flow.flow_slug),
       hint = 'Give the argument input any JSON value, for instance {} or null.';
   end if;
-  if has_bad_key then
+  if num_nonnulls(variadic assert_can_start.idempotency_keys) > 0
+     and exists (select from unnest(assert_can_start.idempotency_keys) key where length(key) not between 1 and 255) then
     raise exception using
       errcode = 'PT400',
       message = format('an idempotency key for flow "%s" is empty or too long', flow.flow_slug),
@@ -267,7 +280,7 @@ begin
       hint = 'Give delay in whole seconds, from 0 to a year (31536000).';
   end if;
   if flow.input_schema is not null then
-    perform pgflow.assert_valid_inputs(flow, array(select r.input from unnest(requests) r));
+    perform pgflow.assert_valid_inputs(flow, assert_can_start.inputs);
   end if;
 end
 $$;
@@ -276,7 +289,9 @@ $$;
 -- started after all. Only who knows a run's id is told of it: what a key found is not named in errors.
 create function pgflow.existing_run(
   flow pgflow.flows,
-  request pgflow.run_request,
+  run_id uuid,
+  input jsonb,
+  idempotency_key text,
   owner_id uuid,
   group_id uuid,
   metadata jsonb,
@@ -288,34 +303,38 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   run pgflow.runs;
-  named text := format('run_id %s', request.run_id);
+  named text := format('run_id %s', existing_run.run_id);
 begin
-  select r.* into run from pgflow.runs r where r.run_id = request.run_id;
+  select r.* into run from pgflow.runs r where r.run_id = existing_run.run_id;
   if not found then
-    named := format('the idempotency key %s', to_json(request.idempotency_key));
+    named := format('the idempotency key %s', to_json(existing_run.idempotency_key));
     select r.* into run
     from (
       select k.run_id from pgflow.run_keys k
-      where k.owner_id = existing_run.owner_id and k.alias = flow.alias and k.key = request.idempotency_key
+      where k.owner_id = existing_run.owner_id and k.alias = flow.alias and k.key = existing_run.idempotency_key
       union all
       select k.run_id from pgflow.run_keys k
-      where existing_run.owner_id is null and k.owner_id is null and k.alias = flow.alias and k.key = request.idempotency_key
+      where existing_run.owner_id is null and k.owner_id is null and k.alias = flow.alias and k.key = existing_run.idempotency_key
     ) found_key
     join pgflow.runs r using (run_id);
   end if;
   if not found then
-    select r.* into run from pgflow.start_runs(flow.flow_slug, array[request], owner_id, group_id, metadata, delay) r;
+    delete from pgflow.run_keys k where k.run_id = existing_run.run_id; -- which this start has taken for the run that is gone
+    select r.* into run from pgflow.start_runs(
+      flow.flow_slug, array[existing_run.run_id], array[existing_run.input], array[existing_run.idempotency_key],
+      owner_id, group_id, metadata, delay
+    ) r;
     return run;
   end if;
   if run.owner_id is distinct from existing_run.owner_id
-     or request.idempotency_key <> coalesce(run.idempotency_key, '')
+     or existing_run.idempotency_key <> coalesce(run.idempotency_key, '')
      or flow.alias <> (select f.alias from pgflow.flows f where f.flow_slug = run.flow_slug) then
     raise exception using
       errcode = 'PT409',
       message = format('%s is taken', named),
       hint = 'Leave it out, or use another one, to start a new run.';
   end if;
-  if run.input <> request.input then
+  if run.input <> existing_run.input then
     raise exception using
       errcode = 'PT409',
       message = format('%s was used with another input for flow "%s"', named, flow.alias),

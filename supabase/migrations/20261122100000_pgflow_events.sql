@@ -12,25 +12,59 @@
 --
 -- Events say who: the signed-in user, and the role that the caller acts as. What workers do has no actor.
 
--- A run that begins: `run:started`. (One that is written by hand may have ended before.)
+-- The first events of steps, as their rows say: of those that have begun.
+create view pgflow.first_step_events
+with (security_invoker = true)
+as
+select ss.run_id, ss.step_slug, ss.status = 'started' as is_start,
+       (select s.step_index from pgflow.steps s where s.flow_slug = ss.flow_slug and s.step_slug = ss.step_slug) as step_index,
+       'step:' || ss.status as type,
+       coalesce(
+         ss.completed_at, ss.failed_at, ss.skipped_at, case ss.status when 'started' then ss.started_at end, pgflow.now()
+       ) as at,
+       case ss.status
+         when 'started' then
+           case when ss.initial_tasks is distinct from 1 then jsonb_build_object('initial_tasks', ss.initial_tasks) end
+         when 'failed' then jsonb_build_object('error', ss.error)
+         when 'skipped' then jsonb_build_object('skip_reason', ss.skip_reason, 'error', ss.error)
+       end as data
+from pgflow.step_states ss
+where ss.status <> 'created';
+comment on view pgflow.first_step_events is 'The first event of each step that has begun, as its row says.';
+
+-- A run that begins: `run:started`, then the steps that begin in the same statement, as they do where a run is started. (A
+-- run that is written by hand may have ended before.)
 create function pgflow.tg_runs__after_insert()
 returns trigger
 language plpgsql
 security definer -- whoever changes a run writes its log
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
 as $$
 declare
   actor_id uuid := pgflow.current_user_id();
   actor_role text := pgflow.caller_role();
 begin
-  insert into pgflow.run_events (run_id, seq, type, at, data, actor_id, actor_role)
+  insert into pgflow.run_events (run_id, seq, type, step_slug, at, data, actor_id, actor_role)
   select n.run_id, 1,
-         'run:' || n.status,
+         'run:' || n.status, null,
          coalesce(n.completed_at, n.failed_at, n.cancelled_at, n.started_at),
          case when n.status in ('failed', 'cancelled') then jsonb_build_object('error', n.error) end,
          case when n.status in ('started', 'cancelled') then actor_id end,
          case when n.status in ('started', 'cancelled') then actor_role end
-  from new_rows n;
+  from new_rows n
+  union all
+  select n.run_id, 1 + row_number() over (partition by n.run_id order by event.is_start, event.step_index),
+         event.type, event.step_slug, event.at, event.data, null, null
+  from new_rows n
+  cross join lateral (select e.* from pgflow.first_step_events e where e.run_id = n.run_id offset 0) event;
   return null;
 end
 $$;
@@ -91,7 +125,7 @@ create trigger _900_events_of_update after update on pgflow.runs
   referencing old table as old_rows new table as new_rows
   for each statement execute function pgflow.tg_runs__after_update();
 
--- Steps that start with their run.
+-- Steps that are added to a run, by hand. Those that begin in the statement that begins their run are in its log already.
 create function pgflow.tg_step_states__after_insert()
 returns trigger
 language plpgsql
@@ -107,35 +141,30 @@ set join_collapse_limit = 1
 set jit = off
 as $$
 declare
-  as_of timestamptz;
-begin
-  -- The engine has written these runs in this transaction, or holds their locks; hand-written SQL gets them here.
-  perform from pgflow.runs r
-  where r.run_id = any (array(select n.run_id from new_rows n where n.status <> 'created'))
-    and r.xmin <> pg_current_xact_id()::xid
-  order by r.run_id
-  for no key update;
-  as_of := pgflow.now();
-  insert into pgflow.run_events (run_id, seq, type, step_slug, at, data)
-  select n.run_id,
-         row_number() over (partition by n.run_id order by n.status = 'started', n.step_index) + (
-           select coalesce(max(e.seq), 0) from pgflow.run_events e where e.run_id = n.run_id
-         ),
-         'step:' || n.status, n.step_slug,
-         coalesce(n.completed_at, n.failed_at, n.skipped_at, case n.status when 'started' then n.started_at end, as_of),
-         case n.status
-           when 'started' then
-             case when n.initial_tasks is distinct from 1 then jsonb_build_object('initial_tasks', n.initial_tasks) end
-           when 'failed' then jsonb_build_object('error', n.error)
-           when 'skipped' then jsonb_build_object('skip_reason', n.skip_reason, 'error', n.error)
-         end
-  from (
-    select n.*, (
-             select s.step_index from pgflow.steps s where s.flow_slug = n.flow_slug and s.step_slug = n.step_slug
-           ) as step_index
+  added pgflow.step_key[] := array(
+    select row(n.run_id, n.step_slug)::pgflow.step_key
     from new_rows n
     where n.status <> 'created'
-  ) n;
+      and not exists (select from pgflow.run_events e where e.run_id = n.run_id and e.step_slug = n.step_slug)
+  );
+begin
+  if cardinality(added) = 0 then
+    return null;
+  end if;
+  perform from pgflow.runs r
+  where r.run_id = any (array(select k.run_id from unnest(added) k))
+  order by r.run_id
+  for no key update;
+  insert into pgflow.run_events (run_id, seq, type, step_slug, at, data)
+  select event.run_id,
+         row_number() over (partition by event.run_id order by event.is_start, event.step_index) + (
+           select coalesce(max(e.seq), 0) from pgflow.run_events e where e.run_id = event.run_id
+         ),
+         event.type, event.step_slug, event.at, event.data
+  from unnest(added) k
+  cross join lateral (
+    select e.* from pgflow.first_step_events e where e.run_id = k.run_id and e.step_slug = k.step_slug offset 0
+  ) event;
   return null;
 end
 $$;

@@ -7,7 +7,8 @@
 --
 -- Triggers of others on these tables must not inherit it, nor keep plans that were made so. A statement is planned before
 -- its first trigger fires: so a first trigger of ours brings the session's settings back, and a last one ends that.
--- `pgflow.plans` names the statements, the innermost first, whose triggers fire at the moment. Where no one else has a
+-- `pgflow.plans` names the statements, the innermost first, whose triggers fire at the moment; one that writes several tables is
+-- there once for each. Where no one else has a
 -- trigger, the first statement of a transaction finds that out, and the others do nothing: `pgflow.only_ours` is then the
 -- number of triggers that the transaction had created by then.
 
@@ -17,6 +18,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  plans text := current_setting('pgflow.plans', true);
   settings text;
 begin
   if not exists (
@@ -31,11 +33,12 @@ begin
     perform set_config('pgflow.only_ours', pg_stat_get_xact_tuples_inserted('pg_trigger'::regclass)::text, true);
     return null;
   end if;
-  if current_setting('enable_seqscan') = 'on' or current_setting('plan_cache_mode') <> 'force_generic_plan' then
+  if (current_setting('enable_seqscan') = 'on' or current_setting('plan_cache_mode') <> 'force_generic_plan')
+     and starts_with(plans, concat(pg_trigger_depth(), ' ')) is not true then
     return null; -- no statement of the engine
   end if;
   settings := concat(
-    set_config('pgflow.plans', concat(pg_trigger_depth(), ' ', tg_op, ';', current_setting('pgflow.plans', true)), true),
+    set_config('pgflow.plans', concat(pg_trigger_depth(), ' ', tg_op, ';', plans), true),
     set_config('plan_cache_mode', null, true),
     set_config('enable_seqscan', null, true),
     set_config('enable_bitmapscan', null, true),
@@ -56,13 +59,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   plans text := current_setting('pgflow.plans');
-  statement text := concat(pg_trigger_depth(), ' ', tg_op, ';');
+  depth text := concat(pg_trigger_depth(), ' ');
+  place int := strpos(';' || plans, concat(';', depth, tg_op, ';'));
+  rest text;
   settings text;
 begin
-  -- Not that of another statement, nor the update's of an insert that may update: the insert's comes last.
-  if starts_with(plans, statement) then
+  if place = 0 then
+    return null; -- that of another statement
+  end if;
+  rest := overlay(plans placing '' from place for length(depth || tg_op || ';'));
+  settings := set_config('pgflow.plans', rest, true);
+  if not starts_with(rest, depth) then
     settings := concat(
-      set_config('pgflow.plans', substr(plans, length(statement) + 1), true),
       set_config('plan_cache_mode', 'force_generic_plan', true),
       set_config('enable_seqscan', 'off', true),
       set_config('enable_bitmapscan', 'off', true),

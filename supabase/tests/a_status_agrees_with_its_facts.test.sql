@@ -124,7 +124,7 @@ select throws_ok(
   $$ update pgflow.steps set step_type = 'map' $$, '23514', null, 'a map has a source'
 );
 select throws_ok($$ insert into pgflow.flow_aliases values ('run', 'f') $$, '23514', null, 'an alias is a slug');
-select throws_ok($$ delete from pgflow.flows where flow_slug = 'f' $$, '23503', null, 'a flow that has runs stays');
+select throws_ok($$ delete from pgflow.flows where flow_slug = 'f' $$, 'PT409', null, 'a flow that has runs stays');
 
 select * from finish();
 rollback;

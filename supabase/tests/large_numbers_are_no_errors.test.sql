@@ -5,11 +5,10 @@ create function pg_temp.run(n int) returns uuid return format('10000000-0000-400
 
 select is(pgflow.calculate_retry_delay(('1e' || repeat('9', 5))::numeric, 2147483647), 31536000::numeric, 'a delay of a retry is a year at most');
 
--- Delays that add up to more than a number of seconds holds, whatever the limits of each are
+-- The longest delays
 select pgflow.create_flow('f', timeout => 31536000, base_delay => 31536000), pgflow.add_step('f', 'a', start_delay => 31536000);
-insert into pgflow.runs (run_id, flow_slug, input, started_at) values (pg_temp.run(1), 'f', '1', now());
-select pgflow.start_steps('f', array[pg_temp.run(1)], now(), 2147483647);
-select cmp_ok((select vt from pgmq.q_f), '>', clock_timestamp() + interval '60 years', 'both delays of a start add up, as far as they can');
+select pgflow.start_flow('f', '1', run_id => pg_temp.run(1), delay => 31536000);
+select cmp_ok((select vt from pgmq.q_f), '>', clock_timestamp() + interval '729 days', 'both delays of a start add up');
 update pgmq.q_f set vt = clock_timestamp();
 select is((select timeout from pgflow.poll_for_tasks('f', 30, 1, 0)), 31536000, 'it is claimed');
 select is((select status from pgflow.fail_task(pg_temp.run(1), 'a', 0, 'no')), 'queued', 'and fails');

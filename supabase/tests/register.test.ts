@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import postgres, { type ISql, type Sql } from 'postgres'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { untilSomebodyWaits } from './testing/contend.ts'
 
 let stack: LocalSupabase
 let sql: Sql
@@ -177,4 +178,80 @@ test('the same key gives one run, however many start while versions come', async
     expect(new Set(runs.map(({ run_id }) => run_id)).size).toBe(1)
     expect(await sql`select from pgflow.runs where idempotency_key = ${key}`).toHaveLength(1)
   }
+})
+
+const deleteByHand = async (flow_slug: string, tx: ISql) => {
+  await tx`delete from pgflow.deps where flow_slug = ${flow_slug}`
+  await tx`delete from pgflow.steps where flow_slug = ${flow_slug}`
+  await tx`delete from pgflow.flows where flow_slug = ${flow_slug}`
+}
+
+const untilADefinitionWaits = async () => {
+  const asking = () => sql`select from pg_stat_activity where wait_event = 'PgSleep' and query !~ 'pg_sleep'`
+  while ((await asking()).length === 0);
+}
+
+test('the definition of a flow that has runs stays, whoever changes it by hand', async () => {
+  await register(versionOf('kept', 1))
+  const { run_id } = await start('kept')
+  const refused = { code: 'PT409', message: expect.stringMatching(/has runs|there are runs/) }
+  await expect(sql.begin((tx) => deleteByHand('kept', tx))).rejects.toMatchObject(refused)
+  await expect(sql`update pgflow.steps set step_slug = 'z' where flow_slug = 'kept'`).rejects.toMatchObject(
+    refused,
+  )
+  await expect(
+    sql`update pgflow.flows set flow_slug = 'z', alias = 'z' where flow_slug = 'kept'`,
+  ).rejects.toMatchObject(refused)
+  await expect(sql`truncate pgflow.flows cascade`).rejects.toMatchObject(refused)
+  await expect(sql`truncate pgflow.steps cascade`).rejects.toMatchObject(refused)
+  await sql`delete from pgflow.runs where run_id = ${run_id}`
+  await sql.begin((tx) => deleteByHand('kept', tx))
+  await expect(start('kept')).rejects.toMatchObject({ code: 'PT404' })
+})
+
+test('a deletion by hand and a start that overlap: whoever is first', { timeout: 30_000 }, async () => {
+  await register(versionOf('raced', 1))
+  const deletion = await sql.begin(async (open) => {
+    await start('raced', open)
+    const deleting = sql.begin((tx) => deleteByHand('raced', tx)).catch((error: unknown) => error)
+    await untilADefinitionWaits()
+    await impatiently((other) => start('raced', other)) // waits for none of them
+    return { deleting }
+  })
+  expect(await deletion.deleting).toMatchObject({
+    code: 'PT409',
+    message: expect.stringContaining('has runs'),
+  })
+
+  await register(versionOf('unlucky', 1))
+  const beginning = await sql.begin(async (open) => {
+    await deleteByHand('unlucky', open)
+    const starting = start('unlucky').catch((error: unknown) => error)
+    await untilSomebodyWaits(sql)
+    return { starting }
+  })
+  expect(await beginning.starting).toMatchObject({ code: 'PT404' })
+})
+
+test('a transaction with an old snapshot starts no flow that was deleted, and deletes none that was started', async () => {
+  await register(versionOf('old', 1))
+  const repeatable = (work: (tx: ISql) => Promise<unknown>, meanwhile: () => Promise<unknown>) =>
+    sql.begin('isolation level repeatable read', async (tx) => {
+      await tx`select from pgflow.flows`
+      await meanwhile()
+      await work(tx)
+    })
+  await expect(
+    repeatable(
+      (tx) => deleteByHand('old', tx),
+      async () => sql`delete from pgflow.runs where run_id = ${(await start('old')).run_id}`,
+    ),
+  ).rejects.toMatchObject({ code: 'PT409' })
+  await expect(
+    repeatable(
+      (tx) => start('old', tx),
+      () => sql.begin((tx) => deleteByHand('old', tx)),
+    ),
+  ).rejects.toMatchObject({ code: '40001' })
+  expect(await sql`select from pgflow.runs where flow_slug = 'old'`).toHaveLength(0)
 })

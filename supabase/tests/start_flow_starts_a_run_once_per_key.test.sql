@@ -1,5 +1,5 @@
 begin;
-select plan(29);
+select plan(31);
 
 select pgflow.create_flow(slug), pgflow.add_step(slug, 'a') from unnest(array['f', 'g']) slug;
 
@@ -115,6 +115,28 @@ select is(
   (select run_id from pgflow.start_flow('f', '"both"', idempotency_key => 'both')),
   '10000000-0000-4000-8000-000000000002'::uuid,
   'a run that has both is found by its key'
+);
+
+-- A run with the id is there when the start takes its key, and another transaction deletes it, which does not see the key
+create function pg_temp.tg_delete() returns trigger language plpgsql as $$
+begin
+  delete from pgflow.runs where input = '"gone"';
+  if found then
+    insert into pgflow.run_keys (run_id, alias, key) values ('10000000-0000-4000-8000-000000000003', 'f', 'gone');
+  end if;
+  return null;
+end
+$$;
+create trigger zz_delete after insert on pgflow.step_states for each statement execute function pg_temp.tg_delete();
+alter table pgflow.step_states disable trigger zz_delete;
+select pgflow.start_flow('f', '"gone"', run_id => '10000000-0000-4000-8000-000000000003');
+alter table pgflow.step_states enable trigger zz_delete;
+select is(
+  (select input from pgflow.start_flow('f', '"new"', run_id => '10000000-0000-4000-8000-000000000003', idempotency_key => 'gone')),
+  '"new"', 'a run that is deleted meanwhile is started after all'
+);
+select is(
+  (select run_id from pgflow.run_keys where key = 'gone'), '10000000-0000-4000-8000-000000000003'::uuid, 'and has the key'
 );
 
 select * from finish();

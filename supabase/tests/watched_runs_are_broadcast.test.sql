@@ -136,7 +136,7 @@ select is(
 select pgflow.start_flow('always', '1', run_id => pg_temp.run(8));
 select results_eq(
   $$ select topic, pg_temp.types(payload) from pg_temp.sent() $$,
-  $$ values ('pgflow:run:' || pg_temp.run(8), pg_temp.run(8) || ': run:started'), ('pgflow:run:' || pg_temp.run(8), pg_temp.run(8) || ': step:started') $$,
+  $$ values ('pgflow:run:' || pg_temp.run(8), pg_temp.run(8) || ': run:started, step:started') $$,
   'broadcast = always: the start as well, on the topic of the run, watched or not'
 );
 select pgflow.watch_runs(array[pg_temp.run(8)], 'pgflow:watch:me');

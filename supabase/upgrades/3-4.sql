@@ -103,3 +103,14 @@ drop function if exists pgflow.add_step(
   text, text, text[], int, numeric, int, int, text, text, text, jsonb, jsonb, text, text
 );
 drop function if exists pgflow.add_step(text, text, int, numeric, int, int, text, text, text, jsonb, jsonb, text, text);
+
+-- Triggers on flows and steps keep the definition of a flow that has runs: starts locked its rows to check foreign keys.
+alter table pgflow.runs drop constraint if exists runs_flow_slug_fkey;
+alter table pgflow.step_states drop constraint if exists step_states_flow_slug_step_slug_fkey;
+drop index if exists pgflow.step_states_by_step;
+
+-- A start takes arrays instead of a composite type.
+drop function if exists pgflow.start_runs(text, pgflow.run_request[], uuid, uuid, jsonb, int);
+drop function if exists pgflow.assert_can_start(pgflow.flows, pgflow.run_request[], jsonb, int);
+drop function if exists pgflow.existing_run(pgflow.flows, pgflow.run_request, uuid, uuid, jsonb, int);
+drop type if exists pgflow.run_request;

@@ -11,6 +11,10 @@ export interface Violation {
  * is a query for what breaks it; `run`, `state` and `task` hold the rows of the flows in question.
  */
 const rules = {
+  'a run has the steps of its flow': `
+    select run_id, step_slug from run join pgflow.steps s using (flow_slug)
+    full join state using (run_id, flow_slug, step_slug)
+    where s.step_index is null or state.status is null`,
   'events are numbered 1 to n without gaps': `
     select run_id, string_agg(seq::text, ' ' order by seq) from event
     group by run_id having min(seq) <> 1 or max(seq) <> count(*)`,
