@@ -38,6 +38,19 @@ as $$
   end
 $$;
 
+-- Makes the queue of a flow. It is vacuumed whenever something was removed from it: where all is archived it then has no pages,
+-- which a claim sees without reading it.
+create function pgflow.make_queue(queue_name text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pgmq.create(queue_name);
+  execute format('alter table pgmq.%I set (autovacuum_vacuum_threshold = 0)', 'q_' || queue_name);
+end
+$$;
+
 -- Creates the queue of a flow again, with a message for each of its open tasks. Message numbers go on from the time in
 -- microseconds, so that no task has the number of another one's message.
 create function pgflow.create_queue(queue_name text)
@@ -49,7 +62,7 @@ begin
   -- One lock for all queues, since several may be missing, and are looked for in any order.
   perform pg_advisory_xact_lock(hashtextextended('pgflow.create_queue', 0));
   if to_regclass(format('pgmq.%I', 'q_' || queue_name)) is null then
-    perform pgmq.create(queue_name);
+    perform pgflow.make_queue(queue_name);
     execute format(
       'alter table pgmq.%I alter column msg_id restart with %s',
       'q_' || queue_name, (extract(epoch from clock_timestamp()) * 1000000)::bigint

@@ -125,6 +125,7 @@ select set_eq(
     'pgflow.lock_definition(alias text)',
     'pgflow.lock_runs(run_ids uuid[], wait boolean)',
     'pgflow.locked_run(run_id uuid)',
+    'pgflow.make_queue(queue_name text)',
     'pgflow.maintain(keep_runs interval, keep_archive interval, budget interval)',
     'pgflow.map_output(run_id uuid, step_slug text)',
     'pgflow.move_alias(alias text, flow_slug text)',

@@ -13,3 +13,16 @@ drop function if exists pgflow.create_tasks(pgflow.step_key[], timestamptz, int)
 drop function if exists pgflow.create_other_tasks(pgflow.step_key[], timestamptz, int);
 drop function if exists pgflow.advance_runs(pgflow.step_change[], timestamptz);
 drop function if exists pgflow.due_queues(text[]);
+
+-- Queues are vacuumed whenever something was removed from them.
+do $$
+declare
+  queue text;
+begin
+  for queue in select 'q_' || f.queue_name from pgflow.flows f loop
+    if to_regclass(format('pgmq.%I', queue)) is not null then
+      execute format('alter table pgmq.%I set (autovacuum_vacuum_threshold = 0)', queue);
+    end if;
+  end loop;
+end
+$$;
