@@ -129,6 +129,7 @@ select set_eq(
     'pgflow.maintain(keep_runs interval, keep_archive interval, budget interval)',
     'pgflow.map_output(run_id uuid, step_slug text)',
     'pgflow.move_alias(alias text, flow_slug text)',
+    'pgflow.messages_of_tasks(queue_name text, msg_ids bigint[], read_cts integer[], run_ids text[], step_slugs text[], task_indexes text[])',
     'pgflow.messages_within(messages pgflow.message[], bytes bigint, inline_limit integer)',
     'pgflow.new_run_ids(quantity integer, at timestamp with time zone)',
     'pgflow.newest_version(name text)',
