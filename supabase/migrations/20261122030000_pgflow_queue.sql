@@ -38,6 +38,19 @@ as $$
   end
 $$;
 
+-- Makes the queue of a flow. It is vacuumed whenever something was removed from it: where all is archived it then has no pages,
+-- which a claim sees without reading it.
+create function pgflow.make_queue(queue_name text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pgmq.create(queue_name);
+  execute format('alter table pgmq.%I set (autovacuum_vacuum_threshold = 0)', 'q_' || queue_name);
+end
+$$;
+
 -- Creates the queue of a flow again, with a message for each of its open tasks. Message numbers go on from the time in
 -- microseconds, so that no task has the number of another one's message.
 create function pgflow.create_queue(queue_name text)
@@ -49,7 +62,7 @@ begin
   -- One lock for all queues, since several may be missing, and are looked for in any order.
   perform pg_advisory_xact_lock(hashtextextended('pgflow.create_queue', 0));
   if to_regclass(format('pgmq.%I', 'q_' || queue_name)) is null then
-    perform pgmq.create(queue_name);
+    perform pgflow.make_queue(queue_name);
     execute format(
       'alter table pgmq.%I alter column msg_id restart with %s',
       'q_' || queue_name, (extract(epoch from clock_timestamp()) * 1000000)::bigint
@@ -223,9 +236,8 @@ begin
 end
 $$;
 
--- The messages of one queue for `read_messages`, in the order in which they became visible. What is in it but is not ours is
--- archived. pgmq.read asks by number, and so reads all hidden messages before it finds a visible one; by the index on `vt`
--- they are not in the way.
+-- The messages of one queue for `read_messages`, in the order in which they became visible. pgmq.read asks by number, and so reads
+-- all hidden messages before it finds a visible one; by the index on `vt` they are not in the way.
 create function pgflow.read_queue(queue_name text, quantity int, lease int)
 returns pgflow.message[]
 language plpgsql
@@ -237,35 +249,69 @@ declare
     where a.attrelid = to_regclass(format('pgmq.%I', 'q_' || queue_name)) and a.attname = 'last_read_at' and not a.attisdropped
   );
   as_of timestamptz := clock_timestamp();
+  msg_ids bigint[];
+  read_cts int[];
+  run_ids text[];
+  step_slugs text[];
+  task_indexes text[];
+  messages pgflow.message[];
+begin
+  execute format('
+    with read as (
+      update pgmq.%1$I q
+      set vt = $2 + make_interval(secs => $3), read_ct = q.read_ct + 1 %2$s
+      where q.msg_id = any (array(
+        select due.msg_id from pgmq.%1$I due where due.vt <= $2 order by due.vt limit $1 for update skip locked
+      ))
+      returning q.msg_id, q.read_ct, q.message ->> ''run_id'' as run_id, q.message ->> ''step_slug'' as step_slug,
+                q.message ->> ''task_index'' as task_index
+    )
+    select array_agg(r.msg_id), array_agg(r.read_ct), array_agg(r.run_id), array_agg(r.step_slug), array_agg(r.task_index)
+    from read r', 'q_' || queue_name, case when has_read_time then ', last_read_at = $2' end)
+  into msg_ids, read_cts, run_ids, step_slugs, task_indexes
+  using quantity, as_of, lease;
+  if msg_ids is null then
+    return '{}';
+  end if;
+  begin
+    messages := array(
+      select row(read_queue.queue_name, m.msg_id, m.read_ct, m.run_id, m.step_slug, m.task_index)::pgflow.message
+      from unnest(msg_ids, read_cts, run_ids, step_slugs, task_indexes) as m (msg_id, read_ct, run_id, step_slug, task_index)
+      where m.run_id is not null and m.task_index is not null
+    );
+  exception
+    when data_exception then null; -- one of them is not ours
+  end;
+  if cardinality(messages) = cardinality(msg_ids) then
+    return messages;
+  end if;
+  return pgflow.messages_of_tasks(queue_name, msg_ids, read_cts, run_ids, step_slugs, task_indexes);
+end
+$$;
+
+-- What `read_queue` has read from a queue in which others put messages, too: theirs are archived.
+create function pgflow.messages_of_tasks(
+  queue_name text, msg_ids bigint[], read_cts int[], run_ids text[], step_slugs text[], task_indexes text[]
+)
+returns pgflow.message[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
   ours pgflow.message[];
   others bigint[];
 begin
-  execute format('
-    with
-      read as (
-        update pgmq.%1$I q
-        set vt = $2 + make_interval(secs => $3), read_ct = q.read_ct + 1 %2$s
-        where q.msg_id = any (array(
-          select due.msg_id from pgmq.%1$I due where due.vt <= $2 order by due.vt limit $1 for update skip locked
-        ))
-        returning q.msg_id, q.read_ct, q.message
-      ),
-      message as (
-        select r.*,
-               r.message ->> ''run_id'' ~ ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$''
-                 and r.message ->> ''task_index'' ~ ''^[0-9]{1,9}$'' as is_ours
-        from read r
-      )
-    select array_agg(row(
-             $4, m.msg_id, m.read_ct, m.message ->> ''run_id'', m.message ->> ''step_slug'', m.message ->> ''task_index''
-           )::pgflow.message order by m.msg_id) filter (where m.is_ours),
-           array_agg(m.msg_id) filter (where m.is_ours is not true)
-    from message m', 'q_' || queue_name, case when has_read_time then ', last_read_at = $2' end)
+  select array_agg(
+           row(messages_of_tasks.queue_name, m.msg_id, m.read_ct, m.run_id, m.step_slug, m.task_index)::pgflow.message
+         ) filter (where is_ours.so),
+         array_agg(m.msg_id) filter (where is_ours.so is not true)
   into ours, others
-  using quantity, as_of, lease, queue_name;
-  if others is not null then
-    perform pgflow.archive_messages(queue_name, others);
-  end if;
+  from unnest(msg_ids, read_cts, run_ids, step_slugs, task_indexes) as m (msg_id, read_ct, run_id, step_slug, task_index)
+  cross join lateral (
+    select pgflow.is_readable(m.run_id, 'uuid') and pgflow.is_readable(m.task_index, 'int')
+    offset 0 -- so that it is evaluated once
+  ) as is_ours (so);
+  perform pgflow.archive_messages(queue_name, others);
   return coalesce(ours, '{}');
 end
 $$;

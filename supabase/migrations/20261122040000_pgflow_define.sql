@@ -99,7 +99,7 @@ begin
       create_flow.max_attempts, create_flow.base_delay, create_flow.timeout, create_flow.start_role, create_flow.broadcast
     )
     returning * into flow;
-    perform pgmq.create(flow.queue_name);
+    perform pgflow.make_queue(flow.queue_name);
   end if;
   return flow;
 exception

@@ -1,5 +1,5 @@
 begin;
-select plan(13);
+select plan(14);
 
 create function pg_temp.queue_of(slug text) returns text
 return (select f.queue_name from pgflow.flows f where f.flow_slug = slug);
@@ -27,6 +27,12 @@ select is_empty(
 select is_empty(
   $$ select f.flow_slug from pgflow.flows f where to_regclass(format('pgmq.%I', 'q_' || f.queue_name)) is null $$,
   'every flow''s queue exists under the name that the flow says'
+);
+
+select is_empty(
+  $$ select f.flow_slug from pgflow.flows f join pg_class c on c.oid = to_regclass(format('pgmq.%I', 'q_' || f.queue_name))
+     where 'autovacuum_vacuum_threshold=0' <> all (coalesce(c.reloptions, '{}')) $$,
+  'every queue is vacuumed though little was removed from it, so that an empty one has no pages'
 );
 
 select isnt(pg_temp.queue_of('invoices'), 'invoices', 'a queue that is there already is somebody else''s');

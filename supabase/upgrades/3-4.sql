@@ -114,3 +114,16 @@ drop function if exists pgflow.start_runs(text, pgflow.run_request[], uuid, uuid
 drop function if exists pgflow.assert_can_start(pgflow.flows, pgflow.run_request[], jsonb, int);
 drop function if exists pgflow.existing_run(pgflow.flows, pgflow.run_request, uuid, uuid, jsonb, int);
 drop type if exists pgflow.run_request;
+
+-- Queues are vacuumed whenever something was removed from them.
+do $$
+declare
+  queue text;
+begin
+  for queue in select 'q_' || f.queue_name from pgflow.flows f loop
+    if to_regclass(format('pgmq.%I', queue)) is not null then
+      execute format('alter table pgmq.%I set (autovacuum_vacuum_threshold = 0)', queue);
+    end if;
+  end loop;
+end
+$$;
