@@ -1,6 +1,7 @@
 /**
- * What worker processes reach of what their SQL reaches alone: throughput of a chain of three steps with handlers that do
- * nothing, and the time of one such run while the worker is idle. Contenders take turns on one server with durable commits.
+ * What a worker process reaches of what its SQL reaches alone, by its options: throughput of a chain of three steps with
+ * handlers that do nothing, and the time of one such run while the worker is idle, in its parts. Contenders take turns on one
+ * server with durable commits; the scenario `processes` has several processes.
  *
  *   npm run bench worker           RUNS=1000 ROUNDS=4 SINGLES=40 ONLY=<part of names> BEFORE=<another checkout, installed>
  */
@@ -52,11 +53,12 @@ async function startProcess(
   }
 }
 
+/** Asks rarely, since that costs the server too: when the last run ended is read from its row. */
 async function allEnded(): Promise<void> {
   for (;;) {
     const [row] = await sql`select exists (select from pgflow.runs where status = 'started') as open`
     if (!row!.open) return
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await new Promise((resolve) => setTimeout(resolve, 100))
   }
 }
 
@@ -88,35 +90,24 @@ function bySql(loops: number, batch: number): Contender {
   }
 }
 
-function byWorkers(
-  [version, checkout]: readonly [string, string],
-  processes: number,
-  options: object,
-): Contender {
+function byWorker([version, checkout]: readonly [string, string], options: object): Contender {
   const flow = newFlow()
   const settings = Object.entries(options).map(([name, value]) => `${name} ${value}`)
-  const count = processes === 1 ? '' : `${processes} processes`
   return {
-    name: ['worker', version, count, ...(settings.length ? settings : ['defaults'])]
-      .filter(Boolean)
-      .join(', '),
+    name: ['worker', version, ...(settings.length ? settings : ['defaults'])].filter(Boolean).join(', '),
     flow,
     async begin() {
-      const all = await Promise.all(
-        Array.from({ length: processes }, () =>
-          startProcess(checkout, flow, { connection: stack.dbUrl, ...options }),
-        ),
-      )
+      const one = await startProcess(checkout, flow, { connection: stack.dbUrl, ...options })
       let memory = 0
       return {
         work: allEnded,
         async cpu() {
-          const used = await Promise.all(all.map(({ ask }) => ask()))
-          memory = Math.max(...used.map((one) => one.memory))
-          return used.reduce((sum, { cpu }) => sum + cpu, 0)
+          const used = await one.ask()
+          memory = used.memory
+          return used.cpu
         },
         memory: () => memory / 1e6,
-        end: () => Promise.all(all.map(({ stop }) => stop())),
+        end: one.stop,
       }
     },
   }
@@ -157,15 +148,13 @@ async function throughput(): Promise<void> {
     bySql(2, 50),
     bySql(2, 100),
     ...checkouts.flatMap((checkout) => [
-      byWorkers(checkout, 1, {}),
-      byWorkers(checkout, 1, { concurrency: 10 }),
-      byWorkers(checkout, 1, { concurrency: 50 }),
-      byWorkers(checkout, 1, { concurrency: 100 }),
-      byWorkers(checkout, 1, { concurrency: 100, maxConnections: 3 }),
-      byWorkers(checkout, 1, { concurrency: 200 }),
-      byWorkers(checkout, 1, { concurrency: 400 }),
-      ...[2, 4, 8].map((processes) => byWorkers(checkout, processes, { concurrency: 100 })),
-      byWorkers(checkout, 8, {}),
+      byWorker(checkout, {}),
+      byWorker(checkout, { concurrency: 10 }),
+      byWorker(checkout, { concurrency: 50 }),
+      byWorker(checkout, { concurrency: 100 }),
+      byWorker(checkout, { concurrency: 100, maxConnections: 2 }),
+      byWorker(checkout, { concurrency: 200, maxConnections: 2 }),
+      byWorker(checkout, { concurrency: 400 }),
     ]),
   ].filter(({ name }) => name.includes('SQL') || ONLY.split('|').some((part) => name.includes(part)))
   for (const { flow } of contenders) await createChain(sql, flow, 'never')

@@ -8,7 +8,7 @@ const COUNTS = [1, 2, 4, 8]
 /** The throughput of several worker processes on one database, and how many sessions wait for a lock meanwhile. */
 export const processes: Scenario = {
   about: 'steps a second of 1, 2, 4 and 8 worker processes, and how many sessions wait for a lock meanwhile',
-  fits: ({ name }) => /^ours, (defaults|tuned)$|core.*tuned|DBOS|openworkflow/.test(name),
+  fits: ({ name }) => /^ours, (defaults|one exchange)$|core.*tuned|DBOS|openworkflow/.test(name),
   async measure(contenders, { rounds = 3, runs = 1000 }) {
     const figures = COUNTS.flatMap((count) => [
       [`steps${count}`, { title: `${count}: steps/s`, better: 'higher' as const }],

@@ -142,29 +142,47 @@ describe('A worker that waits for tasks', () => {
 })
 
 describe('The connections of a worker', () => {
-  it.each([1, 2, 3])('are never more than %i, if so many are allowed', async (maxConnections) => {
-    const slug = newSlug()
-    const [{ since } = { since: '' }] = await db.sql<
-      { since: string }[]
-    >`select clock_timestamp()::text as since`
-    const flow = new Flow<number>({ slug }).step('count', async (_, { progress }) => {
-      progress(1)
-      const [row] = await db.sql<{ count: number }[]>`
+  it.each([
+    [1, 1],
+    [2, 2],
+    [undefined, 3],
+  ])(
+    'are never more than maxConnections, %s, allows; the third is open while many tasks end',
+    async (maxConnections, most) => {
+      const slug = newSlug()
+      const [{ since } = { since: '' }] = await db.sql<
+        { since: string }[]
+      >`select clock_timestamp()::text as since`
+      const open = async () => {
+        const [row] = await db.sql<{ count: number }[]>`
         select count(*)::int as count from pg_stat_activity
         where application_name = 'pgflow worker' and backend_start > ${since}::timestamptz`
-      return row!.count
-    })
-    const worker = await startWorker({ connection: db.url, flows: [flow], maxConnections, concurrency: 50 })
-    onTestFinished(() => worker.stop())
-    const run_ids = await db.startRuns(
-      slug,
-      Array.from({ length: 200 }, (_, n) => n),
-    )
-    const runs = await Promise.all(run_ids.map((run_id) => db.runEnded(run_id)))
-    const counts = runs.map(({ output }) => (output as { count: number }).count)
-    expect(Math.max(...counts)).toBeLessThanOrEqual(maxConnections)
-    expect(Math.min(...counts)).toBeGreaterThanOrEqual(1)
-  })
+        return row!.count
+      }
+      const counts: number[] = []
+      const flow = new Flow<number>({ slug }).step('count', async ({ run }, { progress }) => {
+        progress(1)
+        if (run % 20 === 0) counts.push(await open())
+      })
+      const worker = await startWorker({
+        connection: db.url,
+        flows: [flow],
+        ...(maxConnections && { maxConnections }),
+      })
+      onTestFinished(() => worker.stop())
+      await db.runEnded(await db.startRun(slug, 0))
+      expect(await open()).toBe(Math.min(most, 2))
+      await db.startRuns(
+        slug,
+        Array.from({ length: 600 }, (_, n) => n),
+      )
+      await until(
+        () => db.sql`
+        select from pgflow.runs where flow_slug = ${slug} having count(*) filter (where status = 'started') = 0`,
+      )
+      expect(Math.max(...counts)).toBe(most)
+    },
+  )
 
   it('make one query of settling and claiming', async () => {
     const slug = newSlug()

@@ -7,10 +7,11 @@ import { isMissingQueue, isSchemaFault, isTransient } from './faults.ts'
 import { isLarge, LargeResults } from './large-results.ts'
 import { Leases, type LeasesOptions } from './leases.ts'
 import { LoopMonitor } from './loop-monitor.ts'
+import { Polls } from './polls.ts'
 import { Progress } from './progress.ts'
 import { type Settlement, Settler } from './settler.ts'
 import { idOf, keyOf } from './tasks.ts'
-import { after, Notifier, Pace, pollPause, sleep, turn } from './time.ts'
+import { after, Notifier, sleep, turn } from './time.ts'
 import type { ClaimedTask, Lease, Result, TaskKey, Transport, Work, WorkRequest } from './transport.ts'
 import { Values } from './values.ts'
 
@@ -21,9 +22,6 @@ const smallestShare = 20
 
 /** Results that wait for locked runs take no slots, up to this many. */
 const mostPostponed = 1000
-
-/** A worker that is not notified polls again after a seventh of the time since its last task, up to a second. */
-const growthWithoutNotifications = 1.15
 
 /** Seconds for the last calls after the grace period. */
 const lastCall = 2
@@ -78,24 +76,16 @@ export class Core {
   #isListening = false
   /** How many results make a batch that is worth an exchange of its own. */
   readonly #share: number
-  /** Every settlement of other workers may notify this one. */
-  readonly #claimPace: Pace
+  readonly #polls: Polls
   /** Whether a call has failed, and is repeated after a pause. */
   #isPausing = false
-  #emptyPolls = 0
-  /** Whether the last claim got all that it asked for, so that there may be more. */
-  #mayHaveMore = false
-  /** Whether somebody said that there are tasks since the last claim began. */
-  #isWoken = false
-  /** Milliseconds. */
-  #nextPoll = 0
 
   constructor(options: CoreOptions) {
     this.#options = options
     const { exchanges = 1 } = options.transport
     this.#lanes = Array.from({ length: exchanges }, () => ({ notifier: new Notifier(), reserved: undefined }))
     this.#share = Math.max(smallestShare, Math.ceil(options.concurrency / exchanges))
-    this.#claimPace = new Pace(options.settleDelay)
+    this.#polls = new Polls(options.settleDelay)
     this.#flows = new Map(options.flows.map((flow) => [flow.slug, flow]))
     this.#progress = new Progress(options)
     const values = new Values({ ...options, limit: options.cacheLimit, signal: this.#deadline.signal })
@@ -154,8 +144,7 @@ export class Core {
 
   /** Looks for work now: somebody knows that there are tasks. */
   wake(): void {
-    this.#nextPoll = Math.min(this.#nextPoll, this.#claimPace.due)
-    this.#isWoken = true
+    this.#polls.wake()
     this.#notify()
   }
 
@@ -250,7 +239,7 @@ export class Core {
 
   /** Seconds until there is something to settle or to look for. */
   #pause(): number {
-    const poll = this.#freeSlots > 0 ? (this.#nextPoll - performance.now()) / 1000 : Number.POSITIVE_INFINITY
+    const poll = this.#freeSlots > 0 ? this.#polls.dueIn : Number.POSITIVE_INFINITY
     return Math.min(poll, this.#settler.dueIn(this.#held.size > this.#settler.size))
   }
 
@@ -260,7 +249,7 @@ export class Core {
       return lane === this.#lanes[0] ? this.#pause() : Number.POSITIVE_INFINITY
     }
     const enough = Math.max(smallestShare, Math.ceil(this.#share / 2))
-    const claims = this.#mayHaveMore && this.#freeSlots >= enough
+    const claims = this.#polls.mayHaveMore && this.#freeSlots >= enough
     return !this.#isPausing && (claims || this.#settler.ready >= enough) ? 0 : Number.POSITIVE_INFINITY
   }
 
@@ -270,14 +259,14 @@ export class Core {
     const freed = results.filter((result) => !this.#settler.isPostponed(result)).length
     const quantity = this.#isStopping ? 0 : Math.max(0, Math.min(this.#freeSlots + freed, largestClaim))
     lane.reserved = Math.max(0, quantity - freed)
-    if (quantity > 0) this.#isWoken = false
-    if (results.length === 0) this.#claimPace.count()
+    if (quantity > 0) this.#polls.began(results.length === 0)
     try {
       const work = await this.#call(results, quantity, { lane: this.#lanes.indexOf(lane) })
       this.#settler.settled(results, work)
       lane.reserved = 0
       this.#take(work.tasks)
-      this.#planPoll(results.length - work.held.length, work.tasks.length, quantity)
+      const [settled, claimed] = [results.length - work.held.length, work.tasks.length]
+      if (quantity > 0) this.#polls.ended({ settled, claimed, quantity }, this.#isListening)
     } catch (error) {
       if (isSchemaFault(error)) await this.#failures.assertSchemaFits(error)
       if (results.length === 0 || (isTransient(error) && !isMissingQueue(error))) throw error
@@ -310,23 +299,12 @@ export class Core {
       worker_id: workerId,
       lease,
       inline_limit: inlineLimit,
-      // Not at the first empty poll, since a busy worker has many of those.
-      waiting: this.#isListening && quantity > 0 && this.#emptyPolls > 0,
+      waiting: this.#isListening && quantity > 0 && this.#polls.areEmpty,
       due: this.#clock.ask(),
       ...options,
     })
     if (work.next_due_in !== undefined) this.#clock.plan(work.next_due_in)
     return work
-  }
-
-  #planPoll(settled: number, claimed: number, quantity: number): void {
-    if (quantity === 0) return
-    this.#emptyPolls = settled + claimed > 0 ? 0 : this.#emptyPolls + 1
-    this.#mayHaveMore = claimed === quantity
-    const growth = this.#isListening ? undefined : growthWithoutNotifications
-    const pause = this.#mayHaveMore ? 0 : pollPause(Math.max(0, this.#emptyPolls - 1), growth)
-    const next = performance.now() + pause * 1000
-    this.#nextPoll = this.#isWoken ? Math.min(next, this.#claimPace.due) : next
   }
 
   #take(tasks: readonly ClaimedTask[]): void {

@@ -38,7 +38,7 @@ export type WorkerConnection =
 export interface WorkerSettings {
   /**
    * How many tasks run at the same time. The default suits handlers that wait, for models, APIs or queries; give those that
-   * compute about the number of cores. @default 100
+   * compute about the number of cores. @default 200
    */
   readonly concurrency?: number
   /** How long tasks of a worker that died stay hidden from others, in whole seconds up to a day. @default '30s' */
@@ -46,9 +46,10 @@ export interface WorkerSettings {
   /**
    * How many connections the worker keeps open at most; without effect on `sql`. With two or more, one of them extends the
    * leases and is notified of new tasks, where no transaction pooler is in between; with one, and over `sql`, the worker
-   * polls. With three or more, two calls settle and claim side by side while many tasks end at the same time. One more is
-   * open while a large output is settled, and one while a handler blocks the event loop.
-   * @default 2
+   * polls. With three or more, two calls settle and claim side by side while many tasks end at the same time; the
+   * connection for that is closed after 30 s without. One more is open while a large output is settled, and one while a
+   * handler blocks the event loop.
+   * @default 3
    */
   readonly maxConnections?: number
   /** How many results one call settles at most. @default 100 */

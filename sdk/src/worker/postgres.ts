@@ -40,7 +40,7 @@ export function openPostgresTransport(
   options: DatabaseConnection & { readonly maxConnections?: number },
   { patience, freePatience }: Patience = { patience: 60, freePatience: 15 },
 ): Transport {
-  const { sql, connection, maxConnections = 2 } = options
+  const { sql, connection, maxConnections = 3 } = options
   if (sql !== undefined) return { ...calls({ use: (query) => query(sql) }), close: async () => {} }
   const max = Math.max(1, maxConnections - 2)
   const pool = new RenewedPool(() => connect(connection, { max }), patience)

@@ -93,7 +93,7 @@ function createCore(
   },
   parts: Pick<CoreOptions, 'transport' | 'workerId' | 'lease' | 'thread'>,
 ): Core {
-  const { flows, concurrency = 100, log, resources = {}, webhooks } = options
+  const { flows, concurrency = 200, log, resources = {}, webhooks } = options
   const { settleBatch = 100, inlineLimit = 65_536, cacheLimit = 67_108_864 } = options
   const { outputLimit = 33_554_432 } = options
   const settleDelay = secondsFrom('settleDelay', options.settleDelay ?? '10ms')

@@ -184,7 +184,7 @@ describe('A worker', () => {
     )
     const [connections] = await db.sql`
       select count(*)::int as open from pg_stat_activity where application_name = 'pgflow worker'`
-    expect(connections!.open).toBeLessThanOrEqual(4)
+    expect(connections!.open).toBeLessThanOrEqual(6)
   })
 })
 
