@@ -63,7 +63,7 @@ end
 $$;
 
 create function pgflow.client_complete_wait(run_id uuid, step_slug text, output jsonb)
-returns void
+returns jsonb
 language plpgsql
 security definer -- clients have no rights on the tables; the wait says who decides
 set search_path = pg_catalog, pg_temp
@@ -86,11 +86,12 @@ begin
     end if;
   end if;
   perform pgflow.complete_wait(client_complete_wait.run_id, client_complete_wait.step_slug, client_complete_wait.output);
+  return pgflow.snapshot_for_caller(client_complete_wait.run_id);
 end
 $$;
 
 create function pgflow.client_reject_wait(run_id uuid, step_slug text, reason text)
-returns void
+returns jsonb
 language plpgsql
 security definer -- clients have no rights on the tables; the wait says who decides
 set search_path = pg_catalog, pg_temp
@@ -98,6 +99,26 @@ as $$
 begin
   perform pgflow.assert_may_decide(client_reject_wait.run_id, client_reject_wait.step_slug);
   perform pgflow.reject_wait(client_reject_wait.run_id, client_reject_wait.step_slug, client_reject_wait.reason);
+  return pgflow.snapshot_for_caller(client_reject_wait.run_id);
+end
+$$;
+
+-- A run as its caller may see it; null for who may complete its wait, but not see it.
+create function pgflow.snapshot_for_caller(run_id uuid)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  run pgflow.runs;
+begin
+  select r.* into run from pgflow.runs r where r.run_id = snapshot_for_caller.run_id;
+  if pgflow.caller_is_service()
+     or coalesce(run.owner_id = pgflow.current_user_id(), false)
+     or pgflow.can_access_run(run.run_id, run.owner_id, run.group_id, 'view') then
+    return pgflow.snapshot(run.run_id);
+  end if;
+  return null;
 end
 $$;
 

@@ -145,7 +145,7 @@ comment on function pgflow_public.list_runs is 'Lists runs, the newest first; me
 -- value is kept.
 --   supabase.schema('pgflow_public').rpc('complete_wait', { run_id, step_slug: 'approval', output: { approved: true } })
 create function pgflow_public.complete_wait(run_id uuid, step_slug text, output jsonb default 'null')
-returns void
+returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -157,7 +157,7 @@ comment on function pgflow_public.complete_wait is 'Completes a wait that asks t
 -- Rejects a wait that asks the caller: its step fails, with the reason as its error.
 --   supabase.schema('pgflow_public').rpc('reject_wait', { run_id, step_slug: 'approval', reason: 'the budget is used up' })
 create function pgflow_public.reject_wait(run_id uuid, step_slug text, reason text)
-returns void
+returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
