@@ -39,6 +39,7 @@ begin
     perform pgflow.create_version(wanted);
   end if;
   perform pgflow.update_options(wanted);
+  perform pgflow.update_schedules(wanted);
   update pgflow.flows f
   set shape_hash = md5(pgflow.flow_shape(pgflow.flow_definition(f.flow_slug))::text)
   where f.flow_slug = wanted.flow_slug
@@ -119,16 +120,17 @@ begin
       opt_timeout = d.timeout,
       start_role = d.start_role,
       broadcast = d.broadcast,
+      schedulable = d.schedulable,
       input_schema = coalesce(wanted.input_schema, f.input_schema),
       output_schema = coalesce(wanted.output_schema, f.output_schema)
   from (
     select coalesce(wanted.max_attempts, 3), coalesce(wanted.base_delay, 5), coalesce(wanted.timeout, 60),
-           coalesce(wanted.start_role, 'service_role'), coalesce(wanted.broadcast, 'watched')
-  ) d (max_attempts, base_delay, timeout, start_role, broadcast)
+           coalesce(wanted.start_role, 'service_role'), coalesce(wanted.broadcast, 'watched'), coalesce(wanted.schedulable, false)
+  ) d (max_attempts, base_delay, timeout, start_role, broadcast, schedulable)
   where f.flow_slug = wanted.flow_slug
-    and (f.opt_max_attempts, f.opt_base_delay, f.opt_timeout, f.start_role, f.broadcast, f.input_schema, f.output_schema)
+    and (f.opt_max_attempts, f.opt_base_delay, f.opt_timeout, f.start_role, f.broadcast, f.schedulable, f.input_schema, f.output_schema)
         is distinct from
-        (d.max_attempts, d.base_delay, d.timeout, d.start_role, d.broadcast,
+        (d.max_attempts, d.base_delay, d.timeout, d.start_role, d.broadcast, d.schedulable,
          coalesce(wanted.input_schema, f.input_schema), coalesce(wanted.output_schema, f.output_schema));
 
   update pgflow.steps s
@@ -290,6 +292,8 @@ begin
   delete from pgflow.deps d where d.flow_slug = delete_flow.flow_slug;
   delete from pgflow.steps s where s.flow_slug = delete_flow.flow_slug;
   delete from pgflow.flows f where f.flow_slug = delete_flow.flow_slug;
+  delete from pgflow.schedules s
+  where s.alias = flow.alias and not exists (select from pgflow.flows f where f.alias = flow.alias);
   perform pgmq.drop_queue(flow.queue_name);
 exception
   when lock_not_available then

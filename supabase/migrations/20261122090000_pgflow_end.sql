@@ -125,7 +125,7 @@ as $$
     end
 $$;
 
--- Erases what a deleted user leaves: their runs, with inputs, outputs, events, watches and idempotency keys, and their id where
+-- Erases what a deleted user leaves: their schedules, their runs, with inputs, outputs, events, watches and idempotency keys, and their id where
 -- they have acted in the runs of others. Runs that go on are deleted, too, without being cancelled first: workers learn from
 -- their next heartbeat that the task is gone. Answers how many runs it has deleted, up to `quantity`; call it until that is 0
 -- where a user has more than some 10,000.
@@ -143,6 +143,7 @@ begin
     raise exception using
       errcode = 'PT400', message = 'the owner is missing', hint = 'Give the id of a user: runs of nobody are not erased this way.';
   end if;
+  delete from pgflow.schedules s where s.owner_id = forget_owner.owner_id; -- before runs, as where they are started
   run_ids := array(
     select r.run_id
     from (

@@ -65,7 +65,8 @@ $$;
 create sequence pgflow.last_repair;
 
 -- Deletes what nobody needs any more: lapsed watches, workers not heard of for a day, archived messages older than
--- keep_archive, and, if keep_runs is given, runs that ended longer ago; every five minutes it also repairs queues. Answers
+-- keep_archive, and, if keep_runs is given, runs that ended longer ago; every five minutes it also repairs queues. It also starts
+-- schedules that are due. Answers
 -- how many of each. It ends after about `budget`, and `left` says whether anything may be left. While somebody else is at
 -- it, there is nothing to do.
 --   select cron.schedule('pgflow', '10 seconds', $$ select pgflow.maintain(keep_runs => '30 days') $$);
@@ -90,6 +91,7 @@ declare
   watches bigint := 0;
   is_left boolean := false;
 begin
+  perform pgflow.start_due_schedules();
   if pg_try_advisory_xact_lock(hashtextextended('pgflow.maintain', 0)) then
     if extract(epoch from as_of) - (select s.last_value from pgflow.last_repair s) not between 0 and 300 then
       perform setval('pgflow.last_repair', greatest(1, extract(epoch from as_of)::bigint));

@@ -17,6 +17,7 @@ alter table pgflow.step_tasks enable row level security;
 alter table pgflow.run_events enable row level security;
 alter table pgflow.run_watches enable row level security;
 alter table pgflow.workers enable row level security;
+alter table pgflow.schedules enable row level security;
 
 create policy own_runs on pgflow.runs for select to authenticated
   using (
@@ -35,6 +36,7 @@ create policy closed on pgflow.run_keys for all to anon, authenticated using (fa
 create policy closed on pgflow.step_tasks for all to anon, authenticated using (false);
 create policy closed on pgflow.run_watches for all to anon, authenticated using (false);
 create policy closed on pgflow.workers for all to anon, authenticated using (false);
+create policy closed on pgflow.schedules for all to anon, authenticated using (false);
 
 -- The private channels. Nobody may insert, so that events cannot be forged. Topics pgflow:watch:<id> are for clients with a
 -- secret key, which policies do not bind.
@@ -97,6 +99,18 @@ grant execute on function
   pgflow.client_list_runs(text, text, jsonb, uuid, uuid, int, uuid, text),
   pgflow.client_cancel_run(uuid, text),
   pgflow.client_retry_run(uuid)
+to anon, authenticated, service_role;
+
+-- Schedules of users; they need a user id, and the error says so.
+grant execute on function
+  pgflow_public.schedule_flow(text, text, jsonb, text, text, text, text, int, uuid),
+  pgflow_public.list_schedules(text, uuid),
+  pgflow_public.pause_schedule(text, uuid),
+  pgflow_public.resume_schedule(text, uuid),
+  pgflow_public.delete_schedule(text, uuid),
+  pgflow.client_schedule_flow(text, text, jsonb, text, text, text, text, int, uuid),
+  pgflow.client_list_schedules(text, uuid),
+  pgflow.client_change_schedule(text, text, uuid)
 to anon, authenticated, service_role;
 
 grant execute on function pgflow.can_read_topic(text) to authenticated;

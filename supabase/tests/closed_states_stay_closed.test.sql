@@ -1,5 +1,5 @@
 begin;
-select plan(37);
+select plan(43);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 
@@ -84,7 +84,13 @@ insert into calls values
   ('heartbeat', $$select pgflow.heartbeat('30000000-0000-4000-8000-000000000001')$$),
   ('stop_worker', $$select pgflow.stop_worker('30000000-0000-4000-8000-000000000001')$$),
   ('wake_worker', $$select pgflow.wake_worker()$$),
-  ('keep_worker_awake', $$select pgflow.keep_worker_awake()$$);
+  ('keep_worker_awake', $$select pgflow.keep_worker_awake()$$),
+  ('schedule', $$select pgflow.create_flow('s'), pgflow.add_step('s', 'a'), pgflow.schedule('f', 's', '* * * * *', overlap => 'cancel')$$),
+  ('start_due_schedules', $$select pgflow.start_due_schedules()$$),
+  ('pause_schedule', $$select pgflow.pause_schedule('f')$$),
+  ('resume_schedule', $$select pgflow.resume_schedule('f')$$),
+  ('run_schedule', $$select pgflow.run_schedule('f')$$),
+  ('unschedule', $$select pgflow.unschedule('f')$$);
 select set_eq(
   'select distinct name from calls',
   $$ select distinct p.proname from pg_proc p
