@@ -104,14 +104,13 @@ declare
   weekdays constant text[] := '{sun,mon,tue,wed,thu,fri,sat}';
   parsed pgflow.cron_fields;
 begin
-  if cardinality(field) is distinct from 5 or expression is null then
+  if cardinality(field) is distinct from 5 then
     raise exception using
       errcode = 'PT400',
-      message = case
-        when expression is null then 'the cron expression is missing'
-        when trimmed like '@%' then format('"%s" is no cron expression', left(expression, 200))
-        else format('the cron expression "%s" does not have five fields, but %s', left(expression, 200), case when trimmed = '' then 0 else cardinality(field) end)
-      end,
+      message = format(
+        'the cron expression "%s" does not have five fields, but %s', left(expression, 200),
+        case when trimmed <> '' then cardinality(field) else 0 end
+      ),
       hint = 'Write minute, hour, day of the month, month and day of the week, such as 30 7 * * mon-fri; or @hourly, @daily, @weekly, @monthly, @yearly.';
   end if;
   parsed.minutes := pgflow.cron_field(expression, field[1], 'minute', 0, 59, null);

@@ -1,4 +1,4 @@
--- Chapter 22: what clients ask for.
+-- Chapter 24: what clients ask for.
 --
 -- These functions are security definer, since clients have no rights on the tables, and apply the rules to their caller.
 
@@ -394,14 +394,16 @@ begin
   if pgflow.caller_is_service() then
     return scheduling_owner.owner_id;
   end if;
-  if caller is null or scheduling_owner.owner_id <> caller then
+  if caller is null then
     raise exception using
       errcode = 'PT403',
-      message = case
-        when caller is null then format('the role %s has no schedules without a user id', pgflow.caller_role())
-        else 'you may not use the schedules of another user'
-      end,
-      hint = case when caller is null then 'Sign in, anonymously for instance.' else 'Leave owner_id out: it is for secret keys.' end;
+      message = format('the role %s has no schedules without a user id', pgflow.caller_role()),
+      hint = 'Sign in, anonymously for instance.';
+  elsif scheduling_owner.owner_id <> caller then
+    raise exception using
+      errcode = 'PT403',
+      message = 'you may not use the schedules of another user',
+      hint = 'Leave owner_id out: it is for secret keys.';
   end if;
   return caller;
 end

@@ -65,9 +65,9 @@ select throws_ok(format('select pgflow.next_times(%L)', cron), 'PT400', message,
   ('0 0 31 2,4 *', 'the cron expression "0 0 31 2,4 *" names no date: its months do not have such a day'),
   ('0 0 * * * *', 'the cron expression "0 0 * * * *" does not have five fields, but 6'),
   ('', 'the cron expression "" does not have five fields, but 0'),
-  ('@reboot', '"@reboot" is no cron expression')
+  ('@reboot', 'the cron expression "@reboot" does not have five fields, but 1')
 ) wrong (cron, message);
-select throws_ok($$ select pgflow.next_times(null) $$, 'PT400', 'the cron expression is missing', 'none');
+select throws_ok($$ select pgflow.next_times(null) $$, 'PT400', 'the cron expression "" does not have five fields, but 0', 'none');
 select throws_ok($$ select pgflow.next_times('@daily', 'Mars/Base') $$, 'PT400', '"Mars/Base" is not a time zone', 'another planet');
 select throws_ok($$ select pgflow.next_times('@daily', quantity => 1001) $$, 'PT400', null, 'more than 1,000');
 
