@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import postgres, { type Sql } from 'postgres'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 
-/** For a longer search: `CRON_RUNS=20000 npx vitest run supabase/tests/cron.test.ts`. */
+/** For a longer search: `CRON_RUNS=20000 npx vitest run supabase/tests/schedules.test.ts`. */
 const RUNS = Number(process.env.CRON_RUNS ?? (process.env.CI ? 1_000 : 300))
 
 let stack: LocalSupabase
@@ -16,7 +16,7 @@ beforeAll(async () => {
     migrations: [fileURLToPath(new URL('../migrations', import.meta.url))],
     fsync: false,
   })
-  sql = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
+  sql = postgres(stack.dbUrl, { max: 6, onnotice: () => undefined })
 })
 
 afterAll(async () => {
@@ -150,4 +150,41 @@ test('the times of any expression are those of croner, whatever the clock of its
     },
   )
   await fc.assert(property, { numRuns: RUNS })
+})
+
+test('each time has one run, however many look at once, and whatever their clocks say', async () => {
+  const [{ began }] = await sql<[{ began: Date }]>`select pgflow.now() as began`
+  await sql`select pgflow.create_flow('race'), pgflow.add_step('race', 'a')`
+  await sql`
+    select pgflow.schedule('s' || n, 'race', '*/10 * * * *', overlap => 'allow', catch_up => 'all', spread => n % 3 * 60)
+    from generate_series(1, 12) n`
+  const tickAt = (minutes: number) =>
+    sql.begin(async (tx) => {
+      await tx`select set_config('pgflow.now', ${new Date(began.getTime() + minutes * 60_000).toISOString()}, true)`
+      const [row] = await tx<[{ started: number }]>`select started from pgflow.start_due_schedules(5)`
+      return row.started
+    })
+  let started = 0
+  for (let minutes = 0; minutes <= 90; minutes += 15) {
+    // Some are late.
+    const ticks = Array.from({ length: 12 }, (_, n) => tickAt(n % 4 === 0 ? minutes - 20 : minutes))
+    started += (await Promise.all(ticks)).reduce((sum, count) => sum + count, 0)
+  }
+  for (let count = 1; count > 0; started += count) count = await tickAt(100)
+  const rows = await sql<{ schedule: string; runs: number; times: string[]; wanted: string[] }[]>`
+    select s.schedule_slug as schedule, count(*)::int as runs,
+           array_agg(distinct (r.metadata ->> 'nominal_at')::timestamptz) as times,
+           pgflow.cron_times(
+             pgflow.parsed_cron(s.cron), s.time_zone, ${began},
+             ${began}::timestamptz + interval '100 minutes' - (s.due_at - s.next_at), 100
+           ) as wanted
+    from pgflow.schedules s
+    join pgflow.runs r on r.metadata ->> 'schedule' = s.schedule_slug
+    group by s.schedule_id`
+  expect(rows).toHaveLength(12)
+  for (const { runs, times, wanted } of rows) {
+    expect(times).toEqual(wanted)
+    expect(runs).toBe(wanted.length)
+  }
+  expect(started).toBe(rows.reduce((sum, { runs }) => sum + runs, 0))
 })
