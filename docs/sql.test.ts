@@ -188,6 +188,24 @@ it('operations.md has SQL that runs, and finds what the page says', async () => 
   })
 })
 
+it('schedules.md has SQL that runs', async () => {
+  const client = await connected()
+  await client.query(`
+    begin;
+    set local timezone = 'UTC';
+    select pgflow.create_flow('report'), pgflow.add_step('report', 'a')`)
+  onTestFinished(async () => void (await client.query('rollback')))
+  const [made, times, job, ...more] = blocksOf('schedules.md')
+  expect(more).toEqual([])
+  const [schedules, , , runs, rows] = await rowsOf(client, made!)
+  expect(schedules).toEqual([{ schedule_slug: 'weekly_report', next_at: expect.any(Date) }])
+  expect(rows).toMatchObject([
+    { alias: 'report', paused_at: null, last_run_id: (runs as { run_id: string }[])[0]!.run_id },
+  ])
+  expect((await rowsOf(client, times!))[0]).toHaveLength(3)
+  expect(await rowsOf(client, /\$\$(.*)\$\$/.exec(job!)![1]!)).toHaveLength(1)
+})
+
 it('sql.md has the signature of each function that is meant for users', async () => {
   const client = await connected()
   const shown = [...readFileSync(path('sql.md'), 'utf8').matchAll(/^```text\n(pgflow\w*\..*?)\n```$/gms)]

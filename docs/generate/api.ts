@@ -20,6 +20,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 const entryPoints = {
   client: { name: '@pgflow/sdk', path: 'sdk/src/client/index.ts' },
   flow: { name: '@pgflow/sdk/flow', path: 'sdk/src/flow/index.ts' },
+  schedules: { name: '@pgflow/sdk/schedules', path: 'sdk/src/schedules/index.ts' },
   worker: { name: '@pgflow/sdk/worker', path: 'sdk/src/worker/index.ts' },
   react: { name: '@pgflow/sdk/react', path: 'sdk/src/react/index.ts' },
   local: { name: '@pgflow/local', path: 'local/src/index.ts' },

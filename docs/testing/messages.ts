@@ -40,7 +40,7 @@ export function sdkCodes(): string[] {
 }
 
 function sdkSources(): string[] {
-  const folders = ['client', 'flow', 'react', 'shared', 'worker']
+  const folders = ['client', 'flow', 'react', 'schedules', 'shared', 'worker']
   return folders.flatMap((name) => sourcesIn(`sdk/src/${name}`, /^(?!.*\.test).*\.tsx?$/))
 }
 

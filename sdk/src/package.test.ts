@@ -14,6 +14,7 @@ import * as client from './client/index.ts'
 import { bundle, limit } from './client/testing/bundle.ts'
 import * as flow from './flow/index.ts'
 import * as react from './react/index.ts'
+import * as schedules from './schedules/index.ts'
 import { PackedPackages, type Project, packageNames } from './testing/packages.ts'
 import * as worker from './worker/index.ts'
 import { deno } from './worker/testing/deno.ts'
@@ -191,6 +192,7 @@ describe('In plain Node', () => {
   it.each([
     ['@pgflow/sdk', client],
     ['@pgflow/sdk/flow', flow],
+    ['@pgflow/sdk/schedules', schedules],
     ['@pgflow/sdk/worker', worker],
     ['@pgflow/local', local],
   ])('%s can be imported, without any optional package', async (entry, source) => {

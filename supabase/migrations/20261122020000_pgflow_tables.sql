@@ -25,6 +25,8 @@ create table pgflow.flows (
   broadcast text not null default 'watched',
   max_input_bytes int not null default 1048576,
   created_at timestamptz not null default now(),
+  schedulable boolean not null default false,
+  max_schedules int not null default 20,
   constraint flow_slug_is_valid check (pgflow.is_valid_slug(flow_slug)),
   constraint alias_is_valid check (pgflow.is_valid_slug(alias)),
   constraint version_is_unique unique (alias, version),
@@ -35,11 +37,12 @@ create table pgflow.flows (
   constraint timeout_is_1_second_to_a_year check (opt_timeout between 1 and 31536000),
   constraint start_role_is_known check (start_role in ('service_role', 'authenticated', 'anon')),
   constraint broadcast_is_known check (broadcast in ('watched', 'always', 'never')),
-  constraint max_input_bytes_is_positive check (max_input_bytes >= 1)
+  constraint max_input_bytes_is_positive check (max_input_bytes >= 1),
+  constraint max_schedules_is_not_negative check (max_schedules >= 0)
 );
 create index flows_always_broadcast on pgflow.flows (flow_slug) where broadcast = 'always';
 comment on table pgflow.flows is
-  'A flow: an immutable definition, its defaults in seconds, and who may start it. max_input_bytes is the limit for what clients send as one input, as JSON text. Its versions share an alias. shape_hash is that of the shape it was registered with; null where it was built step by step.';
+  'A flow: an immutable definition, its defaults in seconds, and who may start it. max_input_bytes is the limit for what clients send as one input, as JSON text. If it is schedulable, users may have up to max_schedules schedules of it each. Its versions share an alias. shape_hash is that of the shape it was registered with; null where it was built step by step.';
 
 create table pgflow.flow_aliases (
   alias text primary key,
@@ -340,6 +343,44 @@ create table pgflow.workers (
 create index workers_waiting on pgflow.workers (waiting_until) where waiting_until is not null;
 comment on table pgflow.workers is
   'Processes that take tasks, for people to look at; leases do not depend on it. Until waiting_until, a worker is notified of new tasks.';
+
+create table pgflow.schedules (
+  schedule_id uuid primary key default (pgflow.new_run_ids())[1],
+  schedule_slug text not null,
+  alias text not null,
+  made_by text not null default 'sql',
+  cron text not null,
+  time_zone text not null default 'UTC',
+  input jsonb not null default 'null',
+  overlap text not null default 'skip',
+  catch_up text not null default 'last',
+  catch_up_window int not null default 86400,
+  spread int not null default 0,
+  owner_id uuid,
+  group_id uuid,
+  created_at timestamptz not null,
+  paused_at timestamptz,
+  next_at timestamptz not null,
+  due_at timestamptz not null,
+  last_at timestamptz,
+  last_run_id uuid,
+  last_problem text,
+  constraint slug_is_unique unique nulls not distinct (owner_id, schedule_slug),
+  constraint schedule_slug_is_valid check (pgflow.is_valid_slug(schedule_slug)),
+  constraint alias_is_valid check (pgflow.is_valid_slug(alias)),
+  constraint made_by_is_known check (made_by in ('sql', 'flow', 'client')),
+  constraint only_clients_and_sql_name_an_owner check (made_by = 'sql' or (made_by = 'client') = (owner_id is not null)),
+  constraint cron_has_1000_characters_at_most check (length(cron) <= 1000),
+  constraint overlap_is_known check (overlap in ('skip', 'allow', 'cancel')),
+  constraint catch_up_is_known check (catch_up in ('last', 'none', 'all')),
+  constraint catch_up_window_is_0_seconds_to_a_year check (catch_up_window between 0 and 31536000),
+  constraint spread_is_0_seconds_to_a_day check (spread between 0 and 86400),
+  constraint due_after_its_nominal_time check (due_at >= next_at)
+);
+create index schedules_by_due_time on pgflow.schedules (due_at);
+create index schedules_by_alias on pgflow.schedules (alias);
+comment on table pgflow.schedules is
+  'When a flow is started by itself: the newest version of an alias, at the times of a cron expression in a time zone. While paused_at is set, times pass without a run. made_by says who decides about it: the definition of the flow, SQL, or the user who is its owner. next_at is the next nominal time, due_at adds the part of spread seconds that falls to this schedule; last_at is the last nominal time, last_run_id the run that was started last, last_problem why last_at has none.';
 
 -- What belongs to runs and to step states is deleted with them, whoever deletes them.
 create function pgflow.tg_runs__after_delete()

@@ -14,7 +14,9 @@ create type pgflow.flow_definition as (
   broadcast text,
   input_schema jsonb,
   output_schema jsonb,
-  steps jsonb
+  steps jsonb,
+  schedulable boolean,
+  schedules jsonb
 );
 
 create type pgflow.step_definition as (
@@ -76,6 +78,15 @@ as $$
         s.until_path
       )::pgflow.step_definition)) order by s.step_index), '[]')
       from pgflow.steps s where s.flow_slug = f.flow_slug
+    ), f.schedulable, (
+      select jsonb_agg(jsonb_build_object(
+        'schedule_slug', s.schedule_slug, 'cron', s.cron, 'time_zone', s.time_zone, 'input', s.input, 'overlap', s.overlap,
+        'catch_up', s.catch_up, 'catch_up_window', s.catch_up_window, 'spread', s.spread
+      ) order by s.schedule_slug collate "C")
+      from pgflow.schedules s
+      where s.alias = f.alias and s.made_by = 'flow' and not exists (
+        select from pgflow.flow_aliases a where a.alias = f.alias and a.flow_slug <> f.flow_slug
+      )
     )
   )::pgflow.flow_definition))
   from pgflow.flows f
@@ -200,7 +211,7 @@ as $$
       then type = 'array' and not jsonb_path_exists(value, 'strict $[*] ? (@.type() != "object")')
       when 'an object' then type = 'object'
       when 'true or false' then type = 'boolean'
-      when 'a value' then true
+      when 'any JSON' then true
       when 'a JSON Schema' then type in ('object', 'boolean')
     end, false)
   order by key collate "C"
@@ -258,6 +269,40 @@ as $$
   limit 1
 $$;
 
+-- What is wrong with the schedules of a definition, the first thing only; null where nothing is.
+create function pgflow.schedules_problem(schedules jsonb)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  with
+    schedule as (
+      select n, value, value ->> 'schedule_slug' as slug
+      from jsonb_array_elements(nullif(schedules, 'null')) with ordinality as s (value, n)
+    ),
+    problem as (
+      select n, slug, coalesce(
+        pgflow.key_problem(value, '{
+          "schedule_slug": "a text", "cron": "a text", "time_zone": "a text", "input": "any JSON", "overlap": "a text",
+          "catch_up": "a text", "catch_up_window": "a whole number", "spread": "a whole number"
+        }'),
+        case
+          when slug is null then 'schedule_slug is missing'
+          when value ->> 'cron' is null then 'cron is missing'
+          when exists (select from schedule other where other.slug = schedule.slug and other.n < schedule.n)
+          then 'an earlier schedule has the same slug'
+        end
+      ) as words
+      from schedule
+    )
+  select format('schedule %s: %s', coalesce('"' || slug || '"', n::text), words)
+  from problem
+  where words is not null
+  order by n
+  limit 1
+$$;
+
 -- Raises PT400 where a value cannot define a flow, and says where and why.
 create function pgflow.assert_valid_definition(definition jsonb)
 returns void
@@ -272,13 +317,15 @@ declare
       pgflow.key_problem(definition, '{
         "flow_slug": "a text", "alias": "a text", "version": "a whole number", "max_attempts": "a whole number",
         "base_delay": "a number", "timeout": "a whole number", "start_role": "a text", "broadcast": "a text",
-        "input_schema": "a JSON Schema", "output_schema": "a JSON Schema", "steps": "an array of objects"
+        "input_schema": "a JSON Schema", "output_schema": "a JSON Schema", "steps": "an array of objects",
+        "schedulable": "true or false", "schedules": "an array of objects"
       }'),
       case
         when jsonb_typeof(definition -> 'flow_slug') is distinct from 'string' then 'flow_slug is missing'
         when jsonb_array_length(coalesce(nullif(definition -> 'steps', 'null'), '[]')) = 0 then 'it has no steps'
       end,
-      pgflow.steps_problem(definition -> 'steps')
+      pgflow.steps_problem(definition -> 'steps'),
+      pgflow.schedules_problem(definition -> 'schedules')
     )
   end;
 begin
@@ -286,7 +333,7 @@ begin
     raise exception using
       errcode = 'PT400',
       message = format('the definition%s is invalid: %s', ' of flow "' || (definition ->> 'flow_slug') || '"', problem),
-      hint = 'A definition has the arguments of create_flow, and under steps those of add_step, each step after its deps.';
+      hint = 'A definition has the arguments of create_flow, under steps those of add_step, each step after its deps, and under schedules those of schedule.';
   end if;
   perform pgflow.assert_valid_slug(definition ->> 'flow_slug');
   perform pgflow.assert_valid_slug(step ->> 'step_slug') from jsonb_array_elements(definition -> 'steps') step;

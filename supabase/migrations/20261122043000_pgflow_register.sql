@@ -39,6 +39,7 @@ begin
     perform pgflow.create_version(wanted);
   end if;
   perform pgflow.update_options(wanted);
+  perform pgflow.update_schedules(wanted);
   update pgflow.flows f
   set shape_hash = md5(pgflow.flow_shape(pgflow.flow_definition(f.flow_slug))::text)
   where f.flow_slug = wanted.flow_slug
@@ -122,16 +123,17 @@ begin
       opt_timeout = d.timeout,
       start_role = d.start_role,
       broadcast = d.broadcast,
+      schedulable = d.schedulable,
       input_schema = coalesce(wanted.input_schema, f.input_schema),
       output_schema = coalesce(wanted.output_schema, f.output_schema)
   from (
     select coalesce(wanted.max_attempts, 3), coalesce(wanted.base_delay, 5), coalesce(wanted.timeout, 60),
-           coalesce(wanted.start_role, 'service_role'), coalesce(wanted.broadcast, 'watched')
-  ) d (max_attempts, base_delay, timeout, start_role, broadcast)
+           coalesce(wanted.start_role, 'service_role'), coalesce(wanted.broadcast, 'watched'), coalesce(wanted.schedulable, false)
+  ) d (max_attempts, base_delay, timeout, start_role, broadcast, schedulable)
   where f.flow_slug = wanted.flow_slug
-    and (f.opt_max_attempts, f.opt_base_delay, f.opt_timeout, f.start_role, f.broadcast, f.input_schema, f.output_schema)
+    and (f.opt_max_attempts, f.opt_base_delay, f.opt_timeout, f.start_role, f.broadcast, f.schedulable, f.input_schema, f.output_schema)
         is distinct from
-        (d.max_attempts, d.base_delay, d.timeout, d.start_role, d.broadcast,
+        (d.max_attempts, d.base_delay, d.timeout, d.start_role, d.broadcast, d.schedulable,
          coalesce(wanted.input_schema, f.input_schema), coalesce(wanted.output_schema, f.output_schema));
 
   update pgflow.steps s
@@ -271,6 +273,12 @@ declare
   running bigint;
   ended bigint;
 begin
+  -- With its last version. Schedules are locked before flows, as where they are started.
+  delete from pgflow.schedules s
+  using pgflow.flows f
+  where f.flow_slug = delete_flow.flow_slug and s.alias = f.alias and not exists (
+    select from pgflow.flows other where other.alias = f.alias and other.flow_slug <> f.flow_slug
+  );
   perform pgflow.lock_shape(delete_flow.flow_slug);
   select f.* into flow from pgflow.flows f where f.flow_slug = delete_flow.flow_slug for update;
   if not found then

@@ -126,7 +126,7 @@ as $$
     end
 $$;
 
--- Erases what a deleted user leaves: their runs, with inputs, outputs, events, watches and idempotency keys, and their id where
+-- Erases what a deleted user leaves: their schedules, their runs, with inputs, outputs, events, watches and idempotency keys, and their id where
 -- they have acted in the runs of others. Runs that go on are deleted, too, without being cancelled first: workers learn from
 -- their next heartbeat that the task is gone. Answers how many runs it has deleted, up to `quantity`; call it until that is 0
 -- where a user has more than some 10,000.
@@ -146,6 +146,7 @@ begin
   end if;
   -- Before any run is locked, as by a user who looks at their list and decides, in one transaction.
   delete from pgflow.inbox_watches w where w.user_id = forget_owner.owner_id;
+  delete from pgflow.schedules s where s.owner_id = forget_owner.owner_id; -- before runs, as where they are started
   run_ids := array(
     select r.run_id
     from (

@@ -432,11 +432,14 @@ begin
       perform pgflow.release_messages(done);
     end if;
   end if;
+  if exists (select from pgflow.schedules s where s.due_at <= as_of) then
+    perform pgflow.start_due_schedules(tick.quantity);
+  end if;
   next_due_at := pgflow.next_due_at();
 end
 $$;
 comment on function pgflow.tick is
-  'Settles waits and sleeps that are due; answers how many, and when something is due next. Callable by anybody, at any time.';
+  'Settles waits and sleeps that are due, and starts schedules that are; answers how many, and when something is due next. Callable by anybody, at any time.';
 
 -- What tasks that are due mean for their steps.
 create function pgflow.changes_of_due(settled pgflow.settled_task[])
@@ -460,7 +463,7 @@ begin
 end
 $$;
 
--- When something is due next; null where nothing waits for a time. In the past where something is due already.
+-- When something is due next: a wait, a sleep or a schedule; null where nothing waits for a time. In the past where something is due already.
 --   select pgflow.next_due_at();
 create function pgflow.next_due_at()
 returns timestamptz
@@ -471,10 +474,13 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 as $$
 begin
-  return (select t.due_at from pgflow.step_tasks t where t.due_at is not null order by t.due_at limit 1);
+  return least(
+    (select t.due_at from pgflow.step_tasks t where t.due_at is not null order by t.due_at limit 1),
+    (select s.due_at from pgflow.schedules s where s.paused_at is null order by s.due_at limit 1)
+  );
 end
 $$;
-comment on function pgflow.next_due_at is 'When the next wait or sleep is due; null where nothing waits for a time.';
+comment on function pgflow.next_due_at is 'When the next wait, sleep or schedule is due; null where nothing waits for a time.';
 
 -- The same in seconds from now, for workers, whose clocks may differ.
 create function pgflow.next_due_in()
@@ -487,4 +493,4 @@ begin
   return extract(epoch from pgflow.next_due_at() - pgflow.now());
 end
 $$;
-comment on function pgflow.next_due_in is 'Seconds until the next wait or sleep is due; null where nothing waits for a time.';
+comment on function pgflow.next_due_in is 'Seconds until the next wait, sleep or schedule is due; null where nothing waits for a time.';

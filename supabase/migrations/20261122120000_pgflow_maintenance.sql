@@ -64,7 +64,7 @@ $$;
 -- When `maintain` last looked for lost messages, in seconds since 1970. A sequence, since it is set without a lock.
 create sequence pgflow.last_repair;
 
--- Settles what is due, for projects in which no worker does. Deletes what nobody needs any more: lapsed watches, workers not heard
+-- Settles and starts what is due, for projects in which no worker does. Deletes what nobody needs any more: lapsed watches, workers not heard
 -- of for a day, archived messages older than keep_archive, and, if keep_runs is given, runs that ended longer ago; every five
 -- minutes it also repairs queues. Answers how many of each. It ends after about `budget`, and `left` says whether anything may be left. While somebody else is at
 -- it, there is nothing to do.

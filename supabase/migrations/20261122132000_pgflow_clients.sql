@@ -1,4 +1,4 @@
--- Chapter 23: what clients ask for.
+-- Chapter 25: what clients ask for.
 --
 -- These functions are security definer, since clients have no rights on the tables, and apply the rules to their caller.
 
@@ -364,5 +364,147 @@ begin
     from pgflow.runs r
     where r.run_id = any (run_ids)
   );
+end
+$$;
+
+-- What clients see of a schedule.
+create function pgflow.schedule_record(schedule pgflow.schedules)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return to_jsonb(schedule) - array['schedule_id', 'due_at'];
+end
+$$;
+
+-- Whose schedules a call is about: those of the signed-in user; for the service role those of `owner_id`, or of nobody.
+create function pgflow.scheduling_owner(owner_id uuid)
+returns uuid
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  caller uuid := pgflow.current_user_id();
+begin
+  if pgflow.caller_is_service() then
+    return scheduling_owner.owner_id;
+  end if;
+  if caller is null then
+    raise exception using
+      errcode = 'PT403',
+      message = format('the role %s has no schedules without a user id', pgflow.caller_role()),
+      hint = 'Sign in, anonymously for instance.';
+  elsif scheduling_owner.owner_id <> caller then
+    raise exception using
+      errcode = 'PT403',
+      message = 'you may not use the schedules of another user',
+      hint = 'Leave owner_id out: it is for secret keys.';
+  end if;
+  return caller;
+end
+$$;
+
+-- The rules are those of a start; users may only have schedules of flows that say so, up to max_schedules of each.
+create function pgflow.client_schedule_flow(
+  flow_slug text,
+  cron text,
+  input jsonb,
+  time_zone text,
+  schedule_slug text,
+  overlap text,
+  catch_up text,
+  catch_up_window int,
+  owner_id uuid
+)
+returns jsonb
+language plpgsql
+security definer -- clients have no rights on the tables; the flow's start_role decides
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  owner uuid := pgflow.scheduling_owner(client_schedule_flow.owner_id);
+  is_service boolean := pgflow.caller_is_service();
+  flow pgflow.flows := pgflow.lock_flow(client_schedule_flow.flow_slug);
+  wanted pgflow.schedules;
+begin
+  wanted.schedule_slug := coalesce(client_schedule_flow.schedule_slug, flow.alias);
+  wanted.made_by := case when is_service then 'sql' else 'client' end;
+  wanted.cron := client_schedule_flow.cron;
+  wanted.input := client_schedule_flow.input;
+  wanted.time_zone := client_schedule_flow.time_zone;
+  wanted.overlap := client_schedule_flow.overlap;
+  wanted.catch_up := client_schedule_flow.catch_up;
+  wanted.catch_up_window := client_schedule_flow.catch_up_window;
+  wanted.spread := 0;
+  wanted.owner_id := owner;
+  perform pgflow.assert_may_start(client_schedule_flow.flow_slug, jsonb_build_array(client_schedule_flow.input), null, null);
+  if not is_service then
+    perform pgflow.assert_users_may_start(flow, array[owner]);
+    perform pg_advisory_xact_lock(hashtextextended('pgflow.schedules:' || owner, 0)); -- or two calls exceed the limit together
+    if flow.max_schedules <= (
+      select count(*) from pgflow.schedules s
+      where s.owner_id = owner and s.alias = flow.alias and s.schedule_slug <> wanted.schedule_slug
+    ) then
+      raise exception using
+        errcode = 'PT403',
+        message = format('you may not have more than %s schedules of flow "%s"', flow.max_schedules, flow.alias),
+        hint = 'Delete one, or change one that you have; the project sets the limit in flows.max_schedules.';
+    end if;
+  end if;
+  return pgflow.schedule_record(pgflow.put_schedule(wanted, client_schedule_flow.flow_slug));
+end
+$$;
+
+create function pgflow.client_list_schedules(flow_slug text, owner_id uuid)
+returns jsonb
+language plpgsql
+security definer -- clients have no rights on the tables; it lists the caller's own
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  is_service boolean := pgflow.caller_is_service();
+  owner uuid := pgflow.scheduling_owner(client_list_schedules.owner_id);
+begin
+  return (
+    select coalesce(jsonb_agg(pgflow.schedule_record(listed) order by listed.schedule_slug, listed.owner_id), '[]')
+    from (
+      select s.* from pgflow.schedules s
+      where (is_service and owner is null or s.owner_id = owner)
+        and (client_list_schedules.flow_slug is null or s.alias = client_list_schedules.flow_slug)
+      order by s.schedule_slug, s.owner_id
+      limit 1000
+    ) listed
+  );
+end
+$$;
+
+-- Pauses, resumes or deletes a schedule; users do that with those that they have made.
+create function pgflow.client_change_schedule(action text, schedule_slug text, owner_id uuid)
+returns jsonb
+language plpgsql
+security definer -- clients have no rights on the tables; it changes the caller's own
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  owner uuid := pgflow.scheduling_owner(client_change_schedule.owner_id);
+  schedule pgflow.schedules := pgflow.locked_schedule(client_change_schedule.schedule_slug, owner);
+begin
+  if schedule.made_by <> 'client' and not pgflow.caller_is_service() then
+    raise exception using
+      errcode = 'PT403',
+      message = format('you may not change schedule "%s"', schedule.schedule_slug),
+      hint = 'The project has made it for you.';
+  end if;
+  if action = 'pause' then
+    schedule := pgflow.pause_schedule(schedule.schedule_slug, owner);
+  elsif action = 'resume' then
+    schedule := pgflow.resume_schedule(schedule.schedule_slug, owner);
+  else
+    perform pgflow.unschedule(schedule.schedule_slug, owner);
+  end if;
+  return pgflow.schedule_record(schedule);
 end
 $$;

@@ -1,4 +1,4 @@
--- Chapter 25: the exposed API of clients: thin functions that run as their caller.
+-- Chapter 27: the exposed API of clients: thin functions that run as their caller.
 
 -- Which version of the migrations this database has, for packages that meet a missing function or argument.
 --   supabase.schema('pgflow_public').rpc('schema_version')
@@ -185,6 +185,77 @@ as $$
 $$;
 comment on function pgflow_public.list_waits is
   'Lists the waits that ask the caller, the oldest first, with the input of their step. watch: as for start_flow, for news of the list.';
+
+-- Makes a schedule of the signed-in user, or changes the one with this slug, and answers with it: the flow starts at the times of a
+-- cron expression in a time zone, and the runs belong to the user. The flow has to be schedulable. The slug is the flow's, unless
+-- the user has several. `overlap`, `catch_up` and `catch_up_window` (seconds) as for pgflow.schedule. `owner_id` is for secret keys.
+--   supabase.schema('pgflow_public').rpc('schedule_flow', { flow_slug: 'digest', cron: '0 7 * * *', time_zone: 'Europe/Berlin' })
+create function pgflow_public.schedule_flow(
+  flow_slug text,
+  cron text,
+  input jsonb default 'null',
+  time_zone text default 'UTC',
+  schedule_slug text default null,
+  overlap text default 'skip',
+  catch_up text default 'last',
+  catch_up_window int default 86400,
+  owner_id uuid default null
+)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  -- PostgREST passes the JSON value null as SQL's.
+  select pgflow.client_schedule_flow(
+    flow_slug, cron, coalesce(input, 'null'), time_zone, schedule_slug, overlap, catch_up, catch_up_window, owner_id
+  )
+$$;
+comment on function pgflow_public.schedule_flow is
+  'Makes a schedule of the signed-in user, or changes the one with this slug, and answers with it.';
+
+-- The schedules of the signed-in user, at most 1,000; for secret keys those of `owner_id`, or all.
+--   supabase.schema('pgflow_public').rpc('list_schedules')
+create function pgflow_public.list_schedules(flow_slug text default null, owner_id uuid default null)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.client_list_schedules(flow_slug, owner_id)
+$$;
+comment on function pgflow_public.list_schedules is 'The schedules of the signed-in user; flow_slug is the name without a version.';
+
+-- Pauses a schedule: its times pass without a run. Answers with it.
+--   supabase.schema('pgflow_public').rpc('pause_schedule', { schedule_slug: 'digest' })
+create function pgflow_public.pause_schedule(schedule_slug text, owner_id uuid default null)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.client_change_schedule('pause', schedule_slug, owner_id)
+$$;
+comment on function pgflow_public.pause_schedule is 'Pauses a schedule of the signed-in user and answers with it.';
+
+-- Resumes a paused schedule from its next time on, and answers with it.
+--   supabase.schema('pgflow_public').rpc('resume_schedule', { schedule_slug: 'digest' })
+create function pgflow_public.resume_schedule(schedule_slug text, owner_id uuid default null)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.client_change_schedule('resume', schedule_slug, owner_id)
+$$;
+comment on function pgflow_public.resume_schedule is 'Resumes a schedule of the signed-in user and answers with it.';
+
+-- Deletes a schedule, and answers with what it was; runs that it has started go on.
+--   supabase.schema('pgflow_public').rpc('delete_schedule', { schedule_slug: 'digest' })
+create function pgflow_public.delete_schedule(schedule_slug text, owner_id uuid default null)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.client_change_schedule('delete', schedule_slug, owner_id)
+$$;
+comment on function pgflow_public.delete_schedule is 'Deletes a schedule of the signed-in user.';
 
 -- Erases what a deleted user leaves, and answers how many runs that were. For servers with a secret key.
 --   supabase.schema('pgflow_public').rpc('forget_owner', { owner_id: user.id })

@@ -1,4 +1,4 @@
--- Chapter 26: who may do what. All policies and grants.
+-- Chapter 28: who may do what. All policies and grants.
 --
 -- Clients reach nothing but pgflow_public (workers with a secret key: pgflow_worker) and the few definer functions that it calls. Tables have row level security and no
 -- grants to clients: a second wall.
@@ -19,6 +19,7 @@ alter table pgflow.run_watches enable row level security;
 alter table pgflow.wait_assignees enable row level security;
 alter table pgflow.inbox_watches enable row level security;
 alter table pgflow.workers enable row level security;
+alter table pgflow.schedules enable row level security;
 
 create policy own_runs on pgflow.runs for select to authenticated
   using (
@@ -39,6 +40,7 @@ create policy closed on pgflow.run_watches for all to anon, authenticated using 
 create policy closed on pgflow.wait_assignees for all to anon, authenticated using (false);
 create policy closed on pgflow.inbox_watches for all to anon, authenticated using (false);
 create policy closed on pgflow.workers for all to anon, authenticated using (false);
+create policy closed on pgflow.schedules for all to anon, authenticated using (false);
 
 -- The private channels. Nobody may insert, so that events cannot be forged. Topics pgflow:watch:<id> are for clients with a
 -- secret key, which policies do not bind.
@@ -107,6 +109,18 @@ grant execute on function
   pgflow.client_complete_wait(uuid, text, jsonb),
   pgflow.client_reject_wait(uuid, text, text),
   pgflow.client_list_waits(text, int, jsonb, uuid, text)
+to anon, authenticated, service_role;
+
+-- Schedules of users; they need a user id, and the error says so.
+grant execute on function
+  pgflow_public.schedule_flow(text, text, jsonb, text, text, text, text, int, uuid),
+  pgflow_public.list_schedules(text, uuid),
+  pgflow_public.pause_schedule(text, uuid),
+  pgflow_public.resume_schedule(text, uuid),
+  pgflow_public.delete_schedule(text, uuid),
+  pgflow.client_schedule_flow(text, text, jsonb, text, text, text, text, int, uuid),
+  pgflow.client_list_schedules(text, uuid),
+  pgflow.client_change_schedule(text, text, uuid)
 to anon, authenticated, service_role;
 
 grant execute on function pgflow.can_read_topic(text) to authenticated;

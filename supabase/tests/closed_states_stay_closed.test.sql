@@ -1,5 +1,5 @@
 begin;
-select plan(40);
+select plan(46);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 
@@ -87,7 +87,13 @@ insert into calls values
   ('reject_wait', $$select pg_temp.swallow(format('select pgflow.reject_wait(%L, %L, %L)', task ->> 'run_id', task ->> 'step_slug', 'late')) from results$$),
   ('tick', $$select pgflow.tick()$$),
   ('wake_worker', $$select pgflow.wake_worker()$$),
-  ('keep_worker_awake', $$select pgflow.keep_worker_awake()$$);
+  ('keep_worker_awake', $$select pgflow.keep_worker_awake()$$),
+  ('schedule', $$select pgflow.create_flow('s'), pgflow.add_step('s', 'a'), pgflow.schedule('f', 's', '* * * * *', overlap => 'cancel')$$),
+  ('start_due_schedules', $$select pgflow.start_due_schedules()$$),
+  ('pause_schedule', $$select pgflow.pause_schedule('f')$$),
+  ('resume_schedule', $$select pgflow.resume_schedule('f')$$),
+  ('run_schedule', $$select pgflow.run_schedule('f')$$),
+  ('unschedule', $$select pgflow.unschedule('f')$$);
 select set_eq(
   'select distinct name from calls',
   $$ select distinct p.proname from pg_proc p

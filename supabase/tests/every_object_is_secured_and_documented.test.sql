@@ -37,6 +37,7 @@ select set_eq(
     'pgflow.retry_run(uuid)',
     'pgflow.settle(pgflow.task_result[],boolean)',
     'pgflow.start_runs(text,uuid[],jsonb[],text[],uuid,uuid,jsonb,integer)',
+    'pgflow.start_scheduled_runs(text,pgflow.scheduled_run[],boolean)',
     'pgflow.tg_run_events__after_insert()',
     'pgflow.tg_runs__after_delete()',
     'pgflow.tg_runs__after_insert()',
@@ -82,6 +83,9 @@ select set_eq(
   $$ select name from ours where prosecdef $$,
   array[
     'pgflow.can_read_topic(text)',
+    'pgflow.client_change_schedule(text,text,uuid)',
+    'pgflow.client_list_schedules(text,uuid)',
+    'pgflow.client_schedule_flow(text,text,jsonb,text,text,text,text,integer,uuid)',
     'pgflow.client_cancel_run(uuid,text)',
     'pgflow.client_get_run(uuid,text)',
     'pgflow.client_get_run_events(uuid,bigint,text)',

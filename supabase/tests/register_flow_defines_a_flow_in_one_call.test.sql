@@ -65,7 +65,7 @@ select is(
       || step || jsonb_build_object('deps_slugs', array(select jsonb_array_elements_text(step -> 'deps_slugs') order by 1)) order by n
     )
     from jsonb_array_elements(pg_temp.everything() -> 'steps') with ordinality as s (step, n)
-  )) || '{"alias": "all_of_it", "version": 1}',
+  )) || '{"alias": "all_of_it", "version": 1, "schedulable": false}',
   'flow_definition gives it back, with its defaults'
 );
 select lives_ok(
@@ -152,7 +152,7 @@ insert into bad values
 select throws_ok(format('select pgflow.register_flow(%L)', definition), 'PT400', message, message) from bad order by ctid;
 select throws_ok(
   $$ select pgflow.register_flow('{"flow_slug": "x", "timeouts": 1, "steps": [{"step_slug": "a"}]}') $$, 'PT400',
-  'the definition of flow "x" is invalid: it has the unknown key "timeouts": the keys are alias, steps, timeout, version, broadcast, flow_slug, base_delay, start_role, input_schema, max_attempts, output_schema',
+  'the definition of flow "x" is invalid: it has the unknown key "timeouts": the keys are alias, steps, timeout, version, broadcast, flow_slug, schedules, base_delay, start_role, schedulable, input_schema, max_attempts, output_schema',
   'an unknown key'
 );
 select throws_like(

@@ -26,6 +26,9 @@ export interface Check {
   problem(sql: Sql, limits: Limits): Promise<string | undefined>
 }
 
+const upkeepJob =
+  "select cron.schedule('pgflow', '10 seconds', $$ select pgflow.maintain(keep_runs => '30 days') $$)"
+
 export const checks: readonly Check[] = [
   {
     title: 'the database exposes pgflow_public',
@@ -207,9 +210,25 @@ export const checks: readonly Check[] = [
         having count(*) > 0`),
   },
   {
+    title: 'schedules are started on time',
+    advice: `start a worker, or let pg_cron do it: ${upkeepJob}`,
+    problem: async (sql) => {
+      const isServed = await isTicked(sql)
+      return text(sql`
+        select case
+          when min(s.due_at) < pgflow.now() - interval '2 minutes'
+          then count(*) || ' are due, such as "' || min(s.schedule_slug) || '", the first since ' || date_trunc('second', min(s.due_at))
+          when not ${isServed}
+          then 'nothing looks for what is due: no job of pg_cron calls pgflow.maintain, and no worker runs'
+        end as problem
+        from pgflow.schedules s
+        where s.paused_at is null and (not ${isServed} or s.due_at < pgflow.now() - interval '2 minutes')
+        having count(*) > 0`)
+    },
+  },
+  {
     title: 'upkeep is scheduled',
-    advice:
-      "select cron.schedule('pgflow', '10 seconds', $$ select pgflow.maintain(keep_runs => '30 days') $$), after create extension pg_cron",
+    advice: `${upkeepJob}, after create extension pg_cron`,
     isOptional: true,
     problem: async (sql) => {
       if (!(await exists(sql, 'cron.job'))) return 'pg_cron is not installed: finished runs and archives grow'
@@ -280,6 +299,21 @@ export const checks: readonly Check[] = [
 async function text(rows: PromiseLike<readonly unknown[]>): Promise<string | undefined> {
   const [row] = await rows
   return (row as { problem: string | null } | undefined)?.problem ?? undefined
+}
+
+/** Whether somebody starts what is due, such as schedules: a job of pg_cron, or a worker. */
+async function isTicked(sql: Sql): Promise<boolean> {
+  const [worker] = await sql`
+    select exists (
+      select from pgflow.workers w where w.stopped_at is null and w.last_heartbeat_at > pgflow.now() - interval '1 minute'
+    ) as is_there`
+  if (worker?.is_there === true) return true
+  if (!(await exists(sql, 'cron.job'))) return false
+  const [job] = await sql`
+    select exists (
+      select from cron.job j where j.active and j.command ~ 'pgflow[.](maintain|tick|start_due_schedules)'
+    ) as is_there`
+  return job?.is_there === true
 }
 
 async function exists(sql: Sql, relation: string): Promise<boolean> {

@@ -78,6 +78,7 @@ describe('pgflow doctor', () => {
         "ok    no transaction is open for long",
         "ok    no unused replication slot holds old rows back",
         "ok    no prepared transaction holds old rows back",
+        "ok    schedules are started on time",
         "note  upkeep is scheduled: pg_cron is not installed: finishe",
         "ok    upkeep runs",
         "ok    archives are pruned",
@@ -353,6 +354,19 @@ const cases: Case[] = [
     mend: () => db.sql`select pgflow.maintain()`,
   },
   {
+    title: 'schedules are started on time',
+    problem: /^nothing looks for what is due: no job of pg_cron calls pgflow.maintain, and no worker runs$/,
+    provoke: () => db.sql`select pgflow.schedule('nightly', 'greet', '0 3 * * *', '"Ada"')`,
+    mend: async () => {
+      const flows = [new Flow<string>({ slug: 'greet' }).step('text', ({ run }) => run)]
+      const worker = await startWorker({ connection: db.url, flows, log: false })
+      onTestFinished(async () => {
+        await worker.stop()
+        await db.sql`select pgflow.unschedule('nightly')`
+      })
+    },
+  },
+  {
     title: 'upkeep is scheduled',
     problem: /^finished runs and archives grow$/,
     provoke: () => admin.unsafe(cron),
@@ -366,6 +380,15 @@ const cases: Case[] = [
       values (1, 'succeeded', '1 row', now() - interval '1 minute'), (1, 'failed', 'no such function', now())`,
     mend: () =>
       admin`insert into cron.job_run_details (jobid, status, return_message) values (1, 'succeeded', '1 row')`,
+  },
+  {
+    title: 'schedules are started on time',
+    problem: /^1 are due, such as "late", the first since 20/,
+    provoke: async () => {
+      await db.sql`select pgflow.schedule('late', 'greet', '0 3 * * *', '"Ada"')`
+      await db.sql`update pgflow.schedules set next_at = now() - interval '1 hour', due_at = now() - interval '1 hour'`
+    },
+    mend: () => db.sql`select pgflow.maintain()`,
   },
   {
     title: 'Edge Functions can be woken',

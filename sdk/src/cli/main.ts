@@ -7,6 +7,7 @@ import { doctorCommand } from './doctor.ts'
 import { loadEnvironment } from './environment.ts'
 import { initCommand } from './init.ts'
 import { runsCommand } from './runs.ts'
+import { schedulesCommand } from './schedules.ts'
 import { uninstallCommand } from './uninstall.ts'
 import { upgradeCommand } from './upgrade.ts'
 import { workerCommand } from './worker.ts'
@@ -19,6 +20,7 @@ const commands: Readonly<Record<string, Command>> = {
   dev: devCommand,
   worker: workerCommand,
   runs: runsCommand,
+  schedules: schedulesCommand,
   doctor: doctorCommand,
 }
 

@@ -118,7 +118,7 @@ function json(value: unknown): string {
   return JSON.stringify(value) ?? ''
 }
 
-function time(at: string): string {
+export function time(at: string): string {
   return `${at.slice(0, 19).replace('T', ' ')} UTC`
 }
 
@@ -133,7 +133,7 @@ export function span(from: string, to: string): string {
 }
 
 /** In one line, without what would move a terminal's cursor. */
-function cut(text: string): string {
+export function cut(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is replaced
   const line = text.replaceAll(/[\u0000-\u001f\u007f-\u009f]+/g, ' ').trimEnd()
   return line.length > longest ? `${line.slice(0, longest - 1)}…` : line

@@ -4,6 +4,7 @@ import { startWorker } from '../worker/index.ts'
 import { startTestDatabase, type TestDatabase } from '../worker/testing/database.ts'
 import type { Io } from './command.ts'
 import { runsCommand } from './runs.ts'
+import { schedulesCommand } from './schedules.ts'
 import { said } from './testing/command.ts'
 import { pgflow } from './testing/pgflow.ts'
 
@@ -208,6 +209,52 @@ describe('pgflow runs cancel and retry', () => {
     const { notes, error } = await runs(['retry', '--error', 'odd', '--yes'])
     expect(notes).toEqual([`${ids[1]}: the database says: not this one`])
     expect(error).toBe('2 runs retried, 1 failed')
+  })
+})
+
+describe('pgflow schedules', () => {
+  const schedules = (...args: string[]) => said(schedulesCommand, [...args, '--db', db.url])
+
+  it('lists, pauses, resumes and runs', async () => {
+    expect(await schedules('list')).toMatchObject({ out: [], notes: ['no schedules'] })
+    const owner = '10000000-0000-4000-8000-000000000001'
+    await db.sql`
+      select pgflow.schedule('nightly', 'greet', '30 2 * * *', '"Ada"', 'Asia/Kolkata'),
+             pgflow.schedule('nightly', 'other', '@weekly', owner_id => ${owner})`
+    const stamp = '\\d{4}-\\d\\d-\\d\\d [\\d:]{8} UTC'
+    const night = stamp.replace('[\\d:]{8}', '21:00:00')
+    const lines = (...texts: string[]) => texts.map((text) => expect.stringMatching(new RegExp(`^${text}$`)))
+    const first = 'nightly {2}greet {2}30 2 \\* \\* \\* Asia/Kolkata'
+    const next = ` {2}next ${night}, ${night}, ${night}`
+    expect((await schedules('list')).out).toEqual(
+      lines(first, next, `nightly {2}other {2}@weekly UTC {2}owner ${owner}`, ' {2}next .*'),
+    )
+    expect((await schedules('pause', 'nightly')).out).toEqual(
+      lines(first, ` {2}paused since ${stamp}, else next ${night}, ${night}, ${night}`),
+    )
+    expect((await schedules('run', 'nightly')).out).toEqual(
+      lines(first, ' {2}paused .*', ` {2}last run [\\da-f-]{36}, started ${stamp}, started`),
+    )
+    expect((await schedules('resume', 'nightly')).out).toEqual(lines(first, next, ' {2}last run .*'))
+    await db.sql`update pgflow.schedules set next_at = now() - interval '2 d', due_at = now() - interval '2 d'`
+    await db.sql`select pgflow.start_due_schedules()`
+    expect((await schedules('list', '--flow', 'greet')).out.at(-1)).toMatch(
+      new RegExp(`^ {2}no run at ${stamp}: run [\\da-f-]{36} was still open$`),
+    )
+    const { out } = await schedules('list', '--flow', 'other', '--json')
+    expect(JSON.parse(out.join(''))).toMatchObject([
+      { schedule_slug: 'nightly', owner_id: owner, next_times: [{}, {}, {}].map(() => expect.any(String)) },
+    ])
+    expect((await schedules('pause', 'nightly', '--owner', owner)).out[1]).toMatch(/^ {2}paused/)
+  })
+
+  it.each<[string, string[], string]>([
+    ['what to do', [], 'name what to do: list, pause, resume or run\nUsage: pgflow schedules'],
+    ['which one', ['pause'], 'name the schedule by its slug\nUsage: pgflow schedules'],
+    ['that there is none', ['run', 'nope'], 'schedule "nope" does not exist'],
+  ])('says %s', async (_, args, words) => {
+    const answer = args.length === 0 ? await said(schedulesCommand, args) : await schedules(...args)
+    expect(answer).toMatchObject({ out: [], error: expect.stringContaining(words) })
   })
 })
 

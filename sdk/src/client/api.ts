@@ -1,3 +1,4 @@
+import type { ScheduleRow } from '../schedules/types.ts'
 import type { Connection, RequestOptions } from './connection.ts'
 import type { ResponseError } from './errors.ts'
 import { checkOptions } from './options.ts'
@@ -111,6 +112,23 @@ interface ListWaitsArguments {
 /** Those that change a run, and answer with it. */
 export type RunChange = 'cancel_run' | 'retry_run' | 'complete_wait' | 'reject_wait'
 
+interface ScheduleArguments {
+  readonly flow_slug: string
+  readonly input: unknown
+  readonly cron: string
+  readonly time_zone: string | undefined
+  readonly schedule_slug: string | undefined
+  readonly overlap: string | undefined
+  readonly catch_up: string | undefined
+  readonly catch_up_window: number | undefined
+  readonly owner_id: string | undefined
+}
+
+interface NamedSchedule {
+  readonly schedule_slug: string
+  readonly owner_id: string | undefined
+}
+
 /** The exposed functions: what each takes, and what it answers. The migrations define them. */
 export interface Api {
   start_flow(args: StartArguments): RunSnapshot
@@ -124,4 +142,12 @@ export interface Api {
   list_waits(args: ListWaitsArguments): WaitRow[]
   /** Reads what is new of runs after their cursors. */
   sync(args: SyncArguments): SyncAnswer
+  schedule_flow(args: ScheduleArguments): ScheduleRow
+  list_schedules(args: {
+    readonly flow_slug: string | undefined
+    readonly owner_id: string | undefined
+  }): ScheduleRow[]
+  pause_schedule(args: NamedSchedule): ScheduleRow
+  resume_schedule(args: NamedSchedule): ScheduleRow
+  delete_schedule(args: NamedSchedule): ScheduleRow
 }

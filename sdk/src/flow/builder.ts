@@ -2,6 +2,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type {
   AnyFlow,
   FlowOptions,
+  FlowSchedule,
   MapSource,
   StepDefinition,
   StepHandler,
@@ -41,7 +42,9 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     checkFlow(slug, options, input)
     this.slug = versionedSlug(slug, options.version)
     this.alias = slug
-    this.options = Object.freeze(options)
+    this.options = Object.freeze(
+      options.schedules ? { ...options, schedules: copied(options.schedules) } : options,
+    )
     if (input !== undefined) this.inputSchema = input
     this.steps = steps
   }
@@ -146,6 +149,15 @@ function sourceFrom(items: string | undefined, deps: readonly string[]): MapSour
   if (items === undefined && deps.length > 1) return undefined
   const [source = '', ...path] = String(items ?? deps[0] ?? 'run').split('.')
   return path.length === 0 ? { source } : { source, path: path.join('.') }
+}
+
+function copied(schedules: readonly FlowSchedule[]): readonly FlowSchedule[] {
+  return Object.freeze(
+    schedules.map((schedule) => {
+      const { input } = schedule
+      return Object.freeze({ ...schedule, ...(input !== undefined && { input: JSON.parse(toJson(input)) }) })
+    }),
+  )
 }
 
 /** What nobody can change any more: what is JSON is copied. */

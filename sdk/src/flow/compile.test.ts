@@ -54,6 +54,32 @@ describe('compile', () => {
     `)
   })
 
+  it('declares schedules', () => {
+    const flow = new Flow({
+      slug: 'f',
+      schedulable: true,
+      schedules: [
+        { slug: 'hours', cron: '@hourly' },
+        {
+          ...{ slug: 'days', cron: '0 7 * * mon-fri', timeZone: 'Europe/Berlin', input: { at: new Date(0) } },
+          ...{ overlap: 'allow', catchUp: 'all', catchUpWindow: '2h', spread: '5m' },
+        },
+      ],
+    }).step('a', () => 1)
+    expect(definitionOf(flow)).toMatchObject({
+      schedulable: true,
+      schedules: [
+        { schedule_slug: 'hours', cron: '@hourly' },
+        {
+          ...{ schedule_slug: 'days', cron: '0 7 * * mon-fri', time_zone: 'Europe/Berlin' },
+          ...{ input: { at: '1970-01-01T00:00:00.000Z' } },
+          ...{ overlap: 'allow', catch_up: 'all', catch_up_window: 7200, spread: 300 },
+        },
+      ],
+    })
+    expect(shapeOf(flow)).toEqual(shapeOf(new Flow({ slug: 'f' }).step('a', () => 1)))
+  })
+
   it('gives durations in seconds', () => {
     const flow = new Flow({ slug: 'f', baseDelay: '250ms', timeout: '5m', startDelay: '1d' }).step(
       { slug: 'a', baseDelay: '1.5s', timeout: '2h' },

@@ -2,6 +2,7 @@ import { secondsOf } from '../shared/duration.ts'
 import {
   type AnyFlow,
   type FlowOptions,
+  type FlowSchedule,
   hasHandler,
   type StepDefinition,
   type StepOptions,
@@ -58,7 +59,16 @@ export function sqlOf({ steps, ...flow }: FlowDefinition): string {
 
 /** A flow as one JSON value, in the form that the database registers. What is not given is left to its defaults. */
 export function definitionOf(flow: AnyFlow): FlowDefinition {
-  const { maxAttempts, baseDelay, timeout, startRole, broadcast, version = 1 } = flow.options
+  const {
+    maxAttempts,
+    baseDelay,
+    timeout,
+    startRole,
+    broadcast,
+    version = 1,
+    schedulable,
+    schedules,
+  } = flow.options
   return {
     flow_slug: flow.slug,
     ...(version > 1 && { alias: flow.alias, version }),
@@ -68,9 +78,28 @@ export function definitionOf(flow: AnyFlow): FlowDefinition {
       timeout: secondsOf(timeout),
       start_role: startRole,
       broadcast,
+      schedulable,
+      schedules: schedules?.map(scheduleArguments),
       input_schema: jsonSchemaOf(flow.inputSchema, 'input'),
     }),
     steps: [...flow.steps.values()].map((step) => stepArguments(step, flow.options)),
+  }
+}
+
+function scheduleArguments(schedule: FlowSchedule): Record<string, Json> {
+  const { slug, cron, timeZone, input, overlap, catchUp, catchUpWindow, spread } = schedule
+  return {
+    schedule_slug: slug,
+    cron,
+    ...given({
+      time_zone: timeZone,
+      // The builder has made sure that it is JSON.
+      input: input as Json | undefined,
+      overlap,
+      catch_up: catchUp,
+      catch_up_window: secondsOf(catchUpWindow),
+      spread: secondsOf(spread),
+    }),
   }
 }
 

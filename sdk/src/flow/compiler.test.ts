@@ -113,7 +113,7 @@ new Flow({ slug: 'flow' }).input<{ n: bigint }>()
         "1: Type 'string' is not assignable to type 'string & InputIsNotJson<{ m: FlowTypeError<"JSON keeps nothing of this object: make it a plain object or an array">; }>'.",
         "2: Type 'string' is not assignable to type 'string & InputIsNotJson<{ list: { call: FlowTypeError<"A function is not JSON: leave it out">; }[]; }>'.",
         "3: Type 'string' is not assignable to type 'string & InputIsNotJson<FlowTypeError<"A run has an input: make it null where it needs none">>'.",
-        "4: The 'this' context of type 'FlowWithoutInput<NewFlow<"flow", 1, unknown, Json, Record<never, never>>>' is not assignable to method's 'this' of type 'FlowWithoutInput<NewFlow<"flow", 1, unknown, Json, Record<never, never>>> & InputIsNotJson<{ n: FlowTypeError<"A bigint is not JSON: make it a string">; }>'.",
+        "4: The 'this' context of type 'FlowWithoutInput<NewFlow<"flow", 1, unknown, Json, Record<never, never>>, never>' is not assignable to method's 'this' of type 'FlowWithoutInput<NewFlow<"flow", 1, unknown, Json, Record<never, never>>, never> & InputIsNotJson<{ n: FlowTypeError<"A bigint is not JSON: make it a string">; }>'.",
       ]
     `)
   })

@@ -21,7 +21,55 @@ export interface RetryOptions {
   readonly timeout?: Duration
 }
 
+/**
+ * When something happens: minute, hour, day of the month, month and day of the week, as in cron; or one of the names.
+ *
+ * @example
+ * '30 7 * * mon-fri' // at 7:30 on working days
+ * '*' + '/10 * * * *' // every ten minutes
+ */
+export type CronExpression =
+  | `@${'hourly' | 'daily' | 'midnight' | 'weekly' | 'monthly' | 'yearly' | 'annually'}`
+  | `${string} ${string} ${string} ${string} ${string}`
+
+/** What starts a flow by itself, at the times of a cron expression. */
+export type FlowSchedule<Input = unknown> = ScheduleOptions &
+  (null extends Input ? { readonly input?: Input } : { readonly input: Input })
+
+/** How a schedule starts runs. */
+export interface ScheduleTiming {
+  readonly cron: CronExpression
+  /** The name of the time zone in which `cron` is meant, as in `Europe/Berlin`. @default 'UTC' */
+  readonly timeZone?: string
+  /**
+   * What happens at a time at which the run before is still open: `'skip'` starts none, `'allow'` starts one beside it,
+   * `'cancel'` cancels the older one. @default 'skip'
+   */
+  readonly overlap?: 'skip' | 'allow' | 'cancel'
+  /**
+   * Which times are made up for that have passed while neither a worker nor pg_cron was there: the last of them, none, or all.
+   * @default 'last'
+   */
+  readonly catchUp?: 'last' | 'none' | 'all'
+  /** How old a time may be that is made up for, in whole seconds: `90`, `'2h'`, `'3d'`. @default '1d' */
+  readonly catchUpWindow?: Duration
+}
+
+interface ScheduleOptions extends ScheduleTiming {
+  /** Names the schedule. It is unique in the project. */
+  readonly slug: string
+  /**
+   * Distributes the runs of many schedules with the same time over this long, in whole seconds, a day at most; each schedule
+   * has its own part. @default 0
+   */
+  readonly spread?: Duration
+}
+
 export interface FlowOptions extends StepTiming {
+  /** What starts the flow by itself. Registering the flow makes, changes and removes these schedules. @default [] */
+  readonly schedules?: readonly FlowSchedule[]
+  /** Whether signed-in users may keep schedules of their own for this flow, up to 20 each. @default false */
+  readonly schedulable?: boolean
   /** Give a flow whose shape has changed the next number; runs of older versions continue. @default 1 */
   readonly version?: number
   /** The role that a client needs to start the flow. @default 'service_role' */

@@ -37,6 +37,43 @@ describe('the type of a flow before its first step', () => {
     new Flow({ slug: 'f' }).input<Map<string, string>>()
   })
 
+  test('has schedules with an input of its own', () => {
+    const cron = '0 7 * * *'
+    const flow = new Flow({
+      slug: 'f',
+      schedules: [{ slug: 's', cron, input: { topics: ['ai'] }, overlap: 'allow', catchUpWindow: '2h' }],
+    })
+      .input<{ topics: string[] }>()
+      .step('a', ({ run }) => run.topics)
+    expectTypeOf(flow.slug).toEqualTypeOf<'f'>()
+    new Flow<{ n: number }>({ slug: 'f', schedules: [{ slug: 's', cron, input: { n: 1 } }] })
+    const input = z.object({ n: z.number() })
+    new Flow({ slug: 'f', input, schedules: [{ slug: 's', cron, input: { n: 1 } }] })
+    new Flow({ slug: 'f', schedules: [{ slug: 's', cron: '@daily', timeZone: 'Europe/Berlin' }] }).step(
+      'a',
+      () => 1,
+    )
+    new Flow<null>({ slug: 'f', schedules: [{ slug: 's', cron }] })
+    // @ts-expect-error another input
+    new Flow({ slug: 'f', schedules: [{ slug: 's', cron, input: { topics: [1] } }] }).input<{
+      topics: string[]
+    }>()
+    // @ts-expect-error an input is missing
+    new Flow({ slug: 'f', schedules: [{ slug: 's', cron }] }).input<{ topics: string[] }>()
+    // @ts-expect-error another input
+    new Flow<{ n: number }>({ slug: 'f', schedules: [{ slug: 's', cron, input: { n: 'one' } }] })
+    // @ts-expect-error an input is missing
+    new Flow<{ n: number }>({ slug: 'f', schedules: [{ slug: 's', cron }] })
+    // @ts-expect-error another input than the schema's
+    new Flow({ slug: 'f', input, schedules: [{ slug: 's', cron, input: { n: '1' } }] })
+    // @ts-expect-error four fields
+    new Flow({ slug: 'f', schedules: [{ slug: 's', cron: '0 7 * *' }] })
+    // @ts-expect-error no such name
+    new Flow({ slug: 'f', schedules: [{ slug: 's', cron: '@nightly' }] })
+    // @ts-expect-error no such option
+    new Flow({ slug: 'f', schedules: [{ slug: 's', cron, overlap: 'wait' }] })
+  })
+
   test('may be made by generic functions', () => {
     function make<const Slug extends string, Input extends { id: string }>(slug: Slug) {
       return new Flow({ slug }).input<Input>().step('id', ({ run }) => run.id)

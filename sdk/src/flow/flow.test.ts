@@ -5,6 +5,12 @@ import { Flow, FlowDefinitionError, type FlowDefinitionErrorCode, type, versione
 // as a JavaScript user sees it: the wrong programs below do not compile otherwise
 const Untyped = Flow as unknown as new (options: unknown) => any
 const start = () => new Untyped({ slug: 'flow' }).step('a', () => 1)
+const scheduled = (...schedules: object[]) => {
+  return new Untyped({
+    slug: 'f',
+    schedules: schedules.map((one) => ({ slug: 's', cron: '@daily', ...one })),
+  })
+}
 
 function errorOf(define: () => unknown): FlowDefinitionError {
   try {
@@ -242,6 +248,18 @@ describe('a wrong definition', () => {
       /is true: .*watched, always, never/,
     ],
     ['invalid_slug', () => new Untyped({ slug: 'f'.repeat(126), version: 2 }), /129 characters/],
+    ['invalid_option', () => new Untyped({ slug: 'f', schedulable: 1 }), /schedulable .* true or false/],
+    ['invalid_option', () => new Untyped({ slug: 'f', schedules: {} }), /schedules .* an array of schedules/],
+    ['invalid_slug', () => scheduled({ slug: 'a-b' }), /'a-b' cannot be the slug of a schedule/],
+    ['invalid_option', () => scheduled({}, {}), /flow 'f' already has a schedule 's'/],
+    ['invalid_option', () => scheduled({ cron: undefined }), /cron of schedule 's' of flow 'f' is ''/],
+    ['invalid_option', () => scheduled({ cron: '* * * *' }), /is '\* \* \* \*': .* with five fields/],
+    ['invalid_option', () => scheduled({ timeZone: 'Mars/Base' }), /timeZone .* the name of a time zone/],
+    ['invalid_option', () => scheduled({ spread: '2d' }), /spread .* a day at most/],
+    ['invalid_option', () => scheduled({ catchUpWindow: 0.5 }), /catchUpWindow .* whole seconds/],
+    ['invalid_option', () => scheduled({ overlap: 'wait' }), /one of skip, allow, cancel/],
+    ['invalid_option', () => scheduled({ input: () => 1 }), /input of schedule 's' .* JSON/],
+    ['invalid_option', () => scheduled({ timezone: 'UTC' }), /no option 'timezone': .*timeZone/],
     ['invalid_option', () => new Untyped({ slug: 'f', version: 0 }), /version .* a whole number, 1 or more/],
     ['invalid_option', () => new Untyped({ slug: 'f', input: {} }), /input of flow 'f' .* Standard Schema/],
     [

@@ -3,7 +3,7 @@ import type { Duration } from '../shared/duration.ts'
 import { FlowBuilder } from './builder.ts'
 import type { ValidCondition } from './condition-types.ts'
 import type { Context } from './context.ts'
-import type { AnyFlow, FlowOptions, StepFallback, StepTiming } from './definition.ts'
+import type { AnyFlow, FlowOptions, FlowSchedule, StepFallback, StepTiming } from './definition.ts'
 import type { Handler, HandlerFunction } from './handler-types.ts'
 import type { InputJson, JsonOf } from './json-types.ts'
 import type { ItemOf, ItemsOption } from './map-types.ts'
@@ -19,6 +19,7 @@ import type {
 } from './schema-types.ts'
 import type { NewSlug } from './slug-types.ts'
 import type { TypeOf } from './type.ts'
+import type { FlowTypeError } from './type-error.ts'
 import type {
   Deps,
   FlowTypes,
@@ -350,7 +351,7 @@ interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress>
 }
 
 /** A flow before its first step, whose input can still be named. */
-interface FlowWithoutInput<F extends FlowTypes> extends FlowWithoutResources<F> {
+interface FlowWithoutInput<F extends FlowTypes, Schedules> extends FlowWithoutResources<F> {
   /**
    * Names the type of what a run is started with. `new Flow<Input>({ slug })` does it too, but leaves the compiler without
    * the flow's slug.
@@ -360,8 +361,15 @@ interface FlowWithoutInput<F extends FlowTypes> extends FlowWithoutResources<F> 
    * @example
    * new Flow({ slug: 'crawl' }).input<{ url: string }>()
    */
-  input<Input>(this: FlowWithoutInput<F> & InputJson<Input>): FlowWithoutResources<WithInput<F, Input>>
+  input<Input>(
+    this: FlowWithoutInput<F, Schedules> & InputJson<Input> & ScheduledWith<Schedules, Input>,
+  ): FlowWithoutResources<WithInput<F, Input>>
 }
+
+/** Nothing, if the schedules give this input; a `FlowTypeError` if not. */
+type ScheduledWith<Schedules, Input> = [Schedules] extends [readonly FlowSchedule<Input>[]]
+  ? unknown
+  : FlowTypeError<'A schedule of the flow does not have an input of this type: give it one'>
 
 /** A flow before its first step, whose resources can still be named. */
 interface FlowWithoutResources<F extends FlowTypes> extends Flow<F> {
@@ -391,12 +399,17 @@ interface FlowConstructor {
     Schema extends StandardSchemaV1 = StandardSchemaV1<Input, JsonOf<Input>>,
     const Slug extends string = string,
     const Version extends number = never,
+    Schedules extends readonly FlowSchedule[] = never,
   >(
     options: FlowOptions & {
       readonly slug: Slug & InputJson<Input>
       readonly version?: [Version] extends [never] ? number : Version
       /** A Standard Schema of what a run is started with. Handlers get what it makes of that, as `run`. */
       readonly input?: TakesJson<Schema>
+      /** What starts the flow by itself; the `input` of each is one of the flow. */
+      readonly schedules?: [Schedules] extends [never]
+        ? readonly FlowSchedule<StandardSchemaV1.InferInput<Schema>>[]
+        : Schedules & readonly FlowSchedule<NoInfer<StandardSchemaV1.InferInput<Schema>>>[]
     },
   ): FlowWithoutInput<
     NewFlow<
@@ -405,7 +418,8 @@ interface FlowConstructor {
       StandardSchemaV1.InferInput<Schema>,
       StandardSchemaV1.InferOutput<Schema>,
       Resources
-    >
+    >,
+    Schedules
   >
 }
 

@@ -29,6 +29,11 @@ const flows: AnyFlow[] = [
     { slug: 'a', input: z.object({ run: Note }), output: Note },
     ({ run }) => run,
   ),
+  new Flow({
+    slug: 'scheduled',
+    schedulable: true,
+    schedules: [{ slug: 'nightly', cron: '30 2 * * *', timeZone: 'Europe/Berlin', input: [1], spread: '1m' }],
+  }).step('a', () => 1),
   new Flow({ slug: 'schemas', version: 3 }).step('b', () => 1),
 ]
 

@@ -1,5 +1,12 @@
 import { durationForms, secondsOf } from '../shared/duration.ts'
-import type { FlowOptions, MapSource, StepDefinition, StepOptions, StepType } from './definition.ts'
+import type {
+  FlowOptions,
+  FlowSchedule,
+  MapSource,
+  StepDefinition,
+  StepOptions,
+  StepType,
+} from './definition.ts'
 import { FlowDefinitionError } from './errors.ts'
 import { toJson } from './json.ts'
 import { versionedSlug } from './version.ts'
@@ -10,6 +17,9 @@ export function checkFlow(slug: string, options: FlowOptions, input: unknown): v
   checkSlug('flow', slug)
   const subject = `flow '${slug}'`
   checkOptions(subject, options, flowOptions)
+  options.schedules?.forEach((schedule, index) => {
+    checkSchedule(subject, schedule, options.schedules!.slice(0, index))
+  })
   checkSlug('flow', versionedSlug(slug, options.version))
   checkSchema(subject, 'input', input)
 }
@@ -39,7 +49,21 @@ export function checkStep(step: StepDefinition, earlier: ReadonlyMap<string, Ste
   }
 }
 
-function checkSlug(kind: 'flow' | 'step', slug: unknown): void {
+function checkSchedule(flow: string, schedule: FlowSchedule, earlier: readonly FlowSchedule[]): void {
+  const { slug, ...options } = schedule
+  checkSlug('schedule', slug)
+  const subject = `schedule '${slug}' of ${flow}`
+  if (earlier.some((other) => other.slug === slug)) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The ${flow} already has a schedule '${slug}': give this one another slug.`,
+    )
+  }
+  // A schedule without one is refused, too.
+  checkOptions(subject, { ...options, cron: options.cron ?? '' }, scheduleOptions)
+}
+
+function checkSlug(kind: 'flow' | 'step' | 'schedule', slug: unknown): void {
   const problem = slugProblem(slug)
   if (problem !== undefined) {
     throw new FlowDefinitionError(
@@ -174,11 +198,41 @@ const timing = {
   startDelay: wholeSecondsFrom(0),
 }
 
+const flag: Check = [(value) => typeof value === 'boolean', 'true or false']
+
+const cron: Check = [
+  (value) =>
+    typeof value === 'string' &&
+    (/^@(hourly|daily|midnight|weekly|monthly|yearly|annually)$/i.test(value) ||
+      value.trim().split(/\s+/).length === 5),
+  "a cron expression with five fields, such as '30 7 * * mon-fri', or '@hourly', '@daily', '@weekly', '@monthly', '@yearly'",
+]
+
+const timeZone: Check = [isTimeZone, "the name of a time zone, such as 'Europe/Berlin' or 'UTC'"]
+
+const scheduleOptions: Record<string, Check> = {
+  cron,
+  timeZone,
+  input: [isJson, 'JSON'],
+  overlap: oneOf('skip', 'allow', 'cancel'),
+  catchUp: oneOf('last', 'none', 'all'),
+  catchUpWindow: wholeSecondsFrom(0),
+  spread: [
+    (value) => wholeSecondsFrom(0)[0](value) && secondsOf(value)! <= 86_400,
+    `${durationForms}, a day at most, in whole seconds`,
+  ],
+}
+
 const flowOptions: Record<string, Check> = {
   ...timing,
   version: wholeFrom(1),
   startRole: oneOf('service_role', 'authenticated', 'anon'),
   broadcast: oneOf('watched', 'always', 'never'),
+  schedulable: flag,
+  schedules: [
+    (value) => Array.isArray(value) && value.every((one) => typeof one === 'object' && one !== null),
+    'an array of schedules: { slug, cron, … }',
+  ],
 }
 
 const path = (wanted: string): Check => [
@@ -241,6 +295,16 @@ function checkOptions(subject: string, options: object, checks: Record<string, C
 function shown(value: unknown): string {
   if (typeof value === 'string') return `'${value.length > 140 ? `${value.slice(0, 140)}…` : value}'`
   return typeof value === 'object' && value !== null ? 'an object' : String(value)
+}
+
+/** The database looks it up again, in its own list. */
+function isTimeZone(name: unknown): boolean {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: name as string })
+    return typeof name === 'string'
+  } catch {
+    return false
+  }
 }
 
 function isJson(value: unknown): boolean {

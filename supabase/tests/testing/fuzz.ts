@@ -44,6 +44,7 @@ export class Pool {
 export const flowSlugs = ['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait']
 const workers = Array.from({ length: 5 }, () => randomUUID())
 const owners = [randomUUID(), randomUUID()]
+const scheduleSlugs = ['fuzz_s', 'fuzz_t', 'fuzz_declared']
 /** What names the topics of clients. */
 const tabs = [randomUUID(), randomUUID()]
 
@@ -61,7 +62,10 @@ const oneIn = (times: number) => random(times) === 0
 const steps = [{ step_slug: 'a' }, { step_slug: 'b', deps_slugs: ['a'] }]
 
 const definitions = {
-  fuzz_chain: { flow_slug: 'fuzz_chain', base_delay: 0, start_role: 'authenticated', steps },
+  fuzz_chain: {
+    ...{ flow_slug: 'fuzz_chain', base_delay: 0, start_role: 'authenticated', steps, schedulable: true },
+    schedules: [{ schedule_slug: 'fuzz_declared', cron: '* * * * *', input: [1], catch_up: 'all' }],
+  },
   fuzz_map: {
     flow_slug: 'fuzz_map',
     base_delay: 0,
@@ -215,6 +219,31 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
     const flow_slug = version === 1 ? 'fuzz_alias' : `fuzz_alias_v${version}`
     return sql`select pgflow.register_flow(${json({ flow_slug, alias: 'fuzz_alias', version, steps })}::text::jsonb)`
   },
+  schedule: (sql) => sql`
+    select pgflow.schedule(
+      ${pick(scheduleSlugs)}, ${pick([...flowSlugs, 'fuzz_alias', 'fuzz_new'])}, ${pick(['* * * * *', '@hourly'])}, ${input()}::text::jsonb,
+      overlap => ${pick(['skip', 'allow', 'cancel'])}, catch_up => ${pick(['last', 'none', 'all'])}, owner_id => ${pick([null, ...owners])}
+    )`,
+  start_due_schedules: async (sql) => {
+    const past = new Date(Date.now() - random(600_000))
+    await sql`
+      update pgflow.schedules s set next_at = ${past}, due_at = ${past}
+      where s.schedule_id = (select o.schedule_id from pgflow.schedules o order by random() limit 1)`
+    await sql`select pgflow.start_due_schedules(${random(5)})`
+  },
+  pause_schedule: (sql) => sql`select pgflow.pause_schedule(${pick(scheduleSlugs)}, ${pick(owners)})`,
+  resume_schedule: (sql) => sql`select pgflow.resume_schedule(${pick(scheduleSlugs)}, ${pick(owners)})`,
+  run_schedule: async (sql, pool) =>
+    pool.addRuns(
+      await sql<{ run_id: string }[]>`
+        select run_id from pgflow.run_schedule(${pick(scheduleSlugs)}, ${pick(owners)})`,
+    ),
+  unschedule: (sql) => sql`select pgflow.unschedule(${pick(scheduleSlugs)}, ${pick(owners)})`,
+  clients_schedule: (sql) =>
+    asUser(sql, async (tx) => {
+      await tx`select pgflow_public.schedule_flow('fuzz_chain', '* * * * *', '[1]', schedule_slug => ${pick(scheduleSlugs)})`
+      await tx`select pgflow_public.list_schedules()`
+    }),
   register_worker: (sql) => sql`select pgflow.register_worker(${randomUUID()}, 'fuzz', ${flowSlugs})`,
   stop_worker: (sql) => sql`select pgflow.stop_worker(${pick(workers)})`,
   wake_worker: (sql) => sql`select pgflow.wake_worker()`,

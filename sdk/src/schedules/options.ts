@@ -1,0 +1,63 @@
+import { invalid } from '../client/options.ts'
+import { secondsOf } from '../shared/duration.ts'
+
+type Check = readonly [isUsable: (value: unknown) => boolean, wanted: string]
+
+const slug: Check = [
+  (value) => typeof value === 'string' && /^[a-z_]\w{0,127}$/i.test(value),
+  'a slug: at most 128 letters, digits and underscores, of which the first is not a digit',
+]
+
+const oneOf = (...values: readonly string[]): Check => [
+  (value) => values.includes(value as string),
+  values.map((value) => `'${value}'`).join(' or '),
+]
+
+const has = (property: string) => (value: unknown) =>
+  (value as Record<string, unknown> | null)?.[property] !== undefined
+
+const checks: Readonly<Record<string, Check>> = {
+  flowSlug: slug,
+  slug,
+  cron: [(value) => typeof value === 'string', "a cron expression, such as '30 7 * * mon-fri'"],
+  timeZone: [(value) => typeof value === 'string', "the name of a time zone, such as 'Europe/Berlin'"],
+  overlap: oneOf('skip', 'allow', 'cancel'),
+  catchUp: oneOf('last', 'none', 'all'),
+  catchUpWindow: [
+    (value) => Number.isInteger(secondsOf(value)),
+    "whole seconds: a number, or text such as '90s', '2h' or '3d'",
+  ],
+  schema: [has('~standard'), "a Standard Schema, such as the flow's"],
+  ownerId: [
+    (value) => typeof value === 'string' && /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(value),
+    'the id of a user: a UUID, as it is in the database',
+  ],
+  signal: [has('aborted'), 'an AbortSignal, such as the signal of an AbortController'],
+}
+
+/**
+ * @param known the names of the options, and no others; those with `!` have to be given
+ * @throws InvalidInputError for an option that does not exist or cannot be used
+ */
+export function checkOptions(options: object, known: string): void {
+  const names = known.split(' ')
+  const required = names.filter((name) => name.endsWith('!')).map((name) => name.slice(0, -1))
+  const given: Record<string, unknown> = {
+    ...Object.fromEntries(required.map((name) => [name, undefined])),
+    ...options,
+  }
+  for (const [name, value] of Object.entries(given)) {
+    const isRequired = required.includes(name)
+    if (!isRequired && !names.includes(name)) {
+      throw invalid(`There is no option '${name}'`, {
+        hint: `The options are: ${names.join(', ').replaceAll('!', '')}.`,
+      })
+    }
+    const [isUsable, wanted] = checks[name]!
+    if ((isRequired || value !== undefined) && !isUsable(value)) {
+      throw invalid(`${name} is ${typeof value === 'string' ? `'${value.slice(0, 100)}'` : String(value)}`, {
+        hint: `Give it ${wanted}.`,
+      })
+    }
+  }
+}
