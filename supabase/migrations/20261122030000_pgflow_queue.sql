@@ -125,7 +125,7 @@ end
 $$;
 
 -- Hides messages of one queue, each until its own time, and answers with them; those that somebody holds at the moment
--- are left as they are.
+-- are left as they are. Where the time is null, a message is visible again, before those that were sent later.
 create function pgflow.hide_messages(queue_name text, msg_ids bigint[], until timestamptz[])
 returns bigint[]
 language plpgsql
@@ -142,7 +142,7 @@ begin
          free as (select q.msg_id from pgmq.%1$I q join wanted using (msg_id) for update of q skip locked),
          hidden as (
            update pgmq.%1$I q
-           set vt = wanted.until
+           set vt = coalesce(wanted.until, q.enqueued_at)
            from wanted join free using (msg_id)
            where q.msg_id = wanted.msg_id
            returning q.msg_id

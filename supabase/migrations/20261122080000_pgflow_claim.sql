@@ -62,7 +62,7 @@ $$;
 comment on function pgflow.claim_tasks is 'Claims tasks of flows for a worker, each under a lease of some seconds.';
 
 -- The first of the messages that were read, as many as have inputs of up to `bytes` together, and at least one. The others
--- are visible again at once, before those that were queued later. Sizes come from how values are stored, without reading them: a compressed one counts as the
+-- are visible again at once, before those that were sent later. Sizes come from how values are stored, without reading them: a compressed one counts as the
 -- most that it may have.
 create function pgflow.messages_within(messages pgflow.message[], bytes bigint, inline_limit int)
 returns pgflow.message[]
@@ -110,9 +110,8 @@ begin
   );
   if cardinality(within) < cardinality(messages) then
     for rest in
-      select m.queue_name, array_agg(m.msg_id) as msg_ids, array_agg(least(t.queued_at, clock_timestamp())) as until
+      select m.queue_name, array_agg(m.msg_id) as msg_ids, array_agg(null::timestamptz) as until
       from unnest(messages) with ordinality m
-      left join pgflow.step_tasks t using (run_id, step_slug, task_index)
       where m.ordinality > cardinality(within)
       group by m.queue_name
     loop

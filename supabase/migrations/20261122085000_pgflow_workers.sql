@@ -42,7 +42,7 @@ begin
              )
            ) filter (where s.held), '[]'),
            array_agg(s.n) filter (where s.applied),
-           array_agg(distinct s.run_id) filter (where s.applied)
+           array_agg(s.run_id) filter (where s.applied)
     into stale, held, applied, settled
     from pgflow.settle_tasks(results, wait => false) with ordinality
       as s (run_id, step_slug, task_index, attempt, applied, held, problem, n);
@@ -181,7 +181,7 @@ end
 $$;
 comment on function pgflow.extend_leases is 'Extends leases by some seconds from now; tells which tasks are still the caller''s.';
 
--- Gives claimed tasks back, for others to claim at once, before those that were queued later; the attempt does not count as one.
+-- Gives claimed tasks back, for others to claim at once, before those that were sent later; the attempt does not count as one.
 -- Answers how many it were.
 --   select pgflow.hand_back('[{"run_id": "…", "step_slug": "a", "task_index": 0, "attempt": 1}]');
 create function pgflow.hand_back(tasks jsonb)
@@ -217,9 +217,9 @@ begin
         set status = 'queued', attempts_before = t.attempts_before + 1
         from held h
         where (t.run_id, t.step_slug, t.task_index) = (h.run_id, h.step_slug, h.task_index)
-        returning t.run_id, t.flow_slug, t.message_id, t.queued_at
+        returning t.run_id, t.flow_slug, t.message_id
       )
-    select f.queue_name, array_agg(t.message_id) as msg_ids, array_agg(least(t.queued_at, clock_timestamp())) as until,
+    select f.queue_name, array_agg(t.message_id) as msg_ids, array_agg(null::timestamptz) as until,
            array_agg(t.run_id) as run_ids
     from task t join pgflow.flows f using (flow_slug)
     group by f.queue_name

@@ -353,6 +353,14 @@ export class Database {
     )
   }
 
+  /** How often each message of the flow was read, archived ones too. */
+  async reads(flow: string): Promise<Map<number, number>> {
+    const rows = await this.sql.unsafe(
+      `select msg_id::int, read_ct from pgmq.q_${flow} union all select msg_id::int, read_ct from pgmq.a_${flow}`,
+    )
+    return new Map(rows.map(({ msg_id, read_ct }) => [msg_id, read_ct]))
+  }
+
   /** What is in the flows' queues, and until when it is hidden by the engine's time, if that is another. */
   async messages(flows: string[]): Promise<Message[]> {
     const queues = flows.map(

@@ -20,6 +20,8 @@ export class Driver {
   readonly #queue: Queue
   readonly #ids = new Map<Run, string>()
   readonly #seen = new Map<Run, Observation>()
+  /** How often each message was read, by the last claim of its flow. */
+  readonly #reads = new Map<FlowDefinition, Map<number, number>>()
 
   private constructor(database: Database, slugs: Map<FlowDefinition, string>, queue: Queue) {
     this.#database = database
@@ -96,7 +98,7 @@ export class Driver {
       case 'poll': {
         const { flow, slug } = this.#flow(operation.of)
         const tasks = await this.#database.poll(slug, operation.quantity)
-        expect(tasks).toEqual(this.#claimed([flow], operation.quantity))
+        expect(tasks).toEqual(await this.#claimed([flow], operation.quantity))
         break
       }
       case 'extend':
@@ -173,11 +175,18 @@ export class Driver {
   async #claim(from: number | 'all', quantity: number): Promise<void> {
     const { flows, slugs, limit } = this.#source(from, quantity)
     const tasks = await this.#database.claim(slugs, limit)
-    expect(tasks.sort(byFlow)).toEqual(this.#claimed(flows, limit))
+    expect(tasks.sort(byFlow)).toEqual(await this.#claimed(flows, limit))
   }
 
-  #claimed(flows: FlowDefinition[], quantity: number) {
-    const tasks = flows.flatMap((flow) => this.#queue.claim(flow, quantity))
+  async #claimed(flows: FlowDefinition[], quantity: number) {
+    const tasks: Task[] = []
+    for (const flow of flows) {
+      const before = this.#reads.get(flow)
+      const reads = await this.#database.reads(this.#slugs.get(flow)!)
+      this.#reads.set(flow, reads)
+      const isRead = ({ message }: Task) => (reads.get(message) ?? 0) > (before?.get(message) ?? 0)
+      tasks.push(...this.#queue.claim(flow, Math.max(0, quantity), isRead))
+    }
     return tasks
       .map((task) => ({
         flow_slug: this.#slugs.get(task.run.flow)!,
@@ -222,7 +231,7 @@ export class Driver {
     const applied = this.#queue.settle(settlements)
     await this.#adopt()
     expect(stale).toEqual(results.flatMap(({ ending, ...result }, n) => (applied[n] ? [] : [result])))
-    expect(tasks.sort(byFlow)).toEqual(this.#claimed(flows, limit))
+    expect(tasks.sort(byFlow)).toEqual(await this.#claimed(flows, limit))
   }
 
   async #settleByHand({ task, ending }: Settlement): Promise<void> {

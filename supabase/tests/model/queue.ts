@@ -49,12 +49,15 @@ export class Queue {
     return { settled, nextDueAt: times.length === 0 ? null : Math.min(...times) }
   }
 
-  /** Takes up to `quantity` visible tasks of a flow; those that have no attempt left fail instead of being given out. */
-  claim(flow: FlowDefinition, quantity: number): Task[] {
-    const read = this.tasks
-      .filter((task) => task.run.flow === flow && hasMessage(task) && task.visible)
-      .sort((a, b) => a.message - b.message)
-      .slice(0, quantity)
+  /**
+   * Takes up to `quantity` visible tasks of a flow; those that have no attempt left fail instead of being given out. The
+   * times at which they became visible decide which, and only the database knows them: `isRead` says so.
+   */
+  claim(flow: FlowDefinition, quantity: number, isRead: (task: Task) => boolean = () => true): Task[] {
+    const visible = this.tasks.filter((task) => task.run.flow === flow && hasMessage(task) && task.visible)
+    const read = visible.filter(isRead).sort((a, b) => a.message - b.message)
+    const count = Math.min(quantity, visible.length)
+    if (read.length !== count) throw new Error(`${read.length} messages were read instead of ${count}`)
     const dead = read.filter((task) => !hasAttempts(task))
     const failure = { error: leaseExpired, permanent: true }
     this.settle(dead.map((task) => ({ task, attempt: task.attempts, ending: failure })))
