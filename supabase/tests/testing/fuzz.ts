@@ -101,6 +101,11 @@ const definitions = {
       { step_slug: 'b', deps_slugs: ['a'] },
       { step_slug: 'c', deps_slugs: ['b'], step_type: 'wait', completed_by: 'owner', when_exhausted: 'skip' },
       { step_slug: 'd', deps_slugs: ['a'], step_type: 'sleep', sleep_for: 1 },
+      {
+        ...{ step_slug: 'e', run_if: { run: [owners[0]] }, when_unmet: 'skip' },
+        ...{ step_type: 'wait', completed_by: 'assignees', assignees_path: 'run' },
+        ...{ timeout: 1, when_timed_out: 'complete' },
+      },
     ],
   },
 }
@@ -193,9 +198,9 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
   report_progress: (sql, pool) => sql`
     select pgflow.report_progress(${json(pool.some().map((task) => ({ ...task, progress: { value: random(9) } })))}::text::jsonb)`,
   complete_wait: (sql, pool) => sql`
-    select pgflow.complete_wait(${pick(pool.runs)}, ${pick(['a', 'c'])}, ${json(random(2))}::text::jsonb)`,
+    select pgflow.complete_wait(${pick(pool.runs)}, ${pick(['a', 'c', 'e'])}, ${json(random(2))}::text::jsonb)`,
   reject_wait: (sql, pool) => sql`
-    select pgflow.reject_wait(${pick(pool.runs)}, ${pick(['a', 'c'])}, 'no')`,
+    select pgflow.reject_wait(${pick(pool.runs)}, ${pick(['a', 'c', 'e'])}, 'no')`,
   tick: (sql) => sql`select pgflow.tick(${random(20)})`,
   next_due_at: (sql) => sql`select pgflow.next_due_at()`,
   next_due_in: (sql) => sql`select pgflow.next_due_in()`,
@@ -254,7 +259,9 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
     asUser(sql, async (tx) =>
       pool.addRuns([
         (
-          await tx<{ run: { run_id: string } }[]>`select pgflow_public.start_flow('fuzz_wait', '[1]') as run`
+          await tx<
+            { run: { run_id: string } }[]
+          >`select pgflow_public.start_flow('fuzz_wait', ${json(owners)}::text::jsonb) as run`
         )[0]!.run,
       ]),
     ),
