@@ -50,7 +50,7 @@ declare
     from (
       select distinct l.pid from pg_locks l
       where l.granted and l.pid <> pg_backend_pid() and (
-        l.relation in ('pgflow.flows'::regclass, 'pgflow.steps'::regclass) and l.mode <> 'AccessShareLock'
+        l.relation in ('pgflow.flows'::regclass, 'pgflow.steps'::regclass, 'pgflow.schedules'::regclass) and l.mode <> 'AccessShareLock'
         or l.locktype = 'advisory' and l.objsubid = 1 and (l.classid::bigint << 32 | l.objid::bigint) = any (keys)
       )
       order by l.pid

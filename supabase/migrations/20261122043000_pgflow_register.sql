@@ -273,12 +273,6 @@ declare
   running bigint;
   ended bigint;
 begin
-  -- With its last version. Schedules are locked before flows, as where they are started.
-  delete from pgflow.schedules s
-  using pgflow.flows f
-  where f.flow_slug = delete_flow.flow_slug and s.alias = f.alias and not exists (
-    select from pgflow.flows other where other.alias = f.alias and other.flow_slug <> f.flow_slug
-  );
   perform pgflow.lock_shape(delete_flow.flow_slug);
   select f.* into flow from pgflow.flows f where f.flow_slug = delete_flow.flow_slug for update;
   if not found then
@@ -306,6 +300,11 @@ begin
   delete from pgflow.deps d where d.flow_slug = delete_flow.flow_slug;
   delete from pgflow.steps s where s.flow_slug = delete_flow.flow_slug;
   delete from pgflow.flows f where f.flow_slug = delete_flow.flow_slug;
+  if not exists (select from pgflow.flows f where f.alias = flow.alias) then
+    -- Without waiting: who starts them has locked them, and waits for the flow.
+    perform from pgflow.schedules s where s.alias = flow.alias for update nowait;
+    delete from pgflow.schedules s where s.alias = flow.alias;
+  end if;
   perform pgmq.drop_queue(flow.queue_name);
 exception
   when lock_not_available then

@@ -11,6 +11,7 @@ create type pgflow.scheduled_run as (
   run_id uuid,
   nominal_at timestamptz,
   schedule_slug text,
+  alias text,
   made_by text,
   input jsonb,
   owner_id uuid,
@@ -275,8 +276,8 @@ language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select schedule.schedule_id, run_id, nominal_at, schedule.schedule_slug, schedule.made_by, schedule.input, schedule.owner_id,
-         schedule.group_id
+  select schedule.schedule_id, run_id, nominal_at, schedule.schedule_slug, schedule.alias, schedule.made_by, schedule.input,
+         schedule.owner_id, schedule.group_id
 $$;
 
 -- Starts the runs of schedules that are due, up to `quantity` schedules; answers how many runs it has started, and when it has to be
@@ -411,7 +412,8 @@ begin
 end
 $$;
 
--- Starts and cancels what is due, and notes it; answers how many runs were started.
+-- Starts and cancels what is due, and notes it; answers how many runs were started. The schedules of a flow that somebody is
+-- defining at the moment stay due.
 create function pgflow.take_turns(turns pgflow.schedule_turn[], as_of timestamptz)
 returns int
 language plpgsql
@@ -420,52 +422,48 @@ as $$
 declare
   runs pgflow.scheduled_run[];
   next_alias text;
+  ids uuid[] := pgflow.new_run_ids((select coalesce(sum(cardinality(t.starts)), 0)::int from unnest(turns) t), as_of);
   problems jsonb := '{}';
+  held text[] := '{}';
+  started jsonb;
   quantity int;
 begin
-  perform pgflow.cancel_run(t.open_run_id, format('schedule "%s" started another run', (t.schedule).schedule_slug))
-  from unnest(turns) t
-  where t.open_run_id is not null and t.starts <> '{}' and (t.schedule).overlap = 'cancel'
-  order by t.open_run_id;
-
-  select array_agg(pgflow.scheduled_run_of(n.schedule, ids.id, n.nominal_at) order by n.n) into runs
+  select array_agg(pgflow.scheduled_run_of(n.schedule, ids[n.n], n.nominal_at) order by n.n) into runs
   from (
     select t.schedule, nominal_at, row_number() over (order by nominal_at, (t.schedule).schedule_id) as n
     from unnest(turns) t
     cross join unnest(t.starts) nominal_at
-  ) n
-  join unnest(pgflow.new_run_ids((select sum(cardinality(t.starts))::int from unnest(turns) t), as_of)) with ordinality ids (id, n) using (n);
+  ) n;
 
-  for next_alias in select distinct (t.schedule).alias from unnest(turns) t where t.starts <> '{}' order by 1 loop
-    problems := problems || pgflow.try_scheduled_runs(next_alias, array(
-      select r
-      from unnest(runs) r
-      join unnest(turns) t on (t.schedule).schedule_id = r.schedule_id and (t.schedule).alias = next_alias
-      order by r.run_id
-    ));
+  for next_alias in select distinct r.alias from unnest(runs) r order by 1 loop
+    perform from pgflow.flows f where f.flow_slug = pgflow.newest_version(next_alias) for key share skip locked;
+    if not found and exists (select from pgflow.flows f where f.flow_slug = pgflow.newest_version(next_alias)) then
+      held := held || next_alias;
+    else
+      problems := problems || pgflow.try_scheduled_runs(
+        next_alias, array(select r from unnest(runs) r where r.alias = next_alias order by r.run_id)
+      );
+    end if;
   end loop;
 
-  quantity := (select count(*) from pgflow.runs r where r.run_id in (select x.run_id from unnest(runs) x));
+  select count(*), coalesce(jsonb_object_agg(x.schedule_id, x.run_id order by x.nominal_at), '{}') into quantity, started
+  from unnest(runs) x
+  join pgflow.runs r using (run_id); -- one that there is already, by its key, has none with this id
+  perform pgflow.cancel_run(t.open_run_id, format('schedule "%s" started another run', (t.schedule).schedule_slug))
+  from unnest(turns) t
+  where (t.schedule).overlap = 'cancel' and t.open_run_id is not null and started ? (t.schedule).schedule_id::text
+  order by t.open_run_id;
   update pgflow.schedules s
   set next_at = t.next_at,
       due_at = t.next_at + pgflow.spread_of(s),
       last_at = t.last_at,
-      last_run_id = coalesce(
-        (
-          select r.run_id
-          from unnest(runs) x
-          join pgflow.runs r using (run_id)
-          where x.schedule_id = s.schedule_id
-          order by x.nominal_at desc
-          limit 1
-        ), s.last_run_id
-      ),
+      last_run_id = coalesce((started ->> s.schedule_id::text)::uuid, s.last_run_id),
       last_problem = case
         when s.paused_at is null then left(coalesce(problems ->> s.schedule_id::text, t.problem), 10000)
         else s.last_problem
       end
   from unnest(turns) t
-  where s.schedule_id = (t.schedule).schedule_id;
+  where s.schedule_id = (t.schedule).schedule_id and s.alias <> all (held);
   return quantity;
 end
 $$;

@@ -1,5 +1,5 @@
 begin;
-select plan(64);
+select plan(65);
 set local timezone = 'UTC';
 
 create function pg_temp.tick(at timestamptz, out started int, out next_due_at timestamptz)
@@ -144,6 +144,18 @@ select results_eq(
   $$ values ('broken', 'flow "broken" has no steps', '2026-03-02 02:00+00'::timestamptz), ('fine1', null, '2026-03-02 02:00+00'), ('fine2', null, '2026-03-02 02:00+00') $$,
   'the other one says why'
 );
+select pgflow.register_flow('{"flow_slug": "strict", "steps": [{"step_slug": "a"}]}');
+select pgflow.schedule('replaced', 'strict', '30 1 * * *', overlap => 'cancel');
+select pgflow.run_schedule('replaced');
+create function pg_temp.refuse() returns trigger language plpgsql as $$ begin raise 'no room'; end $$;
+create trigger refuse before insert on pgflow.runs for each row when (new.flow_slug = 'strict') execute function pg_temp.refuse();
+select pg_temp.tick('2026-03-02 01:30+00');
+drop trigger refuse on pgflow.runs;
+select results_eq(
+  $$ select r.status, s.last_problem from pgflow.schedules s join pgflow.runs r on r.run_id = s.last_run_id where s.schedule_slug = 'replaced' $$,
+  $$ values ('started', 'no room') $$, 'a run is cancelled for no other that cannot be started'
+);
+select pgflow.unschedule('replaced');
 select pgflow.delete_flow('broken');
 select is((select count(*) from pgflow.schedules), 2::bigint, 'a flow that is deleted takes its schedules with it');
 select pg_temp.finish('fine1'), pg_temp.finish('fine2');

@@ -189,6 +189,7 @@ begin
       run_id uuid,
       nominal_at timestamptz,
       schedule_slug text,
+      alias text,
       made_by text,
       input jsonb,
       owner_id uuid,
