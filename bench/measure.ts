@@ -32,9 +32,10 @@ export function percentile(values: readonly number[], percent: number): number {
   return lower + (upper - lower) * (position % 1)
 }
 
-/** `1,234 (1,100 … 1,300)`: median, minimum, maximum. */
+/** `1,234 (1,100 … 1,300)`: median, minimum, maximum; of one value, the value. */
 export function spread(values: readonly number[], digits = 0): string {
   const text = (value: number) => value.toLocaleString('en', { maximumFractionDigits: digits })
+  if (values.length === 1) return text(median(values))
   return `${text(median(values))} (${text(Math.min(...values))} … ${text(Math.max(...values))})`
 }
 

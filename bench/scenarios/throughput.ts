@@ -1,5 +1,6 @@
-import { drained, inTurn, withEntries } from '../lib/arena.ts'
+import { drained, type Entry, inTurn, withEntries } from '../lib/arena.ts'
 import { Report } from '../lib/report.ts'
+import { writtenBy } from '../lib/wal.ts'
 import type { Scenario } from './scenario.ts'
 
 const STEPS = 3
@@ -19,8 +20,9 @@ export const throughput: Scenario = {
       { runs, rounds },
     )
     report.chart = { figure: 'steps', title: 'Steps a second of a chain of three steps, one worker process' }
-    await withEntries(contenders, (entries) =>
-      inTurn(entries, rounds, async (entry, round) => {
+    let log: Report | undefined
+    await withEntries(contenders, async (entries) => {
+      await inTurn(entries, rounds, async (entry, round) => {
         const { seconds, wal, postgres, workers } = await drained(entry, runs, 1)
         const steps = runs * STEPS
         if (round === 0) return
@@ -30,8 +32,25 @@ export const throughput: Scenario = {
           postgres: postgres / steps,
           worker: workers / steps,
         })
-      }),
-    )
-    return [report]
+      })
+      log = await logByRelation(entries, runs)
+    })
+    return log ? [report, log] : [report]
   },
+}
+
+/** Which tables and indexes the log of a step is of, with ours and bare pgmq. */
+async function logByRelation(entries: readonly Entry[], runs: number): Promise<Report | undefined> {
+  const looked = entries.filter(({ contender }) => /^ours, defaults|pgmq/.test(contender.name))
+  if (looked.length === 0) return undefined
+  const figures = looked.map(({ contender: { name } }) => [name, { title: `${name}, bytes a step` }])
+  const report = new Report('wal', Object.fromEntries(figures), { runs })
+  for (const entry of looked) {
+    const { bytes, relations } = await writtenBy(entry.admin, () => drained(entry, runs, 1))
+    for (const [relation, some] of [['all', bytes] as const, ...relations]) {
+      const perStep = some / (runs * STEPS)
+      if (perStep >= 1) report.add(relation, { [entry.contender.name]: perStep })
+    }
+  }
+  return report
 }
