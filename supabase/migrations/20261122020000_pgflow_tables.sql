@@ -453,3 +453,19 @@ $$;
 
 create trigger _100_children_of_all after truncate on pgflow.runs
   for each statement execute function pgflow.tg_runs__after_truncate();
+
+-- Large values are compressed by lz4 where the server has it, in a third of the time that the default takes.
+do $$
+declare
+  value record;
+begin
+  if not exists (select from pg_settings s where s.name = 'default_toast_compression' and 'lz4' = any (s.enumvals)) then
+    return;
+  end if;
+  for value in
+    values ('runs', 'input'), ('runs', 'output'), ('step_states', 'output'), ('step_tasks', 'input'), ('step_tasks', 'output')
+  loop
+    execute format('alter table pgflow.%I alter column %I set compression lz4', value.column1, value.column2);
+  end loop;
+end
+$$;
