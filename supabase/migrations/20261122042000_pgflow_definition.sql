@@ -236,7 +236,7 @@ as $$
         "when_exhausted": "a text", "max_attempts": "a whole number", "base_delay": "a number",
         "timeout": "a whole number", "start_delay": "a whole number", "input_schema": "a JSON Schema",
         "output_schema": "a JSON Schema", "completed_by": "a text", "assignees_path": "a text",
-        "not_by_owner": "true or false", "when_timed_out": "a text", "timed_out_output": "a value", "webhook": "a text",
+        "not_by_owner": "true or false", "when_timed_out": "a text", "timed_out_output": "any JSON", "webhook": "a text",
         "sleep_for": "a whole number", "until_path": "a text"
       }') as words
       from step

@@ -173,7 +173,7 @@ begin
     where (t.run_id, t.step_slug, t.task_index) = (d.run_id, d.step_slug, d.task_index)
       -- Again, of the row as it is once the update has its lock: a claim may have been faster.
       and case
-        when d.attempt is null then t.status in ('queued', 'started')
+        when d.attempt is null then t.status in ('waiting', 'queued', 'started')
         else t.status = 'started' and t.attempts_count = d.attempt
       end
     returning d.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, d.outcome,

@@ -37,7 +37,6 @@ select set_eq(
     'pgflow.retry_run(uuid)',
     'pgflow.settle(pgflow.task_result[],boolean)',
     'pgflow.start_runs(text,uuid[],jsonb[],text[],uuid,uuid,jsonb,integer)',
-    'pgflow.start_scheduled_runs(text,pgflow.scheduled_run[],boolean)',
     'pgflow.tg_run_events__after_insert()',
     'pgflow.tg_runs__after_delete()',
     'pgflow.tg_runs__after_insert()',
