@@ -105,7 +105,8 @@ $$;
 --
 --   change     status     remaining_deps  remaining_tasks  initial_tasks  values                        time
 --   freed      created    less deps
---   started    started    less deps       tasks            items          error = null                  started_at, if null
+--   started    started    less deps       tasks            items          error = null; of waits and    started_at, if null
+--                                                                         sleeps waits_for, due_at
 --   working    started                    less tasks                      progress; of retries: error,
 --                                                                         retries, retry_at
 --   completed  completed                  0                0, if null     output, error = null          started_at, if null;

@@ -438,7 +438,7 @@ begin
     end if;
   end if;
   if exists (select from pgflow.schedules s where s.due_at <= as_of) then
-    perform pgflow.start_due_schedules(tick.quantity);
+    settled := settled + (select s.started from pgflow.start_due_schedules(tick.quantity) s);
   end if;
   next_due_at := pgflow.next_due_at();
 end
