@@ -219,10 +219,10 @@ as $$
 declare
   schedule pgflow.schedules := pgflow.locked_schedule(pause_schedule.schedule_slug, pause_schedule.owner_id);
 begin
-  update pgflow.schedules s set paused_at = pgflow.now()
-  where s.schedule_id = schedule.schedule_id and s.paused_at is null
-  returning * into schedule;
-  return pgflow.locked_schedule(pause_schedule.schedule_slug, pause_schedule.owner_id);
+  update pgflow.schedules s set paused_at = coalesce(s.paused_at, pgflow.now())
+  where s.schedule_id = schedule.schedule_id
+  returning s.* into schedule;
+  return schedule;
 end
 $$;
 comment on function pgflow.pause_schedule is 'Pauses a schedule: its times pass without a run.';

@@ -26,7 +26,7 @@ export interface RetryOptions {
  *
  * @example
  * '30 7 * * mon-fri' // at 7:30 on working days
- * '*' + '/10 * * * *' // every ten minutes
+ * '@hourly' // on the hour
  */
 export type CronExpression =
   | `@${'hourly' | 'daily' | 'midnight' | 'weekly' | 'monthly' | 'yearly' | 'annually'}`
