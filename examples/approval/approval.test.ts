@@ -4,7 +4,7 @@ import { ForbiddenError, PgflowClient } from '@pgflow/sdk'
 import { startWorker, type Worker } from '@pgflow/sdk/worker'
 import { createClient, type SupabaseClient } from '@supabase/supabase-js'
 import postgres, { type Sql } from 'postgres'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import WebSocket from 'ws'
 import { PublishPost } from './flow.ts'
 
@@ -52,10 +52,11 @@ async function signIn() {
 /** A run that waits, and the wait as the reviewer sees it. */
 async function draft(title: string) {
   const run = await author.startFlow<typeof PublishPost>('publish_post', { title })
-  const begun = new Promise<void>((resolve) => run.step('approval').on('started', () => resolve()))
-  await begun
-  const [wait] = await reviewer.listWaits()
-  return { run, wait: wait! }
+  const wait = await vi.waitUntil(
+    async () => (await reviewer.listWaits()).find(({ run_id }) => run_id === run.runId),
+    { timeout: 20_000 },
+  )
+  return { run, wait }
 }
 
 const posts = (runId: string) => sql`select title, body from public.posts where run_id = ${runId}`
@@ -89,6 +90,6 @@ test('drops what nobody has reviewed after 48 hours', async () => {
   await sql`update pgflow.step_tasks set due_at = now() where run_id = ${run.runId} and status = 'waiting'`
   await sql`select pgflow.tick()`
   expect(await run.waitForCompletion()).toEqual({ drop: 'Nobody has reviewed it in time' })
-  expect(await reviewer.listWaits()).toEqual([])
+  await expect.poll(() => reviewer.listWaits()).toEqual([])
   expect(await posts(run.runId)).toEqual([])
 })
