@@ -144,6 +144,8 @@ begin
     raise exception using
       errcode = 'PT400', message = 'the owner is missing', hint = 'Give the id of a user: runs of nobody are not erased this way.';
   end if;
+  -- Before any run is locked, as by a user who looks at their list and decides, in one transaction.
+  delete from pgflow.inbox_watches w where w.user_id = forget_owner.owner_id;
   run_ids := array(
     select r.run_id
     from (
@@ -156,7 +158,6 @@ begin
   perform pgflow.close_tasks(run_ids);
   delete from pgflow.runs r where r.run_id = any (run_ids);
   delete from pgflow.wait_assignees w where w.user_id = forget_owner.owner_id;
-  delete from pgflow.inbox_watches w where w.user_id = forget_owner.owner_id;
   -- Keys of runs that are somebody else's by now, and what the user did in runs of others.
   delete from pgflow.run_keys k where k.owner_id = forget_owner.owner_id
     and not exists (select from pgflow.runs r where r.run_id = k.run_id and r.owner_id = k.owner_id);

@@ -180,18 +180,17 @@ begin
   from unnest(waits) k
   join pgflow.runs r using (run_id)
   join pgflow.steps s on s.flow_slug = r.flow_slug and s.step_slug = k.step_slug
-  cross join lateral (
-    select i.input #> string_to_array(s.assignees_path, '.') as value
-    from (select) always
-    left join pgflow.step_inputs i
-      on s.assignees_path is not null and i.run_id = k.run_id and i.step_slug = k.step_slug
-  ) path
-  cross join lateral unnest(pgflow.asked_users(s, r.owner_id, path.value)) asked (user_id)
+  cross join lateral unnest(pgflow.asked_users(s, r.owner_id, (
+    select i.input #> string_to_array(s.assignees_path, '.')
+    from pgflow.step_inputs i
+    where s.completed_by = 'assignees' and i.run_id = k.run_id and i.step_slug = k.step_slug
+  ))) asked (user_id)
   where s.completed_by <> 'service_role';
 end
 $$;
 
--- Notes that waits are over, for those who were asked.
+-- Notes that waits are over, for those who were asked. The caller holds the runs; what is locked all the same is being deleted by
+-- forget_owner, which could wait for this transaction.
 create function pgflow.close_waits(waits pgflow.step_key[])
 returns void
 language plpgsql
@@ -199,8 +198,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   update pgflow.wait_assignees w set is_open = false
-  from unnest(close_waits.waits) k
-  where (w.run_id, w.step_slug) = (k.run_id, k.step_slug) and w.is_open;
+  from (
+    select asked.run_id, asked.step_slug, asked.user_id
+    from unnest(close_waits.waits) k
+    join pgflow.wait_assignees asked using (run_id, step_slug)
+    where asked.is_open
+    for no key update of asked skip locked
+  ) open
+  where (w.run_id, w.step_slug, w.user_id) = (open.run_id, open.step_slug, open.user_id);
 end
 $$;
 

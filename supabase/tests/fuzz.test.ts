@@ -71,6 +71,11 @@ async function drain(): Promise<void> {
     for (const slug of flowSlugs) {
       await sql`update pgmq.${sql(`q_${slug}`)} set vt = clock_timestamp() where vt > clock_timestamp()`
     }
+    await sql`select set_config('pgflow.now', (clock_timestamp() + interval '1 hour')::text, true), pgflow.tick(100000)`
+    for (const { run_id, step_slug } of await sql`
+      select run_id, step_slug from pgflow.step_tasks where flow_slug = any (${flowSlugs}) and waits_for = 'signal'`) {
+      await sql`select pgflow.complete_wait(${run_id}, ${step_slug}, '1')`
+    }
     const [answer] = await sql<{ held: object[]; tasks: object[] }[]>`
       select * from pgflow.settle_and_claim(${sql.json(results as never)}, ${flowSlugs}, 500, ${worker}, 60)`
     expect(answer!.held).toEqual([])

@@ -38,14 +38,21 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-/** A worker as version 1 had it: of this package, but content with that version. */
+/** A worker as version 1 had it: of this package, but content with that version, and without a clock. */
 async function oldWorker() {
   vi.doMock('../../sdk/src/shared/schema-version.ts', () => ({
     schemaVersion: 1,
     schemaProblem: () => undefined,
   }))
+  vi.doMock('../../sdk/src/worker/clock.ts', () => ({
+    Clock: class {
+      ask = () => false
+      stop() {}
+    },
+  }))
   const { startWorker } = await import('@pgflow/sdk/worker')
   vi.doUnmock('../../sdk/src/shared/schema-version.ts')
+  vi.doUnmock('../../sdk/src/worker/clock.ts')
   vi.resetModules()
   const log: string[] = []
   const say = (message: string, details?: object) => {

@@ -1,5 +1,5 @@
 begin;
-select plan(15);
+select plan(17);
 
 
 select is(
@@ -79,6 +79,15 @@ select is(pgflow.wake_worker(), true, 'while it is heard of');
 update pgflow.workers set last_heartbeat_at = pgflow.now();
 select pgflow.stop_worker('30000000-0000-4000-8000-000000000002');
 select is(pgflow.wake_worker(), true, 'and until it stops');
+
+-- A sleep that is over makes tasks.
+select pgflow.create_flow('s'), pgflow.add_step('s', 'pause', step_type => 'sleep', sleep_for => 60), pgflow.add_step('s', 'then', array['pause']);
+delete from pgflow.runs;
+select pgmq.purge_queue('f');
+select pgflow.start_flow('s', '1');
+select is(pgflow.wake_worker(), false, 'a sleep wakes nobody');
+update pgflow.step_tasks set due_at = now() where status = 'waiting';
+select is(pgflow.wake_worker(), true, 'until it is over');
 
 delete from vault.secrets where name = 'pgflow_worker_secret';
 select throws_ok('select pgflow.wake_worker()', 'PT404', 'no worker can be woken', 'a secret that is gone is an error');

@@ -15,12 +15,13 @@ insert into listed values
   ('step_states', 'failed', '{"created": "engine", "started": "no", "completed": "no", "skipped": "no", "cancelled": "no"}'),
   ('step_states', 'skipped', '{"created": "no", "started": "no", "completed": "no", "failed": "no", "cancelled": "no"}'),
   ('step_states', 'cancelled', '{"created": "both", "started": "no", "completed": "no", "failed": "no", "skipped": "no"}'),
-  ('step_tasks', 'queued', '{"started": "engine", "completed": "engine", "failed": "engine", "skipped": "both", "cancelled": "both"}'),
-  ('step_tasks', 'started', '{"queued": "both", "completed": "engine", "failed": "engine", "skipped": "both", "cancelled": "both"}'),
-  ('step_tasks', 'completed', '{"queued": "no", "started": "no", "failed": "no", "skipped": "no", "cancelled": "no"}'),
-  ('step_tasks', 'failed', '{"queued": "engine", "started": "no", "completed": "no", "skipped": "no", "cancelled": "no"}'),
-  ('step_tasks', 'skipped', '{"queued": "plain", "started": "no", "completed": "no", "failed": "no", "cancelled": "plain"}'),
-  ('step_tasks', 'cancelled', '{"queued": "both", "started": "no", "completed": "no", "failed": "no", "skipped": "plain"}');
+  ('step_tasks', 'waiting', '{"queued": "no", "started": "no", "completed": "engine", "failed": "engine", "skipped": "no", "cancelled": "engine"}'),
+  ('step_tasks', 'queued', '{"waiting": "no", "started": "engine", "completed": "engine", "failed": "engine", "skipped": "both", "cancelled": "both"}'),
+  ('step_tasks', 'started', '{"waiting": "no", "queued": "both", "completed": "engine", "failed": "engine", "skipped": "both", "cancelled": "both"}'),
+  ('step_tasks', 'completed', '{"waiting": "no", "queued": "no", "started": "no", "failed": "no", "skipped": "no", "cancelled": "no"}'),
+  ('step_tasks', 'failed', '{"waiting": "engine", "queued": "engine", "started": "no", "completed": "no", "skipped": "no", "cancelled": "no"}'),
+  ('step_tasks', 'skipped', '{"waiting": "no", "queued": "plain", "started": "no", "completed": "no", "failed": "no", "cancelled": "plain"}'),
+  ('step_tasks', 'cancelled', '{"waiting": "engine", "queued": "both", "started": "no", "completed": "no", "failed": "no", "skipped": "plain"}');
 create temp view grid as
 select target, from_status, to_status, allowed in ('engine', 'both') as engine, allowed in ('plain', 'both') as plain
 from listed cross join jsonb_each_text(to_statuses) as t (to_status, allowed);
@@ -72,6 +73,12 @@ select pgflow.claim_tasks(array['g'], 1, gen_random_uuid()), pgflow.fail_task(pg
 update pgflow.flows set opt_max_attempts = 1 where flow_slug = 'g';
 select pgflow.claim_tasks(array['g'], 1, gen_random_uuid());
 
+-- A wait is completed, one is rejected; its run is retried, and cancelled, and retried.
+select pgflow.create_flow('w'), pgflow.add_step('w', 'a', step_type => 'wait', timeout => 60);
+select pgflow.start_flow('w', '1', run_id => pg_temp.run(n)) from generate_series(11, 12) n;
+select pgflow.complete_wait(pg_temp.run(11), 'a'), pgflow.reject_wait(pg_temp.run(12), 'a', 'no');
+select pgflow.retry_run(pg_temp.run(12)), pgflow.cancel_run(pg_temp.run(12)), pgflow.retry_run(pg_temp.run(12));
+
 select set_eq(
   format('select from_status, to_status from changes where target = %L', target),
   format('select from_status, to_status from grid where engine and target = %L', target),
@@ -81,7 +88,7 @@ select is_empty(
   $$ select * from grid where engine and from_status in ('completed', 'skipped') $$, 'what has completed, or was skipped, is final'
 );
 select is_empty(
-  $$ select * from grid where engine and from_status in ('failed', 'cancelled') and to_status not in ('started', 'created', 'queued') $$,
+  $$ select * from grid where engine and from_status in ('failed', 'cancelled') and to_status not in ('started', 'created', 'waiting', 'queued') $$,
   'what has failed, or was cancelled, can only be opened again'
 );
 
@@ -94,6 +101,7 @@ insert into needs values
   ('step_states', 'completed', 'started_at = now(), completed_at = now(), output = ''1'''),
   ('step_states', 'failed', 'failed_at = now(), error = ''x'''), ('step_states', 'skipped', 'skipped_at = now(), skip_reason = ''x'''),
   ('step_states', 'cancelled', ''),
+  ('step_tasks', 'waiting', 'waits_for = ''signal'', message_id = null'),
   ('step_tasks', 'queued', ''), ('step_tasks', 'started', 'attempts_count = 1, started_at = now()'),
   ('step_tasks', 'completed', 'completed_at = now()'), ('step_tasks', 'failed', 'failed_at = now(), error_message = ''x'''),
   ('step_tasks', 'skipped', ''), ('step_tasks', 'cancelled', '');
@@ -102,7 +110,7 @@ declare
   bare text := case target
     when 'runs' then 'completed_at = null, failed_at = null, cancelled_at = null, output = null, error = null, remaining_steps = 0'
     when 'step_states' then 'started_at = null, completed_at = null, failed_at = null, skipped_at = null, output = null, error = null, skip_reason = null, remaining_deps = 0'
-    else 'attempts_count = 0, started_at = null, completed_at = null, failed_at = null, error_message = null'
+    else 'attempts_count = 0, started_at = null, completed_at = null, failed_at = null, error_message = null, waits_for = null, due_at = null, message_id = 1'
   end;
   one text := format('where run_id = %L', pg_temp.run(9));
 begin
@@ -129,7 +137,7 @@ select set_eq(
   format('select from_status, to_status from grid where target = %1$L and plain', target),
   'a status of ' || target || ' alone changes only as listed'
 ) from unnest(array['runs', 'step_states', 'step_tasks']) target;
-select is((select count(*) from grid), 72::bigint, 'all 12 + 30 + 30 pairs');
+select is((select count(*) from grid), 84::bigint, 'all 12 + 30 + 42 pairs');
 
 select * from finish();
 rollback;

@@ -1,5 +1,5 @@
 begin;
-select plan(123);
+select plan(125);
 
 set local pgflow.now = '2030-01-01T00:00:00Z';
 create function pg_temp.run(n int) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
@@ -137,6 +137,18 @@ select is(pg_temp.step(10, slug), expected, slug) from (values
 ) as t (slug, expected);
 select pgflow.complete_task(pg_temp.run(10), 'after_skip', 0, '1');
 select is(pg_temp.status(10), 'completed', 'and the run completes');
+
+-- One fails the run while the other is skipped: what depends on that is skipped by the retry.
+select pgflow.create_flow('both');
+select pgflow.add_step('both', 'fails', step_type => 'wait', timeout => 60), pgflow.add_step('both', 'skips', step_type => 'wait', timeout => 60, when_timed_out => 'skip-cascade'),
+       pgflow.add_step('both', 'after', array['skips']);
+select pg_temp.start(11, 'both');
+select pg_temp.at('2030-01-01T01:02:00Z');
+select pgflow.tick();
+select is(pg_temp.step(11, 'after') || ', ' || pg_temp.step(11, 'skips'), 'cancelled /, skipped the wait has timed out timed_out / failed', 'a run fails while a wait is skipped');
+select pgflow.retry_run(pg_temp.run(11)), pgflow.complete_wait(pg_temp.run(11), 'fails', '1');
+select is(pg_temp.step(11, 'after') || ', ' || pg_temp.status(11), 'skipped dep_skipped /, completed', 'a retry skips what depends on it, and asks again where it failed');
+select pg_temp.at('2030-01-01T01:01:00Z');
 
 -- Sleeps
 select pgflow.create_flow('s');

@@ -115,6 +115,31 @@ export const checks: readonly Check[] = [
         having count(*) > 0`),
   },
   {
+    title: 'something ticks',
+    advice:
+      "start a worker, or let pg_cron do it: select cron.schedule('pgflow', '10 seconds', $$ select pgflow.maintain() $$)",
+    problem: async (sql, { silentWorker }) => {
+      const overdue = await text(sql`
+        select count(*) || ' waits and sleeps are due since ' || date_trunc('second', min(t.due_at)) || ': nothing settles them' as problem
+        from pgflow.step_tasks t
+        where t.due_at < pgflow.now() - ${silentWorker}::text::interval
+        having count(*) > 0`)
+      const jobs = (await exists(sql, 'cron.job'))
+        ? sql`select from cron.job j where j.active and j.command ~ 'pgflow[.](tick|maintain|wake_worker)'`
+        : sql`select where false`
+      return (
+        overdue ??
+        text(sql`
+          select 'something is due at ' || date_trunc('second', pgflow.next_due_at())
+            || ', and there is neither a living worker nor a job of pg_cron' as problem
+          where pgflow.next_due_at() is not null and not exists (${jobs}) and not exists (
+            select from pgflow.workers w
+            where w.stopped_at is null and w.last_heartbeat_at > pgflow.now() - ${silentWorker}::text::interval
+          )`)
+      )
+    },
+  },
+  {
     title: 'tasks of workers that died are claimed again',
     advice: 'start a worker: it claims them at once',
     problem: async (sql, { claimedTask }) => {

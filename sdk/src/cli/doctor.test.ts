@@ -47,6 +47,13 @@ async function claimed(): Promise<string> {
   return run_id
 }
 
+/** Starts a run that waits until then. */
+async function startWaiting(until: string): Promise<void> {
+  await db.sql`select pgflow.create_flow('wait'), pgflow.add_step('wait', 'a', step_type => 'wait', timeout => 3600)`
+  await db.sql`select pgflow.start_flow('wait', '1')`
+  await db.sql`update pgflow.step_tasks set due_at = now() + ${until}::interval where status = 'waiting'`
+}
+
 const endAll = () => db.sql`select pgflow.cancel_run(run_id) from pgflow.runs where status = 'started'`
 
 describe('pgflow doctor', () => {
@@ -65,6 +72,7 @@ describe('pgflow doctor', () => {
         "ok    each open task has its message",
         "ok    each open run has an open task",
         "ok    each flow with open runs has a worker",
+        "ok    something ticks",
         "ok    tasks of workers that died are claimed again",
         "ok    workers that have not stopped are alive",
         "ok    no transaction is open for long",
@@ -273,6 +281,18 @@ const cases: Case[] = [
       await db.sql`delete from pgflow.step_tasks where run_id = ${run_id}`
     },
     mend: ({ advice }) => db.sql.unsafe(advice!.replace(/^[^:]*: /, '')),
+  },
+  {
+    title: 'something ticks',
+    problem: /^something is due at 20.*, and there is neither a living worker nor a job of pg_cron$/,
+    provoke: () => startWaiting('1 hour'),
+    mend: () => endAll(),
+  },
+  {
+    title: 'something ticks',
+    problem: /^1 waits and sleeps are due since 20.*: nothing settles them$/,
+    provoke: () => startWaiting('-2 minutes'),
+    mend: ({ advice }) => db.sql.unsafe(/\$\$(.*)\$\$/.exec(advice!)![1]!),
   },
   {
     title: 'tasks of workers that died are claimed again',

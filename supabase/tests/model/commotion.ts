@@ -49,6 +49,7 @@ export async function stir(database: Database, commotion: Commotion): Promise<vo
   }
   /** Completes waits, each with its own value, and lets sleeps end; several do, at the same time. */
   async function decide(): Promise<void> {
+    let year = 2200
     while ((await database.openRuns(slug)) > 0) {
       for (const { run_id, step_slug } of await database.waits(slug)) {
         const done = database.completeWait(run_id, step_slug, answerOf(ids.indexOf(run_id), step_slug))
@@ -58,7 +59,8 @@ export async function stir(database: Database, commotion: Commotion): Promise<vo
           expect(error.code).toBe('PT409')
         })
       }
-      await database.tick('2200-01-01T00:00:00Z')
+      // A sleep that begins then ends later.
+      await database.tick(`${Math.min(year++, 9999)}-01-01T00:00:00Z`)
     }
   }
   await Promise.all([meddle(), ...workers.map(work), decide(), decide()])
@@ -80,6 +82,7 @@ export async function stir(database: Database, commotion: Commotion): Promise<vo
 /** The runs as they end when one worker does everything. */
 function expected(commotion: Commotion): Run[] {
   const realNow = Date.now() / 1000
+  let year = 2200
   const queue = new Queue({ now: realNow, isPast: true })
   const flow = commotion.flow.map(withoutTimeout)
   for (const input of commotion.inputs) queue.start(flow, input, 0)
@@ -90,7 +93,8 @@ function expected(commotion: Commotion): Run[] {
         run.completeWait(step, answerOf(queue.runs.indexOf(run), step.definition.slug))
       }
     }
-    queue.clock.now = Date.UTC(2200) / 1000
+    // A sleep that begins then ends later.
+    queue.clock.now = Date.UTC(year++) / 1000
     queue.tick()
     queue.clock.now = realNow
     const tasks = queue.claim(flow, Number.POSITIVE_INFINITY)

@@ -267,7 +267,7 @@ export class Run {
 
   #sleepUntil(slug: string, key: string): Change {
     const value = at(this.input, [key])
-    const time = typeof value === 'number' ? value : Date.parse(String(value)) / 1000
+    const time = typeof value === 'number' ? value : Date.parse(typeof value === 'string' ? value : '') / 1000
     if (Number.isNaN(time)) {
       const shown = value === undefined ? 'missing' : JSON.stringify(value)
       return {

@@ -41,7 +41,7 @@ export class Pool {
   }
 }
 
-export const flowSlugs = ['fuzz_chain', 'fuzz_map', 'fuzz_choice']
+export const flowSlugs = ['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait']
 const workers = Array.from({ length: 5 }, () => randomUUID())
 const owners = [randomUUID(), randomUUID()]
 /** What names the topics of clients. */
@@ -80,6 +80,28 @@ const definitions = {
       { step_slug: 'b', deps_slugs: ['a'], when_exhausted: 'skip-cascade' },
       { step_slug: 'c', run_unless: { run: [1] }, when_unmet: 'skip' },
       { step_slug: 'd', deps_slugs: ['b', 'c'] },
+    ],
+  },
+  fuzz_wait: {
+    flow_slug: 'fuzz_wait',
+    base_delay: 0,
+    start_role: 'authenticated',
+    steps: [
+      {
+        step_slug: 'a',
+        step_type: 'wait',
+        completed_by: 'authenticated',
+        timeout: 1,
+        when_timed_out: 'skip',
+      },
+      { step_slug: 'b', deps_slugs: ['a'] },
+      { step_slug: 'c', deps_slugs: ['b'], step_type: 'wait', completed_by: 'owner', when_exhausted: 'skip' },
+      { step_slug: 'd', deps_slugs: ['a'], step_type: 'sleep', sleep_for: 1 },
+      {
+        ...{ step_slug: 'e', run_if: { run: [owners[0]] }, when_unmet: 'skip' },
+        ...{ step_type: 'wait', completed_by: 'assignees', assignees_path: 'run' },
+        ...{ timeout: 1, when_timed_out: 'complete' },
+      },
     ],
   },
 }
@@ -171,6 +193,13 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
   hand_back: (sql, pool) => sql`select pgflow.hand_back(${json(pool.some())}::text::jsonb)`,
   report_progress: (sql, pool) => sql`
     select pgflow.report_progress(${json(pool.some().map((task) => ({ ...task, progress: { value: random(9) } })))}::text::jsonb)`,
+  complete_wait: (sql, pool) => sql`
+    select pgflow.complete_wait(${pick(pool.runs)}, ${pick(['a', 'c', 'e'])}, ${json(random(2))}::text::jsonb)`,
+  reject_wait: (sql, pool) => sql`
+    select pgflow.reject_wait(${pick(pool.runs)}, ${pick(['a', 'c', 'e'])}, 'no')`,
+  tick: (sql) => sql`select pgflow.tick(${random(20)})`,
+  next_due_at: (sql) => sql`select pgflow.next_due_at()`,
+  next_due_in: (sql) => sql`select pgflow.next_due_in()`,
   cancel_run: (sql, pool) => sql`select pgflow.cancel_run(${pick(pool.runs)}, 'enough')`,
   retry_run: (sql, pool) => sql`select pgflow.retry_run(${pick(pool.runs)})`,
   watch_runs: (sql, pool) => sql`
@@ -197,6 +226,23 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
   keep_worker_awake: (sql) => sql`select pgflow.keep_worker_awake()`,
   clients_start: (sql) =>
     asUser(sql, (tx) => tx`select pgflow_public.start_flow('fuzz_chain', '[1]', watch => ${pick(tabs)})`),
+  clients_start_wait: (sql, pool) =>
+    asUser(sql, async (tx) =>
+      pool.addRuns([
+        (
+          await tx<
+            { run: { run_id: string } }[]
+          >`select pgflow_public.start_flow('fuzz_wait', ${json(owners)}::text::jsonb) as run`
+        )[0]!.run,
+      ]),
+    ),
+  clients_decide: (sql, pool) =>
+    asUser(sql, async (tx) => {
+      const [answer] = await tx<{ waits: { run_id: string; step_slug: string }[] }[]>`
+        select pgflow_public.list_waits(watch => ${pick(tabs)}, quantity => ${random(20)}::int) as waits`
+      const { run_id, step_slug } = answer!.waits[0] ?? { run_id: pick(pool.runs), step_slug: 'a' }
+      await tx`select pgflow_public.complete_wait(${run_id}, ${step_slug}, '1')`
+    }),
   clients_list: (sql) => asUser(sql, (tx) => tx`select pgflow_public.list_runs(watch => ${pick(tabs)})`),
   clients_look: (sql, pool) =>
     asUser(sql, async (tx) => {

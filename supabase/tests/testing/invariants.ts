@@ -57,11 +57,11 @@ const rules = {
   'no task is open under a step that is not': `
     select run_id, format('%s %s is %s in a %s step', step_slug, task_index, task.status, state.status)
     from task join state using (run_id, step_slug)
-    where state.status <> 'started' and task.status in ('queued', 'started')`,
+    where state.status <> 'started' and task.status in ('waiting', 'queued', 'started')`,
   'a run that goes on has work': `
     select run_id, status from run
     where status = 'started'
-      and not exists (select from task where task.run_id = run.run_id and task.status in ('queued', 'started'))`,
+      and not exists (select from task where task.run_id = run.run_id and task.status in ('waiting', 'queued', 'started'))`,
   'an open task has its message': `
     select run_id, format('%s %s has no message %s', step_slug, task_index, message_id) from task
     where status in ('queued', 'started') and not exists (
@@ -88,11 +88,19 @@ const rules = {
   'remaining_tasks counts the tasks that are open': `
     select run_id, format('%s: %s of %s, not %s of %s', step_slug, remaining_tasks, initial_tasks, open, tasks)
     from state cross join lateral (
-      select count(*) as tasks, count(*) filter (where task.status in ('queued', 'started')) as open
+      select count(*) as tasks, count(*) filter (where task.status in ('waiting', 'queued', 'started')) as open
       from task where task.run_id = state.run_id and task.step_slug = state.step_slug
     ) counted
     where status in ('started', 'completed')
-      and (remaining_tasks, initial_tasks) is distinct from (open::int, tasks::int)`,
+      and (remaining_tasks, initial_tasks) is distinct from (open::int, tasks::int)
+      -- A wait that was completed before it began has its task already.
+      and (initial_tasks, tasks, open) <> (0, 1, 0)`,
+  'who is asked agrees with what waits': `
+    select run_id, format('%s is %s', step_slug, task.status)
+    from task join pgflow.steps s using (flow_slug, step_slug)
+    where s.completed_by = 'authenticated' and (task.status = 'waiting') <> exists (
+      select from pgflow.wait_assignees w where w.run_id = task.run_id and w.step_slug = task.step_slug and w.is_open
+    )`,
   'a completed step has only completed tasks': `
     select run_id, format('%s %s is %s', step_slug, task_index, task.status)
     from task join state using (run_id, step_slug)

@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import postgres, { type Sql } from 'postgres'
 
 /**
- * A flow with a chain, a map, a retry and, for every seventh run, a failure; what its handlers answer depends on
+ * A flow with a chain, a map, a retry, a wait, a sleep and, for every seventh run, a failure; what its handlers answer depends on
  * nothing but their input and attempt.
  */
 export async function createLoad(sql: Sql, flowSlug: string): Promise<void> {
@@ -12,7 +12,9 @@ export async function createLoad(sql: Sql, flowSlug: string): Promise<void> {
   await sql`select pgflow.add_step(${flowSlug}, 'numbers')`
   await sql`select pgflow.add_step(${flowSlug}, 'squares', array['numbers'], step_type => 'map')`
   await sql`select pgflow.add_step(${flowSlug}, 'again')`
-  await sql`select pgflow.add_step(${flowSlug}, 'sum', array['squares', 'again'])`
+  await sql`select pgflow.add_step(${flowSlug}, 'approved', array['numbers'], step_type => 'wait', completed_by => 'authenticated')`
+  await sql`select pgflow.add_step(${flowSlug}, 'pause', array['approved'], step_type => 'sleep', sleep_for => 1)`
+  await sql`select pgflow.add_step(${flowSlug}, 'sum', array['squares', 'again', 'pause'])`
 }
 
 /** How the run with the input `{ n }` ends. */
@@ -94,7 +96,10 @@ export interface Worker {
 /** Settles and claims until all is done. A settlement without an answer is sent again, as a settlement. */
 export async function work(worker: Worker): Promise<void> {
   const { name, dbUrl, flowSlug, lease, onClaimed, onApplied, workFor, signal } = worker
-  const sql = postgres(dbUrl, { max: 1, onnotice: () => undefined, connection: { application_name: name } })
+  const sql = postgres(dbUrl, {
+    ...{ max: 1, fetch_types: false, onnotice: () => undefined },
+    connection: { application_name: name },
+  })
   const workerId = randomUUID()
   let results: Result[] = []
   try {
@@ -110,12 +115,31 @@ export async function work(worker: Worker): Promise<void> {
       for (const key of results.map(keyOf)) if (!stale.has(key) && !held.has(key)) onApplied?.(key)
       for (const key of answer.tasks.map(keyOf)) onClaimed?.(key)
       results = [...results.filter((result) => held.has(keyOf(result))), ...answer.tasks.map(handle)]
-      if (answer.tasks.length === 0) await setTimeout(20)
-      else if (workFor) await setTimeout(workFor())
+      if (answer.tasks.length === 0) {
+        await endWaits(sql, flowSlug)
+        await setTimeout(20)
+      } else if (workFor) await setTimeout(workFor())
     }
   } finally {
     await sql.end()
   }
+}
+
+/** Ticks, and completes waits, as others may at the same time. */
+async function endWaits(sql: Sql, flowSlug: string): Promise<void> {
+  await persist(() => sql`select pgflow.tick()`)
+  const waiting = await persist(
+    () => sql<{ run_id: string }[]>`
+      select run_id from pgflow.step_tasks where flow_slug = ${flowSlug} and waits_for = 'signal' limit 10`,
+  )
+  for (const { run_id } of waiting) {
+    await persist(() => sql`select pgflow.complete_wait(${run_id}, 'approved', 'true')`).catch(unlessOver)
+  }
+}
+
+/** The run has failed meanwhile. */
+function unlessOver(error: { code?: string }): void {
+  if (error.code !== 'PT409') throw error
 }
 
 const keyOf = (task: Omit<Task, 'input'>) =>

@@ -459,6 +459,64 @@ const claiming: Race[] = [
   },
 ]
 
+const wait = [`'a', step_type => 'wait', completed_by => 'authenticated', timeout => 31536000`]
+const completeWait = (value: unknown, step = 'a'): Statement =>
+  `select to_jsonb('done'::text) from pgflow.complete_wait($1, '${step}', '${JSON.stringify(value)}')`
+const timeIsOver = `update pgflow.step_tasks set due_at = clock_timestamp() where run_id = $1 and status = 'waiting'`
+const tick = `select to_jsonb(settled) from pgflow.tick()`
+const reject = `select to_jsonb('done'::text) from pgflow.reject_wait($1, 'a', 'no')`
+
+const waiting: Race[] = [
+  {
+    name: 'a wait is completed against another value',
+    slug: 'wait_twice',
+    steps: wait,
+    input: {},
+    contenders: [completeWait('one'), completeWait('two')],
+    ways: ['"done" | PT409 → completed {"a": "one"}', 'PT409 | "done" → completed {"a": "two"}'],
+  },
+  {
+    name: 'a wait is completed against its timeout and a cancel',
+    slug: 'wait_over',
+    steps: wait,
+    input: {},
+    arrange: timeIsOver,
+    contenders: [completeWait(1), tick, cancel],
+    ways: [
+      '"done" | 0 | PT409 → completed {"a": 1}',
+      'PT409 | 1 | PT409 → failed',
+      'PT409 | 0 | "cancelled" → cancelled',
+    ],
+  },
+  {
+    name: 'two tick at once',
+    slug: 'ticks',
+    steps: [`'a', step_type => 'sleep', sleep_for => 31536000`, `'b', array['a']`],
+    input: {},
+    arrange: timeIsOver,
+    contenders: [tick, tick],
+    ways: ['1 | 0 → started', '0 | 1 → started'],
+  },
+  {
+    name: 'a wait that was rejected is completed against a retry',
+    slug: 'wait_retry',
+    steps: wait,
+    input: {},
+    prepare: `select pgflow.reject_wait(run_id, 'a', 'no') from race.rounds where race = 'wait_retry'`,
+    contenders: [completeWait(1), retry],
+    ways: ['"done" | "started" → completed {"a": 1}', 'PT409 | "started" → started'],
+  },
+  {
+    name: 'a wait is completed against its beginning and a rejection',
+    slug: 'wait_early',
+    steps: [`'first'`, `'a', array['first'], step_type => 'wait'`],
+    input: {},
+    prepare: claimAll('wait_early'),
+    contenders: [complete('first', 1), completeWait(2), reject],
+    ways: ['true | "done" | PT409 → completed {"a": 2}', 'true | PT409 | "done" → failed'],
+  },
+]
+
 const watching: Race[] = [
   {
     name: 'a watch begins against a completion',
@@ -510,6 +568,7 @@ export const races = [
   ...forgetting,
   ...starting,
   ...claiming,
+  ...waiting,
   ...watching,
   ...keeping,
 ]
