@@ -144,6 +144,33 @@ it('sql.md has SQL that runs and does what the page says', async () => {
   expect(started.rows).toEqual([{ input: { path: 'b.md' }, owner_id: user }])
 })
 
+it('waiting.md has SQL that completes a wait, by a trigger and by hand', async () => {
+  const client = await connected()
+  await client.query(`
+    begin;
+    select pgflow.create_flow('bill'), pgflow.add_step('bill', 'paid', step_type => 'wait')`)
+  onTestFinished(async () => void (await client.query('rollback')))
+  const start = async () => {
+    const { rows } = await client.query(`select run_id from pgflow.start_flow('bill', '{}')`)
+    return rows[0].run_id as string
+  }
+  const output = async (runId: string) =>
+    (await client.query('select output from pgflow.runs where run_id = $1', [runId])).rows[0].output
+  const [trigger, hand, ...more] = blocksOf('waiting.md')
+  expect(more).toEqual([])
+
+  await client.query(trigger!)
+  const byTrigger = await start()
+  await client.query('insert into public.invoices values ($1)', [byTrigger])
+  await client.query(`update public.invoices set paid_at = '2030-01-31 00:00+00'`)
+  expect(await output(byTrigger)).toEqual({ paid: { paid_at: expect.stringContaining('2030-01-31') } })
+
+  const byHand = await start()
+  const [waiting] = await rowsOf(client, hand!.replaceAll('<run_id>', byHand))
+  expect(waiting).toMatchObject([{ step_slug: 'paid', flow_slug: 'bill', due_at: null }])
+  expect(await output(byHand)).toEqual({ paid: { paid_at: '2030-01-31' } })
+})
+
 it('operations.md has SQL that runs, and finds what the page says', async () => {
   const client = await connected()
   await client.query(`

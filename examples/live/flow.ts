@@ -1,10 +1,12 @@
-import { type Context, Flow } from '@pgflow/sdk/flow'
+import { type Context, Flow, type } from '@pgflow/sdk/flow'
 import { headingsOf, linksOf, wordsOf } from '../quickstart/document.ts'
 import { chaptersOf, readDocument } from './read.ts'
 import { failOnRequest, type Trouble } from './trouble.ts'
 
 interface Input {
   document: string
+  /** Whether another visitor has to approve the report. */
+  approval?: boolean
   trouble?: Trouble
 }
 
@@ -15,7 +17,7 @@ interface Resources {
   pause(task: Task): Promise<void>
 }
 
-/** Reads a document, and looks at it from several sides at once. */
+/** Reads a document, looks at it from several sides at once, and publishes what it has found. */
 export const ReadDocument = new Flow({
   slug: 'read_document',
   startRole: 'authenticated',
@@ -68,3 +70,17 @@ export const ReadDocument = new Flow({
       longestChapter: longest?.chapter ?? null,
     }
   })
+
+  // Asks everybody else who is signed in, if the visitor wants that.
+  .wait({
+    slug: 'approval',
+    dependsOn: ['report'],
+    by: 'authenticated',
+    notBy: 'owner',
+    runIf: { run: { approval: true } },
+    whenUnmet: 'skip',
+    output: type<{ approved: true }>(),
+    timeout: '15m',
+  })
+
+  .step('publish', ['report', 'approval'], ({ report }) => report)

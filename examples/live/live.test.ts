@@ -6,7 +6,7 @@ import type { LocalSupabase } from '@pgflow/local'
 import type { Worker } from '@pgflow/sdk/worker'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
 import { build, type PreviewServer, preview } from 'vite'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest'
 import { type Pause, startPageWorker, startStack } from './backend.ts'
 import { findChromium, missingChromium } from './chromium.ts'
 import { accessibilityIssues, layoutIssues } from './page-checks.ts'
@@ -74,24 +74,32 @@ describe.skipIf(executablePath === undefined)('the page in Chromium', () => {
     gate = new Gate()
     complaints = []
     context = await browser.newContext({ viewport: wide, reducedMotion: 'reduce' })
-    page = await context.newPage()
-    page.setDefaultTimeout(10_000)
-    page.on('pageerror', (error) => complaints.push(error.message))
-    page.on('console', (message) => {
-      if (message.type() === 'error') complaints.push(message.text())
-    })
-    await page.goto(url)
+    page = await open(context)
   })
   afterEach(async () => {
     gate.let(Number.POSITIVE_INFINITY)
     await context.close()
   })
 
+  /** The page of a visitor. */
+  async function open(visitor: BrowserContext): Promise<Page> {
+    const page = await visitor.newPage()
+    page.setDefaultTimeout(10_000)
+    page.on('pageerror', (error) => complaints.push(error.message))
+    page.on('console', (message) => {
+      if (message.type() === 'error') complaints.push(message.text())
+    })
+    await page.goto(url)
+    return page
+  }
+
   /** Starts a run with the keyboard alone. */
-  async function start(title = 'README', outcome = 'It completes'): Promise<void> {
+  async function start(title = 'README', outcome = 'It completes', approval = false): Promise<void> {
     await page.getByLabel('Document', { exact: true }).selectOption(title)
     await page.getByLabel(outcome).check()
     await page.getByLabel(outcome).press('Tab')
+    if (approval) await page.keyboard.press('Space')
+    await page.keyboard.press('Tab')
     await expect
       .poll(() => page.getByRole('button', { name: 'Start', exact: true }).evaluate(isFocused))
       .toBe(true)
@@ -140,7 +148,7 @@ describe.skipIf(executablePath === undefined)('the page in Chromium', () => {
     })
 
   /** Checks the page as it is shown, on a wide and on a narrow screen, in light and in dark, and keeps pictures of it. */
-  async function inspect(name: string): Promise<void> {
+  async function inspect(name: string, page: Page): Promise<void> {
     const kept = fileURLToPath(new URL('../../.vitest/live/', import.meta.url))
     await mkdir(kept, { recursive: true })
     const issues: string[] = []
@@ -162,21 +170,21 @@ describe.skipIf(executablePath === undefined)('the page in Chromium', () => {
 
   it('shows a run live, from its start to its output', async () => {
     await page.getByText('None yet.').waitFor()
-    await inspect('nothing')
+    await inspect('nothing', page)
     const collector = await collect()
     await start()
     await step('headings', 'completed')
     await step('links', 'completed')
     await step('contents', 'skipped')
     await step('words', 'running')
-    expect(await totals()).toEqual(['4 of 7 steps completed', '1 skipped', '1 running', '1 waiting'])
+    expect(await totals()).toEqual(['4 of 9 steps completed', '1 skipped', '1 running', '3 pending'])
     gate.let(2)
     await step('words', 'running 2 of ')
-    await inspect('running')
+    await inspect('running', page)
     gate.let(Number.POSITIVE_INFINITY)
     await step('report', 'completed')
     await status('completed')
-    expect(await totals()).toEqual(['6 of 7 steps completed', '1 skipped'])
+    expect(await totals()).toEqual(['7 of 9 steps completed', '2 skipped'])
     await page.getByRole('heading', { name: 'pgflow for Supabase' }).waitFor()
     await list('README.md completed')
     expect(await collector.evaluate(({ statuses }) => statuses)).toEqual(['◐running', '✓completed'])
@@ -194,7 +202,7 @@ describe.skipIf(executablePath === undefined)('the page in Chromium', () => {
     expect(JSON.parse(output)[0]).toEqual({ depth: 1, text: 'pgflow for Supabase' })
     const selected = page.getByRole('region', { name: 'Code of the flow' }).locator('[data-selected]')
     expect((await selected.allInnerTexts())[0]).toContain(".step('headings'")
-    await inspect('completed')
+    await inspect('completed', page)
     expect(complaints).toEqual([])
   })
 
@@ -221,7 +229,7 @@ describe.skipIf(executablePath === undefined)('the page in Chromium', () => {
     await page.getByText('You are offline').waitFor()
     await failed
     expect(await page.getByRole('button', { name: 'Cancel', exact: true }).isDisabled()).toBe(true)
-    await inspect('offline')
+    await inspect('offline', page)
     expect(await page.getByRole('alert').count()).toBe(0)
     gate.let(3)
     await context.setOffline(false)
@@ -246,9 +254,9 @@ describe.skipIf(executablePath === undefined)('the page in Chromium', () => {
     await page.getByRole('button', { name: 'Cancel', exact: true }).click()
     await status('cancelled')
     await step('report', 'cancelled')
-    expect(await totals()).toEqual(['4 of 7 steps completed', '1 skipped', '2 cancelled'])
+    expect(await totals()).toEqual(['4 of 9 steps completed', '1 skipped', '4 cancelled'])
     await list('README.md cancelled')
-    await inspect('cancelled')
+    await inspect('cancelled', page)
     await page.getByRole('button', { name: 'Retry', exact: true }).click()
     await status('running')
     gate.let(Number.POSITIVE_INFINITY)
@@ -271,20 +279,62 @@ describe.skipIf(executablePath === undefined)('the page in Chromium', () => {
     await step('text', 'completed')
     await step('report', 'cancelled')
     expect(await totals()).toContain('1 failed')
-    expect((await totals())[0]).not.toContain('7 of 7')
+    expect((await totals())[0]).not.toContain('9 of 9')
     expect(await page.getByRole('button', { name: 'Cancel', exact: true }).isDisabled()).toBe(true)
-    await inspect('failed')
+    await inspect('failed', page)
     gate.let(Number.POSITIVE_INFINITY)
     await page.getByRole('button', { name: 'Retry', exact: true }).click()
     await status('completed')
-    expect(await totals()).toEqual(['6 of 7 steps completed', '1 skipped'])
+    expect(await totals()).toEqual(['7 of 9 steps completed', '2 skipped'])
     expect(complaints).toEqual([])
   })
+
+  it('asks another visitor, who rejects and approves with the keyboard', async () => {
+    const visitor = await browser.newContext({ viewport: wide, reducedMotion: 'reduce' })
+    onTestFinished(() => visitor.close())
+    const other = await open(visitor)
+    const inboxOf = (page: Page) => page.getByRole('region', { name: 'Waiting for you' })
+    const request = inboxOf(other).getByRole('listitem', { name: 'Report of README.md' })
+    await inboxOf(other).getByText('Nothing.').waitFor()
+    gate.let(Number.POSITIVE_INFINITY)
+    await start('README', 'It completes', true)
+    await step('approval', 'waiting')
+    await page.getByText(/^Waiting for [\d.]+ s, until /).waitFor()
+    await node('approval').click()
+    await inspect('waiting', page)
+    expect(await inboxOf(page).innerText()).toContain('Nothing.')
+
+    await request.getByRole('button', { name: 'Reject …' }).focus()
+    await other.keyboard.press('Enter')
+    await inspect('inbox', other)
+    await other.keyboard.type('The links are missing')
+    await other.keyboard.press('Enter')
+    await inboxOf(other).getByText('Nothing.').waitFor()
+    await status('failed')
+    const name = await other
+      .getByText(/^Visitor /)
+      .locator('code')
+      .innerText()
+    await page.getByText(`Rejected by visitor ${name}, after`).waitFor()
+    await page.getByText('The links are missing').first().waitFor()
+
+    await page.getByRole('button', { name: 'Retry', exact: true }).click()
+    await request.getByRole('button', { name: 'Approve' }).focus()
+    await other.keyboard.press('Enter')
+    await inboxOf(other).getByText('Nothing.').waitFor()
+    await status('completed')
+    await page.getByText(`Approved by visitor ${name}, after`).waitFor()
+    expect(await totals()).toEqual(['8 of 9 steps completed', '1 skipped'])
+    await events()
+      .filter({ hasText: `by visitor ${name}: {"approved":true}` })
+      .waitFor()
+    expect(complaints).toEqual([])
+  }, 60_000)
 
   it('shows several runs at once, and an attempt that is repeated', async () => {
     await start('README', 'A step is retried')
     await steps().getByText('Attempt 1: step "links" failed: the link checker is busy.').waitFor()
-    await inspect('retrying')
+    await inspect('retrying', page)
     await start('CONTRIBUTING')
     await list('README.md running')
     await list('CONTRIBUTING.md running')
@@ -327,7 +377,7 @@ describe.skipIf(executablePath === undefined)('the page in Chromium', () => {
     const collector = await collect()
     await page.getByRole('button', { name: 'Sign out', exact: true }).click()
     await page.getByText('You are signed out').waitFor()
-    await inspect('signed-out')
+    await inspect('signed-out', page)
     await page.getByRole('button', { name: 'Sign in as a new visitor' }).click()
     await page.getByText('None yet.').waitFor()
     await start()

@@ -2,6 +2,7 @@ import type { SupabaseClient } from '@supabase/supabase-js'
 import { useSyncExternalStore } from 'react'
 import { Account, SignedOut, useUser } from './account.tsx'
 import { FlowPreview } from './flow-preview.tsx'
+import { Inbox } from './inbox.tsx'
 import { OfflineNotice } from './online.tsx'
 import { RunPage } from './run-page.tsx'
 import { RunTitle } from './run-title.tsx'
@@ -43,6 +44,7 @@ export function App({ supabase }: { supabase: SupabaseClient }) {
       ) : (
         <div className="workspace">
           <Start onStart={show} />
+          <Inbox />
           <main>{runId ? <RunPage key={runId} runId={runId} onStart={show} /> : <FlowPreview />}</main>
           <Runs shown={runId} />
         </div>

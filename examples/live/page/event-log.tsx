@@ -1,19 +1,18 @@
 import type { RunEvent } from '@pgflow/sdk'
 import { seconds } from './elapsed.tsx'
-import { useOnline } from './online.tsx'
 import { countIn } from './progress.ts'
-import { useRunEvents } from './use-run-events.ts'
 import './event-log.css'
 
 interface EventLogProps {
-  runId: string
+  events: readonly RunEvent[]
+  /** Whose run it is. */
+  owner: string | null
   startedAt: string
   isOpen: boolean
 }
 
 /** All events of a run in their order. It stays at the newest one unless somebody scrolls back. */
-export function EventLog({ runId, startedAt, isOpen }: EventLogProps) {
-  const events = useRunEvents(runId, isOpen, useOnline())
+export function EventLog({ events, owner, startedAt, isOpen }: EventLogProps) {
   return (
     <section className="card log" aria-labelledby="events">
       <h3 id="events">
@@ -43,7 +42,7 @@ export function EventLog({ runId, startedAt, isOpen }: EventLogProps) {
                 <td title={event.at}>{seconds(Date.parse(event.at) - Date.parse(startedAt))}</td>
                 <td data-status={statusOf(event)}>{event.type}</td>
                 <td>{event.step_slug}</td>
-                <td>{detailsOf(event)}</td>
+                <td>{[actorOf(event, owner), detailsOf(event)].filter(Boolean).join(': ')}</td>
               </tr>
             ))}
           </tbody>
@@ -54,19 +53,26 @@ export function EventLog({ runId, startedAt, isOpen }: EventLogProps) {
 }
 
 /** The status that an event gives to its run or step, for its colour. */
-function statusOf({ type }: RunEvent): string {
+function statusOf(event: RunEvent): string {
+  const { type } = event
+  if (event.type === 'step:started' && event.waits_for) return 'waiting'
   const change = type.slice(type.indexOf(':') + 1)
   return change === 'progress' || change === 'retried' ? 'started' : change
+}
+
+/** Who caused it, where that was a person. */
+function actorOf({ actor }: RunEvent, owner: string | null): string | null {
+  if (!actor?.id) return null
+  return actor.id === owner ? 'by you' : `by visitor ${actor.id.slice(0, 8)}`
 }
 
 /** What an event says besides its type, in one line. */
 function detailsOf(event: RunEvent): string | null {
   switch (event.type) {
-    case 'run:started':
-      return event.actor?.id ? 'by you' : null
     case 'run:retried':
       return event.step_slugs.join(', ')
     case 'step:started':
+      if (event.waits_for) return event.waits_for === 'time' ? 'sleeps' : 'waits for a decision'
       return event.initial_tasks === 1 ? null : `${event.initial_tasks} tasks`
     case 'step:skipped':
       return event.skip_reason
@@ -82,6 +88,7 @@ function detailsOf(event: RunEvent): string | null {
     case 'step:retrying':
     case 'step:failed':
       return event.error
+    case 'run:started':
     case 'step:cancelled':
       return null
   }

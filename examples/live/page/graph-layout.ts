@@ -35,7 +35,7 @@ export interface NodeSize {
 /** Where the steps are drawn, from top to bottom, by the corners of their boxes. */
 export function layoutOf({ steps }: FlowShape, { width, height, gap }: NodeSize): GraphLayout {
   const graph = new Graph()
-  graph.setGraph({ rankdir: 'TB', nodesep: gap, edgesep: 2, ranksep: 40 })
+  graph.setGraph({ rankdir: 'TB', nodesep: gap, edgesep: 10, ranksep: 40 })
   graph.setDefaultEdgeLabel(() => ({}))
   for (const { step_slug } of steps) graph.setNode(step_slug, { width, height })
   for (const { step_slug, deps_slugs } of steps) {

@@ -3,7 +3,7 @@ import type { FlowShape } from '@pgflow/sdk/flow'
 import { useMemo, useSyncExternalStore } from 'react'
 import { layoutOf, type NodeSize } from './graph-layout.ts'
 import { progressOf } from './progress.ts'
-import { Status } from './status.tsx'
+import { Status, shownStatus } from './status.tsx'
 import './graph.css'
 
 const wide: NodeSize = { width: 128, height: 60, gap: 14 }
@@ -34,7 +34,11 @@ export function Graph({ shape, steps, selected, onSelect }: GraphProps) {
   const size = useNodeSize()
   const layout = useMemo(() => layoutOf(shape, size), [shape, size])
   const states = new Map(steps?.map((step) => [step.step_slug, step]))
-  const statusOf = (slug: string) => states.get(slug)?.status ?? 'created'
+  const typeOf = new Map(shape.steps.map(({ step_slug, step_type }) => [step_slug, step_type]))
+  const statusOf = (slug: string) => {
+    const step = states.get(slug)
+    return step ? shownStatus(step) : 'created'
+  }
   return (
     <div className="graph">
       <div className="canvas" style={{ width: layout.width, height: layout.height }}>
@@ -48,6 +52,7 @@ export function Graph({ shape, steps, selected, onSelect }: GraphProps) {
             <li key={slug} style={{ left: x, top: y, width: size.width, height: size.height }}>
               <Node
                 slug={slug}
+                type={typeOf.get(slug)}
                 step={states.get(slug)}
                 isSelected={slug === selected}
                 onSelect={() => onSelect(slug)}
@@ -62,17 +67,20 @@ export function Graph({ shape, steps, selected, onSelect }: GraphProps) {
 
 interface NodeProps {
   slug: string
+  /** A wait and a sleep have shapes of their own. */
+  type: FlowShape['steps'][number]['step_type'] | undefined
   step: StepState | undefined
   isSelected: boolean
   onSelect: () => void
 }
 
-function Node({ slug, step, isSelected, onSelect }: NodeProps) {
+function Node({ slug, type, step, isSelected, onSelect }: NodeProps) {
   return (
     <button
       type="button"
       className="node"
-      data-status={step?.status ?? 'created'}
+      data-type={type}
+      data-status={step ? shownStatus(step) : 'created'}
       aria-pressed={isSelected}
       onClick={onSelect}
     >
@@ -84,7 +92,7 @@ function Node({ slug, step, isSelected, onSelect }: NodeProps) {
 
 function NodeStatus({ step }: { step: StepState }) {
   const progress = progressOf(step)
-  if (!progress) return <Status status={step.status} />
+  if (!progress) return <Status status={shownStatus(step)} />
   const { done, total } = progress
   return (
     <>

@@ -2,7 +2,7 @@ import type { StepOutputOf } from '@pgflow/sdk/flow'
 import type { ReadDocument } from '../flow.ts'
 
 /** The output of the flow, whose type comes from the flow itself. */
-export function Report({ report }: { report: StepOutputOf<typeof ReadDocument, 'report'> }) {
+export function Report({ report }: { report: StepOutputOf<typeof ReadDocument, 'publish'> }) {
   const { title, headings, links, words, longestChapter } = report
   return (
     <section aria-labelledby="report" className="report">

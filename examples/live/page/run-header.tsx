@@ -1,4 +1,4 @@
-import type { RunSnapshot } from '@pgflow/sdk'
+import type { RunEvent, RunSnapshot } from '@pgflow/sdk'
 import type { ReadDocument } from '../flow.ts'
 import { Elapsed } from './elapsed.tsx'
 import { useOnline } from './online.tsx'
@@ -6,16 +6,18 @@ import { Report } from './report.tsx'
 import { StartOver } from './start-over.tsx'
 import { Status } from './status.tsx'
 import { countSteps, StepBar, StepTotals } from './step-counts.tsx'
+import { Approval } from './waiting.tsx'
 
 interface RunHeaderProps {
   run: RunSnapshot<typeof ReadDocument>
+  events: readonly RunEvent[]
   cancel: () => void
   retry: () => void
   onStart: (runId: string) => void
 }
 
 /** How a run is doing, and what can be done to it. */
-export function RunHeader({ run, cancel, retry, onStart }: RunHeaderProps) {
+export function RunHeader({ run, events, cancel, retry, onStart }: RunHeaderProps) {
   const online = useOnline()
   const isOpen = run.status === 'started'
   const canRetry = run.status === 'failed' || run.status === 'cancelled'
@@ -46,13 +48,14 @@ export function RunHeader({ run, cancel, retry, onStart }: RunHeaderProps) {
         <StepBar counts={counts} />
         <StepTotals counts={counts} />
       </div>
+      <Approval run={run} events={events} />
       {canRetry && (
         <div className="problem" data-status={run.status}>
           <strong>{run.error ?? 'The run was cancelled.'}</strong>
           <p>Retry resumes the run. Completed steps keep their outputs.</p>
         </div>
       )}
-      {run.output && <Report report={run.output.report} />}
+      {run.output && <Report report={run.output.publish} />}
     </div>
   )
 }

@@ -1,14 +1,16 @@
-import type { RunSnapshot } from '@pgflow/sdk'
+import type { RunEvent, RunSnapshot } from '@pgflow/sdk'
 import { useRun } from '@pgflow/sdk/react'
 import { useState } from 'react'
 import type { ReadDocument } from '../flow.ts'
 import { EventLog } from './event-log.tsx'
 import { FlowSource } from './flow-source.tsx'
 import { Graph } from './graph.tsx'
+import { useOnline } from './online.tsx'
 import { Problem } from './problem.tsx'
 import { RunHeader } from './run-header.tsx'
 import { readDocument } from './shape.ts'
 import { Steps } from './steps.tsx'
+import { useRunEvents } from './use-run-events.ts'
 
 interface RunPageProps {
   runId: string
@@ -18,6 +20,7 @@ interface RunPageProps {
 /** One run, live. */
 export function RunPage({ runId, onStart }: RunPageProps) {
   const { run, error, cancel, retry } = useRun<typeof ReadDocument>(runId)
+  const events = useRunEvents(runId, run?.status === 'started', useOnline())
   return (
     <article aria-labelledby={run ? 'run' : undefined} aria-label={run ? undefined : 'Run'}>
       {error && (
@@ -25,8 +28,8 @@ export function RunPage({ runId, onStart }: RunPageProps) {
       )}
       {run ? (
         <>
-          <RunHeader run={run} cancel={cancel} retry={retry} onStart={onStart} />
-          <RunPanels run={run} />
+          <RunHeader run={run} events={events} cancel={cancel} retry={retry} onStart={onStart} />
+          <RunPanels run={run} events={events} />
         </>
       ) : (
         !error && <p role="status">Loading the run …</p>
@@ -35,11 +38,16 @@ export function RunPage({ runId, onStart }: RunPageProps) {
   )
 }
 
+interface RunPanelsProps {
+  run: RunSnapshot<typeof ReadDocument>
+  events: readonly RunEvent[]
+}
+
 /** The picture, the steps, the code and the log. What is selected in one of them is selected in all. */
-function RunPanels({ run }: { run: RunSnapshot<typeof ReadDocument> }) {
+function RunPanels({ run, events }: RunPanelsProps) {
   const [selected, select] = useState<string | null>(null)
   const toggle = (slug: string) => select(slug === selected ? null : slug)
-  const { run_id, started_at, status, steps } = run
+  const { started_at, status, steps } = run
   return (
     <div className="panels">
       <div className="panel">
@@ -54,7 +62,7 @@ function RunPanels({ run }: { run: RunSnapshot<typeof ReadDocument> }) {
           <h3 id="code">Code</h3>
           <FlowSource steps={steps} selected={selected} />
         </section>
-        <EventLog runId={run_id} startedAt={started_at} isOpen={status === 'started'} />
+        <EventLog events={events} owner={run.owner_id} startedAt={started_at} isOpen={status === 'started'} />
       </div>
     </div>
   )

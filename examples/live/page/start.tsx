@@ -18,12 +18,17 @@ type Outcome = keyof typeof outcomes
 export function Start({ onStart }: { onStart: (runId: string) => void }) {
   const { start, pending, error } = useStartFlow<typeof ReadDocument>('read_document')
   const [document, setDocument] = useState('README.md')
+  const [approval, setApproval] = useState(false)
   const [outcome, setOutcome] = useState<Outcome>('none')
   const online = useOnline()
 
   async function submit(event: FormEvent) {
     event.preventDefault()
-    const run = await start(outcome === 'none' ? { document } : { document, trouble: outcome })
+    const run = await start({
+      document,
+      ...(approval && { approval }),
+      ...(outcome !== 'none' && { trouble: outcome }),
+    })
     if (run) onStart(run.runId)
   }
 
@@ -57,6 +62,13 @@ export function Start({ onStart }: { onStart: (runId: string) => void }) {
           </label>
         ))}
       </fieldset>
+      <label className="choice">
+        <input type="checkbox" checked={approval} onChange={(event) => setApproval(event.target.checked)} />
+        <span>
+          Ask for approval
+          <small>Another visitor approves the report.</small>
+        </span>
+      </label>
       <button type="submit" className="button primary" disabled={pending || !online}>
         {pending ? 'Starting …' : 'Start'}
       </button>

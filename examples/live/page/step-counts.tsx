@@ -1,14 +1,26 @@
-import type { StepState, StepStatus } from '@pgflow/sdk'
-import { Status } from './status.tsx'
+import type { StepState } from '@pgflow/sdk'
+import { type ShownStatus, Status, shownStatus } from './status.tsx'
 
-export type StepCounts = Readonly<Partial<Record<StepStatus, number>>>
+export type StepCounts = Readonly<Partial<Record<ShownStatus, number>>>
 
-const order = ['completed', 'skipped', 'failed', 'cancelled', 'started', 'created'] as const
+const order = [
+  'completed',
+  'skipped',
+  'failed',
+  'cancelled',
+  'started',
+  'waiting',
+  'sleeping',
+  'created',
+] as const
 
 /** How many steps have each status. */
 export function countSteps(steps: readonly StepState[]): StepCounts {
-  const counts: Partial<Record<StepStatus, number>> = {}
-  for (const { status } of steps) counts[status] = (counts[status] ?? 0) + 1
+  const counts: Partial<Record<ShownStatus, number>> = {}
+  for (const step of steps) {
+    const status = shownStatus(step)
+    counts[status] = (counts[status] ?? 0) + 1
+  }
   return counts
 }
 

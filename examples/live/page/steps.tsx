@@ -2,7 +2,8 @@ import type { StepState } from '@pgflow/sdk'
 import { Elapsed, useNow } from './elapsed.tsx'
 import { JsonView } from './json.tsx'
 import { progressOf } from './progress.ts'
-import { Status } from './status.tsx'
+import { Status, shownStatus } from './status.tsx'
+import { Clock } from './waiting.tsx'
 import './steps.css'
 
 interface StepsProps {
@@ -38,13 +39,13 @@ interface StepProps {
 }
 
 function Step({ step, isSelected, onSelect }: StepProps) {
-  const { step_slug, status } = step
+  const { step_slug } = step
   const progress = progressOf(step)
   return (
     <>
       <button type="button" className="step" aria-expanded={isSelected} onClick={onSelect}>
         <span className="slug">{step_slug}</span>
-        <Status status={status} />
+        <Status status={shownStatus(step)} />
         <span className="step-time">
           {progress ? (
             <span className="number">
@@ -56,6 +57,7 @@ function Step({ step, isSelected, onSelect }: StepProps) {
         </span>
       </button>
       <Retry step={step} />
+      <Waiting step={step} />
       {isSelected && <Details step={step} />}
     </>
   )
@@ -73,6 +75,24 @@ function Retry({ step: { status, error, retries, retry_at } }: { step: StepState
   return (
     <p className="step-note">
       Attempt {retries}: {error}. <NextAttempt number={retries + 1} at={retry_at} />
+    </p>
+  )
+}
+
+/** What a step waits for, and until when. */
+function Waiting({ step }: { step: StepState }) {
+  const status = shownStatus(step)
+  if (status !== 'waiting' && status !== 'sleeping') return null
+  const what = status === 'waiting' ? 'Waits for another visitor' : 'Sleeps'
+  return (
+    <p className="step-note">
+      {what}
+      {step.due_at && (
+        <>
+          , until <Clock at={step.due_at} />
+        </>
+      )}
+      .
     </p>
   )
 }

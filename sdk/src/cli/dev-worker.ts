@@ -5,6 +5,7 @@
 import type { WorkerStartError } from '../worker/errors.ts'
 import { codeOf } from '../worker/faults.ts'
 import { startWorker, type Worker } from '../worker/start.ts'
+import { webhooksFrom } from '../worker/webhooks/settings.ts'
 import { flowsIn } from './flows.ts'
 
 export interface Order {
@@ -36,7 +37,8 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 async function run({ connection, modules }: Order): Promise<void> {
   try {
     const flows = await flowsIn(modules, (file) => report({ type: 'imported', file }))
-    const options = { connection, flows, name: 'pgflow dev', gracePeriod: '2s' }
+    const webhooks = webhooksFrom(process.env)
+    const options = { connection, flows, name: 'pgflow dev', gracePeriod: '2s', webhooks }
     worker = await startWorker(options as Parameters<typeof startWorker>[0]) // their resources are not known
     if (isStopping) return await stop()
     report({ type: 'started', flows: flows.map(({ slug }) => slug) })

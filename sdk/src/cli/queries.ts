@@ -24,10 +24,23 @@ export interface RunCount {
 export interface StepTasks {
   readonly step_slug: string
   readonly is_map: boolean
-  readonly max_attempts: number
+  /** Of a wait: who may complete it. `null` for other steps. */
+  readonly wait: Wait | null
+  /** `null` for waits and sleeps, which no worker attempts. */
+  readonly max_attempts: number | null
   /** How many tasks have each status. */
   readonly statuses: Readonly<Record<string, number>>
   readonly examples: readonly TaskRow[]
+}
+
+export interface Wait {
+  readonly completed_by: 'service_role' | 'owner' | 'authenticated' | 'assignees'
+  readonly not_by_owner: boolean
+  readonly webhook: string | null
+  /** The users whom a wait for assignees asks, from when it begins. */
+  readonly assignees: readonly string[]
+  /** The user who has completed or rejected it last. */
+  readonly decided_by: string | null
 }
 
 export interface TaskRow {
@@ -117,7 +130,21 @@ export function tasksOf(sql: Sql, run_id: string): Promise<StepTasks[]> {
       group by t.step_slug
     )
     select jsonb_build_object(
-      'step_slug', s.step_slug, 'is_map', s.step_type = 'map', 'max_attempts', o.max_attempts,
+      'step_slug', s.step_slug, 'is_map', s.step_type = 'map',
+      'max_attempts', case when s.step_type in ('single', 'map') then o.max_attempts end,
+      'wait', case s.step_type when 'wait' then jsonb_build_object(
+        'completed_by', s.completed_by, 'not_by_owner', s.not_by_owner, 'webhook', s.webhook,
+        'assignees', (
+          select coalesce(jsonb_agg(w.user_id order by w.user_id), '[]') from pgflow.wait_assignees w
+          where w.run_id = r.run_id and w.step_slug = s.step_slug and s.completed_by = 'assignees'
+        ),
+        'decided_by', (
+          select v.event -> 'actor' ->> 'id' from pgflow.run_event_records v
+          where v.run_id = r.run_id and v.event ->> 'step_slug' = s.step_slug
+            and v.event ->> 'type' in ('step:completed', 'step:failed', 'step:skipped')
+          order by v.seq desc limit 1
+        )
+      ) end,
       'statuses', st.statuses, 'examples', e.examples
     ) as value
     from status st

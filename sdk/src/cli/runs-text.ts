@@ -1,9 +1,12 @@
-import type { RunEvent, RunRow, RunSnapshot } from '../client/types.ts'
+import type { RunEvent, RunRow, RunSnapshot, StepState } from '../client/types.ts'
 import type { ErrorDescription } from '../flow/error-description.ts'
-import type { RunCount, StepTasks, TaskRow } from './queries.ts'
+import type { RunCount, StepTasks, TaskRow, Wait } from './queries.ts'
 
 /** So much of a value or message is shown in one line. */
 const longest = 200
+
+/** So many of those who are asked in a wait. */
+const mostAssignees = 3
 
 /** So many lines of a stack. */
 const deepest = 8
@@ -37,7 +40,8 @@ export function linesOfRun(
       const facts = [
         ...(step.started_at ? [`after ${span(run.started_at, step.started_at)}`] : []),
         ...(step.started_at && stepEnd ? [`took ${span(step.started_at, stepEnd)}`] : []),
-        ...(of ? [summaryOf(of)] : []),
+        ...waitingOf(step, of?.wait ?? null),
+        ...(of ? summaryOf(of) : []),
       ].join(', ')
       const reason = step.error ?? step.skip_reason ?? ''
       return [
@@ -51,11 +55,38 @@ export function linesOfRun(
   ]
 }
 
-function summaryOf({ is_map, max_attempts, statuses, examples }: StepTasks): string {
-  if (!is_map) return `attempt ${examples[0]?.attempts ?? 0} of ${max_attempts}`
+/** Whom or what a step waits for, and until when; who has decided. */
+function waitingOf({ status, waits_for, due_at }: StepState, wait: Wait | null): string[] {
+  if (status !== 'started') return wait?.decided_by ? [`by ${wait.decided_by}`] : []
+  const until = due_at === null ? [] : [`until ${time(due_at)}`]
+  if (waits_for === 'time') return [`sleeps ${until}`]
+  return wait === null ? [] : [`waits for ${askedIn(wait)}`, ...until]
+}
+
+function askedIn({ completed_by, not_by_owner, webhook, assignees }: Wait): string {
+  const who = {
+    service_role: webhook === null ? 'a server or SQL' : webhookNames(webhook),
+    owner: 'the owner',
+    authenticated: 'any signed-in user',
+    assignees:
+      assignees.length > mostAssignees
+        ? `${assignees.slice(0, mostAssignees).join(', ')} and ${assignees.length - mostAssignees} more`
+        : assignees.join(', '),
+  }[completed_by]
+  const others = completed_by !== 'service_role' && webhook !== null ? ` or ${webhookNames(webhook)}` : ''
+  return `${who}${others}${not_by_owner ? ', not the owner' : ''}`
+}
+
+function webhookNames(webhook: string): string {
+  return webhook === 'plain' ? 'a webhook' : `a webhook of ${webhook}`
+}
+
+function summaryOf({ is_map, max_attempts, statuses, examples }: StepTasks): string[] {
+  if (max_attempts === null) return []
+  if (!is_map) return [`attempt ${examples[0]?.attempts ?? 0} of ${max_attempts}`]
   const total = Object.values(statuses).reduce((sum, count) => sum + count, 0)
   const counts = Object.entries(statuses).map(([status, count]) => `${count} ${status}`)
-  return `${total} items: ${counts.join(', ')}`
+  return [`${total} items: ${counts.join(', ')}`]
 }
 
 function linesOfTask(task: TaskRow, isMap: boolean): string[] {
@@ -102,6 +133,10 @@ function factsOf(event: RunEvent): string {
     case 'run:retried':
       return event.step_slugs.join(', ')
     case 'step:started':
+      if (event.waits_for !== undefined) {
+        const until = event.due_at ? ` until ${time(event.due_at)}` : ''
+        return event.waits_for === 'time' ? `sleeps${until}` : `waits${until}`
+      }
       return event.initial_tasks === null || event.initial_tasks === 1 ? '' : `${event.initial_tasks} items`
     case 'step:retrying':
       return `${event.error} (failures so far: ${event.retries}, next attempt ${time(event.retry_at)})`

@@ -94,6 +94,42 @@ describe('pgflow runs show', () => {
   })
 })
 
+describe('pgflow runs show of a run that waits', () => {
+  const Waiting = new Flow<{ editors: string[] }>({ slug: 'waiting', startRole: 'authenticated' })
+    .wait({ slug: 'by_path', by: 'run.editors', notBy: 'owner', timeout: '48h' })
+    .wait({ slug: 'by_all', by: 'authenticated' })
+    .wait({ slug: 'paid', webhook: 'stripe' })
+    .wait({ slug: 'by_hand' })
+    .sleep({ slug: 'pause', for: '1h' })
+
+  it('says who is asked and until when, then who has decided', async () => {
+    await db.sql.unsafe(compile(Waiting))
+    const editors = [1, 2, 3].map((n) => `1000000${n}-0000-4000-8000-000000000000`)
+    const run_id = await db.startRun('waiting', { editors })
+    const shown = async () => (await runs(['show', run_id])).out.map((line) => line.replace(/ {2,}/g, '  '))
+    const until = 'until \\d{4}-\\d\\d-\\d\\d [\\d:]{8} UTC'
+    expect((await shown()).slice(2)).toEqual([
+      expect.stringMatching(
+        new RegExp(
+          `^  by_path  started  after \\d+ ms, waits for ${editors.join(', ')}, not the owner, ${until}$`,
+        ),
+      ),
+      expect.stringMatching(/^ {2}by_all {2}started {2}after \d+ ms, waits for any signed-in user$/),
+      expect.stringMatching(/^ {2}paid {2}started {2}after \d+ ms, waits for a webhook of stripe$/),
+      expect.stringMatching(/^ {2}by_hand {2}started {2}after \d+ ms, waits for a server or SQL$/),
+      expect.stringMatching(new RegExp(`^  pause  started  after \\d+ ms, sleeps ${until}$`)),
+    ])
+    await db.sql`select pgflow.complete_wait(${run_id}, 'by_hand', '1')`
+    await db.sql`
+      select set_config('request.jwt.claims', ${JSON.stringify({ role: 'authenticated', sub: editors[1] })}, true),
+             pgflow.reject_wait(${run_id}, 'by_path', 'too long')`
+    const [, , path, reason, , , hand] = await shown()
+    expect(path).toMatch(new RegExp(`^  by_path  failed  .*, took .*, by ${editors[1]}$`))
+    expect(reason).toBe('  too long')
+    expect(hand).toMatch(/^ {2}by_hand {2}completed {2}after \d+ ms, took [\d.]+ m?s$/)
+  })
+})
+
 describe('pgflow runs watch', () => {
   it('writes each event once, as it happens, and ends with the run', async () => {
     const flow = new Flow<string>({ slug: 'watched' })

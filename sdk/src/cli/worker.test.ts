@@ -38,16 +38,23 @@ describe('pgflow worker', () => {
 
   it('runs several modules with the secret key of a project, which .env.local has', async () => {
     const project = await newProject({
-      '.env.local': `VITE_SUPABASE_URL=${db.stack.url}\nSUPABASE_SECRET_KEY=${db.stack.secretKey}\n`,
+      '.env.local': `VITE_SUPABASE_URL=${db.stack.url}\nSUPABASE_SECRET_KEY=${db.stack.secretKey}
+PGFLOW_WEBHOOK_KEY='a key of some length'\n`,
       'one.ts': flowFile('one', '({ run }) => run'),
       'two.ts': `export { two as AnyName } from './shared.ts'`,
       'shared.ts': `import { Flow } from '@pgflow/sdk/flow'
-        export const two = new Flow<string>({ slug: 'two' }).step('a', ({ run }) => run)`,
+        export const two = new Flow<string>({ slug: 'two' })
+          .step('url', (_, { waitUrl }) => waitUrl('called'))
+          .wait({ slug: 'called', dependsOn: ['url'], webhook: true })`,
     })
     const worker = project.start('worker', 'one.ts', 'two.ts', '--concurrency', '3')
     await worker.said(`Worker for one, two at ${db.stack.url}. Ctrl-C stops it.`)
     const runs = await Promise.all([db.startRun('one', 1), db.startRun('two', 2)])
+    await db.sql`select pgflow.complete_wait(${runs[1]!}, 'called', '1')`
     for (const run_id of runs) expect((await db.runEnded(run_id)).status).toBe('completed')
+    const [url] = await db.sql`
+      select output from pgflow.step_states where run_id = ${runs[1]!} and step_slug = 'url'`
+    expect(url!.output).toContain(`${db.stack.url}/functions/v1/flow-worker/waits/two/${runs[1]}/called/`)
     worker.kill('SIGINT')
     expect(await worker.ended).toBe(0)
   })

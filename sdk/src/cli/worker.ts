@@ -5,6 +5,7 @@ import { databaseTarget } from '../worker/database-url.ts'
 import type { WorkerConnection, WorkerSettings } from '../worker/options.ts'
 import { projectFrom } from '../worker/project.ts'
 import { startWorker } from '../worker/start.ts'
+import { webhooksFrom } from '../worker/webhooks/settings.ts'
 import { countOf, parsed } from './arguments.ts'
 import { type Command, CommandError, type Io } from './command.ts'
 import { type Environment, firstIn, projectUrlIn } from './environment.ts'
@@ -29,7 +30,8 @@ export const workerCommand: Command = {
     const concurrency = countOf('concurrency', values.concurrency)
     const connection = connectionFrom(values, io.environment)
     const flows = await flowsIn(modulesOf(words, io))
-    const worker = await started({ ...connection, ...(concurrency && { concurrency }) }, flows)
+    const webhooks = webhooksFrom({ ...io.environment, SUPABASE_URL: projectUrlIn(io.environment) })
+    const worker = await started({ ...connection, ...(concurrency && { concurrency }), webhooks }, flows)
     io.out(
       `Worker for ${flows.map(({ slug }) => slug).join(', ')} at ${placeOf(connection)}. Ctrl-C stops it.`,
     )

@@ -1,7 +1,7 @@
 import { describe, expectTypeOf, it } from 'vitest'
 import type { PgflowClient, PgflowError, Run, RunRow, RunSnapshot, RunStatus } from '../client/index.ts'
-import { Flow } from '../flow/index.ts'
-import { PgflowProvider, useFlow, useRun, useRuns, useStartFlow } from './index.ts'
+import { Flow, type Json, type StepInputOf } from '../flow/index.ts'
+import { PgflowProvider, useFlow, useRun, useRuns, useStartFlow, useWaits } from './index.ts'
 
 const Review = new Flow<{ path: string; since?: Date }>({ slug: 'review' })
   .step('read', async ({ run }) => ({ text: run.path, at: new Date() }))
@@ -105,5 +105,14 @@ describe('useRuns', () => {
     expectTypeOf(runs).toEqualTypeOf<readonly RunRow<typeof Review>[] | null>()
     // @ts-expect-error: there is no such status
     useRuns({ status: 'broken' })
+  })
+})
+
+describe('useWaits', () => {
+  it('gives what the steps get, where the caller says of which step they are', () => {
+    const Publish = Review.wait({ slug: 'approval', dependsOn: ['read'], by: 'authenticated' })
+    const { waits } = useWaits<StepInputOf<typeof Publish, 'approval'>>()
+    expectTypeOf(waits![0]!.input.read).toEqualTypeOf<{ text: string; at: string }>()
+    expectTypeOf(useWaits().waits![0]!.input).toEqualTypeOf<Json>()
   })
 })

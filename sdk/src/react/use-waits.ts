@@ -1,5 +1,6 @@
 import * as React from 'react'
 import type { PgflowError, WaitKey, WaitRow } from '../client/index.ts'
+import type { Json } from '../flow/index.ts'
 import { LiveList } from './live-list.ts'
 import { usePgflow } from './provider.ts'
 import { type WaitFilter, waitList } from './wait-list.ts'
@@ -10,9 +11,9 @@ export interface UseWaitsOptions extends WaitFilter {
 }
 
 /** Waits as they are listed; each change is another object. */
-export interface WaitsState {
+export interface WaitsState<Input = Json> {
   /** The oldest first; `null` until they are known. */
-  readonly waits: readonly WaitRow[] | null
+  readonly waits: readonly WaitRow<Input>[] | null
   /** Why they cannot be listed at the moment. */
   readonly error: PgflowError | null
   /** Whether there are more. */
@@ -31,13 +32,18 @@ export interface WaitsState {
  * Lists what the signed-in user may complete: waits of any run that name them. The list is live: it is read again when such a
  * wait begins or is over, through the one channel of the user, when the page is shown again, and every 10 seconds.
  *
+ * @typeParam Input - what the listed steps get, where they are steps of one kind: `StepInputOf<typeof Publish, 'approval'>`
+ *
  * @example
- * const { waits, complete } = useWaits({ flowSlug: 'publish' })
+ * const { waits, complete } = useWaits<StepInputOf<typeof Publish, 'approval'>>({ flowSlug: 'publish' })
  * return waits?.map((wait) => (
  *   <button key={wait.run_id} onClick={() => complete(wait, { approved: true })}>{wait.input.draft.title}</button>
  * ))
  */
-export function useWaits({ enabled = true, ...filter }: UseWaitsOptions = {}): WaitsState {
+export function useWaits<Input = Json>({
+  enabled = true,
+  ...filter
+}: UseWaitsOptions = {}): WaitsState<Input> {
   const client = usePgflow()
   const key = JSON.stringify(filter)
   // The filter may be another object in each rendering.
@@ -51,7 +57,9 @@ export function useWaits({ enabled = true, ...filter }: UseWaitsOptions = {}): W
     list.initial,
   )
   return React.useMemo(() => {
-    const { rows: waits, ...others } = view
+    const { rows, ...others } = view
+    // The caller has said what the steps get.
+    const waits = rows as unknown as readonly WaitRow<Input>[] | null
     const { more, refresh } = list
     const complete = async (wait: WaitKey, output: unknown) => {
       await client.completeWait(wait, output)
