@@ -20,6 +20,9 @@ const tables = [
   'run_events',
   'run_watches',
   'workers',
+  'schedules',
+  'wait_assignees',
+  'inbox_watches',
 ]
 
 let stack: LocalSupabase
@@ -38,7 +41,10 @@ beforeAll(async () => {
   owner = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
   await admin`grant pg_read_server_files to postgres`
   await owner.unsafe(`
-    select pgflow.create_flow('f', broadcast => 'always'), pgflow.add_step('f', 'a'), pgflow.add_step('f', 'b', array['a'])`)
+    select pgflow.create_flow('f', broadcast => 'always'), pgflow.add_step('f', 'a'), pgflow.add_step('f', 'b', array['a']);
+    select pgflow.create_flow('w'),
+           pgflow.add_step('w', 'ask', step_type => 'wait', completed_by => 'assignees', assignees_path => 'run', timeout => 60);
+    select pgflow.schedule('nightly', 'f', '0 3 * * *')`)
 })
 
 afterAll(async () => {
@@ -49,7 +55,7 @@ afterAll(async () => {
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'pgflow-restore-'))
   await chmod(folder, 0o777) // the server may run as another user
-  // Runs that are completed, failed, cancelled and under way, with keys, watches and an owner.
+  // Runs that are completed, failed, cancelled, under way and waiting, with keys, watches and an owner.
   await owner.unsafe(`
     select count(*) from pgflow.start_flows(
       'f', '[1, 2, 3, 4]', array['k1', 'k2', 'k3', 'k4'], owner_id => '20000000-0000-4000-8000-000000000001'
@@ -59,12 +65,16 @@ beforeEach(async () => {
       'run_id', run_id, 'step_slug', 'a', 'task_index', 0, 'error', 'broken', 'permanent', true
     ))) from pgflow.runs where input = '2';
     select pgflow.cancel_run(run_id, 'enough') from pgflow.runs where input = '3';
-    select pgflow.watch_runs(array[run_id], 'pgflow:watch:me') from pgflow.runs where input = '4'`)
+    select pgflow.watch_runs(array[run_id], 'pgflow:watch:me') from pgflow.runs where input = '4';
+    select pgflow.start_flow('w', '["20000000-0000-4000-8000-000000000002"]');
+    select pgflow.watch_inbox('20000000-0000-4000-8000-000000000002', 'pgflow:user:20000000-0000-4000-8000-000000000002')`)
   await owner`select pgflow.complete_task(run_id, 'b', 0, '2') from pgflow.runs where input = '1'`
 })
 
 afterEach(async () => {
-  await owner.unsafe('truncate pgflow.runs cascade; delete from pgmq.q_f; delete from realtime.messages')
+  await owner.unsafe(
+    'truncate pgflow.runs cascade; delete from pgflow.inbox_watches; delete from pgmq.q_f; delete from realtime.messages',
+  )
   await rm(folder, { recursive: true, force: true })
 })
 

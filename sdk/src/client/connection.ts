@@ -82,7 +82,7 @@ const isSetup = /^(unauthorized|PGRST(106|202)|42883)$/
 function lateAfter(seconds: number, name: string): TimeoutError {
   const hint = name.startsWith('start_')
     ? 'The run may have been started: with an idempotencyKey, starting it again returns it.'
-    : undefined
+    : 'Raise requestTimeout.'
   return new TimeoutError(`The server did not answer within ${seconds} s`, { hint })
 }
 

@@ -183,6 +183,14 @@ describe('compile', () => {
     run_unless: null,
     when_unmet: 'skip-cascade',
     when_exhausted: 'fail',
+    ...{
+      completed_by: null,
+      assignees_path: null,
+      not_by_owner: null,
+      when_timed_out: null,
+      timed_out_output: null,
+    },
+    ...{ webhook: null, until_path: null, opt_sleep_for: null },
     deps: [],
   }
 

@@ -76,6 +76,7 @@ describe('A worker', () => {
         resources,
         progress: expect.any(Function),
         payload: expect.any(Function),
+        waitUrl: expect.any(Function),
       },
     ])
   })
