@@ -1,4 +1,5 @@
 import { access, chmod, constants, mkdtemp, rm, statfs } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 const memory = '/dev/shm'
@@ -6,14 +7,16 @@ const memory = '/dev/shm'
 const needed = 8 * 2 ** 30
 
 /**
- * Where Linux has memory enough, the temporary files of the tests are in memory: the data of a Postgres are a thousand files,
- * and creating them on a disk takes up to half of the processor time of its start. `TMPDIR` says otherwise.
+ * Makes a folder for the templates of local stacks and, where Linux has enough memory, for all temporary files of the tests: a
+ * Postgres has a thousand files, and creating them on a disk takes up to half of the processor time of its start. If `TMPDIR` is set,
+ * temporary files are there.
  */
-export async function setup(): Promise<(() => Promise<void>) | undefined> {
-  if (process.env.TMPDIR || !(await hasRoom())) return undefined
-  const folder = await mkdtemp(join(memory, 'pgflow-tests-'))
+export async function setup(): Promise<() => Promise<void>> {
+  const isInMemory = !process.env.TMPDIR && (await hasRoom())
+  const folder = await mkdtemp(join(isInMemory ? memory : tmpdir(), 'pgflow-tests-'))
   await chmod(folder, 0o1777) // root runs Postgres as another account
-  process.env.TMPDIR = folder
+  if (isInMemory) process.env.TMPDIR = folder
+  process.env.PGFLOW_TEMPLATES = folder
   return () => rm(folder, { recursive: true, force: true })
 }
 

@@ -151,12 +151,14 @@ async function startParts(options: LocalSupabaseOptions, stoppers: Stopper[]): P
   }
 }
 
-/** Kept data are made once in any case. */
+/** Where the environment says so. (Kept data are made once in any case.) */
 async function templateOf(
   postgresFolder: string | undefined,
   account: Account | undefined,
-): Promise<Template> {
-  return Template.of(postgresFolder ?? locateBinaries(), account, await bootstrapFiles())
+): Promise<Template | undefined> {
+  const folder = process.env.PGFLOW_TEMPLATES
+  if (!folder) return undefined
+  return Template.of(folder, postgresFolder ?? locateBinaries(), account, await bootstrapFiles())
 }
 
 /** Stops the parts, the last one first, all of them even if one fails. */

@@ -12,7 +12,7 @@ import {
 } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Template } from './template.ts'
 
 let temporary: string
@@ -20,8 +20,7 @@ let templates: string
 
 beforeEach(async () => {
   temporary = await realpath(await mkdtemp(join(tmpdir(), 'template-test-')))
-  templates = join(temporary, `pgflow-templates-${process.getuid!()}`)
-  vi.stubEnv('TMPDIR', temporary)
+  templates = join(temporary, `templates-${process.getuid!()}`)
   for (const folder of ['native/bin', 'data/base']) await mkdir(join(temporary, folder), { recursive: true })
   await chmod(join(temporary, 'data'), 0o700)
   await writeFile(join(temporary, 'native/bin/postgres'), '')
@@ -29,12 +28,11 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
-  vi.unstubAllEnvs()
   await rm(temporary, { recursive: true })
 })
 
 /** One that is not saved yet, of a server in the folder `native`. */
-const template = (...parts: string[]) => Template.of(join(temporary, 'native'), undefined, parts)
+const template = (...parts: string[]) => Template.of(temporary, join(temporary, 'native'), undefined, parts)
 const data = () => join(temporary, 'data')
 const copy = () => join(temporary, 'copy')
 

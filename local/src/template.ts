@@ -12,7 +12,6 @@ import {
   utimes,
   writeFile,
 } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Account } from './account.ts'
@@ -21,9 +20,8 @@ import type { Account } from './account.ts'
 const UNUSED = 7 * 24 * 3600 * 1000
 
 /**
- * The data of a Postgres that has been bootstrapped, of which later stacks take a copy. Templates are in the folder for
- * temporary files, one for each version of everything that goes into them; they belong to the account that runs Postgres, and
- * nobody else can read them.
+ * The data of a Postgres that has been bootstrapped, of which later stacks take a copy. There is one for each version of everything
+ * that goes into it; templates belong to the account that runs Postgres, and nobody else can read them.
  */
 export class Template {
   readonly #folder: string
@@ -38,13 +36,24 @@ export class Template {
     this.#account = account
   }
 
-  /** @param parts everything that decides what the data are, beside the server itself */
-  static async of(native: string, account: Account | undefined, parts: readonly string[]): Promise<Template> {
+  /**
+   * @param folder where the templates are
+   * @param parts everything that decides what the data are, beside the server itself
+   */
+  static async of(
+    folder: string,
+    native: string,
+    account: Account | undefined,
+    parts: readonly string[],
+  ): Promise<Template> {
     const { size, mtimeMs } = await stat(join(native, 'bin', 'postgres'))
     const uid = account?.uid ?? process.getuid!()
     const key = JSON.stringify([await realpath(native), size, mtimeMs, ...parts])
-    const folder = join(await realpath(tmpdir()), `pgflow-templates-${uid}`)
-    return new Template(folder, createHash('sha256').update(key).digest('hex').slice(0, 32), account)
+    return new Template(
+      join(await realpath(folder), `templates-${uid}`),
+      createHash('sha256').update(key).digest('hex').slice(0, 32),
+      account,
+    )
   }
 
   /**
