@@ -23,6 +23,7 @@ describe('docs/worker.md', () => {
       ...defaults.map(([name]) => name),
       'signal',
       'resources',
+      'webhooks',
       'onStopped', // of stopOnSignals
       'closeTimeout',
     ])
