@@ -241,13 +241,17 @@ begin
     full join old_rows o using (run_id, step_slug)
     cross join lateral (
       values
-        (case n.status when 'completed' then 1 when 'failed' then 2 when 'skipped' then 3 when 'cancelled' then 4 else 7 end,
+        (case n.status
+           when 'completed' then 1 when 'failed' then 2 when 'skipped' then 3 when 'cancelled' then 4
+           when o.status then 5
+           else 7
+         end,
          case
            when n.status = 'created' then null
            when n.status <> o.status then 'step:' || n.status
            when n.retries > o.retries then 'step:retrying'
          end),
-        (case n.status when 'completed' then 0 else 8 end,
+        (case n.status when 'completed' then 0 else 6 end,
          case
            when o.status = 'created' and n.status = 'completed' then 'step:started'
            when n.status = o.status and n.progress is distinct from o.progress then 'step:progress'
