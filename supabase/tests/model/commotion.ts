@@ -47,13 +47,18 @@ export async function stir(database: Database, commotion: Commotion): Promise<vo
       expect(violations.filter(({ what }) => what !== orphan)).toEqual([])
     }
   }
-  /** Completes waits, each with its own value, and lets sleeps end; several do, at the same time. */
-  async function decide(): Promise<void> {
+  /** Completes waits, each with its own value, and lets sleeps end, until the others are done; several do, at the same time. */
+  async function decide(others: Promise<unknown>): Promise<void> {
     let year = 2200
-    while ((await database.openRuns(slug)) > 0) {
+    let areDone = false
+    const done = () => {
+      areDone = true
+    }
+    others.then(done, done)
+    while (!areDone) {
       for (const { run_id, step_slug } of await database.waits(slug)) {
-        const done = database.completeWait(run_id, step_slug, answerOf(ids.indexOf(run_id), step_slug))
-        await done.catch((error: { code: string }) => {
+        const answered = database.completeWait(run_id, step_slug, answerOf(ids.indexOf(run_id), step_slug))
+        await answered.catch((error: { code: string }) => {
           // Beside a timeout, a cancel, a retry or a task that fails for good, it may be too late.
           expect(error.code).toBe('PT409')
         })
@@ -62,9 +67,11 @@ export async function stir(database: Database, commotion: Commotion): Promise<vo
       await database.tick(`${Math.min(year++, 9999)}-01-01T00:00:00Z`)
     }
   }
-  await Promise.all([meddle(), ...workers.map(work), decide(), decide()])
+  const first = Promise.all([meddle(), ...workers.map(work)])
+  await Promise.all([first, decide(first), decide(first)])
   // Whoever retried a run last may have come after the workers.
-  await Promise.all([work(100), decide()])
+  const last = work(100)
+  await Promise.all([last, decide(last)])
   // A message that somebody held while its task was closed is archived by a claim, at the latest when it comes back.
   for (let time = 0; time < 2; time++) {
     await database.elapseAll(slug)
