@@ -107,7 +107,7 @@ describe('a webhook', () => {
     await db.sql`delete from pgflow.runs where run_id = ${deleted.run_id}`
     const wrong = [
       url.slice(0, -3),
-      url.replace(/.$/, (last) => (last === 'A' ? 'B' : 'A')),
+      url.replace(/.$/, (last) => (last === 'A' ? 'E' : 'A')),
       url.replace(run_id, other.run_id), // a run that exists
       url.replace(run_id, '00000000-0000-7000-8000-000000000000'), // one that does not
       url.replace('/plain/', '/by_hand/'),
