@@ -38,7 +38,7 @@ create type pgflow.step_change as (
   flow_slug text,
   step_slug text,
   change text,
-  output jsonb,
+  result_n bigint,
   error text,
   skip_reason text,
   cascade boolean,
@@ -50,15 +50,16 @@ create type pgflow.step_change as (
   due_at timestamptz
 );
 comment on type pgflow.step_change is
-  'What happens to a step: completed, failed, skipped (cascade: its dependents too), started with tasks of items (a wait or sleep: what it waits for, until when), or working: tasks completed, retries.';
+  'What happens to a step: completed, failed, skipped (cascade: its dependents too), started with tasks of items (a wait or sleep: what it waits for, until when), or working: tasks completed, retries. result_n is the place of the result with the output of a completed step; it is null where its tasks have the output.';
 
 -- Applies changes and all that follows from them. `started` are steps that have started already, and get their tasks;
--- messages are visible after `delay` seconds.
+-- messages are visible after `delay` seconds. `outputs` has the results that the changes name.
 create function pgflow.advance(
   changes pgflow.step_change[],
   as_of timestamptz,
   started pgflow.step_key[] default '{}',
-  delay int default 0
+  delay int default 0,
+  outputs jsonb default '[]'
 )
 returns void
 language plpgsql
@@ -74,7 +75,7 @@ declare
   exhausted pgflow.step_key[];
 begin
   while cardinality(wave) > 0 loop
-    select c.started, c.ready into started_now, ready from pgflow.change_steps(wave, as_of) c;
+    select c.started, c.ready into started_now, ready from pgflow.change_steps(wave, outputs, as_of) c;
     started := started || started_now;
     applied := applied || wave;
     wave := case when ready is not null then pgflow.decide(ready, as_of, delay) end
@@ -116,6 +117,7 @@ $$;
 --   cancelled  cancelled
 create function pgflow.change_steps(
   changes pgflow.step_change[],
+  outputs jsonb,
   as_of timestamptz,
   out started pgflow.step_key[],
   out ready pgflow.step_key[]
@@ -138,7 +140,7 @@ begin
       group by c.run_id, c.flow_slug, d.step_slug
     ),
     candidate as (
-      select 1 as rank, c.run_id, c.step_slug, c.change, c.output, c.error, c.skip_reason, c.tasks, c.items, c.retries,
+      select 1 as rank, c.run_id, c.step_slug, c.change, c.result_n, c.error, c.skip_reason, c.tasks, c.items, c.retries,
              c.retry_at, c.waits_for, c.due_at, 0 as deps
       from change c
       where not c.run_fails or c.change in ('completed', 'failed', 'skipped')
@@ -183,7 +185,11 @@ begin
             then jsonb_build_object('done', ss.initial_tasks - ss.remaining_tasks + n.tasks, 'total', ss.initial_tasks)
             else ss.progress
           end,
-          output = n.output,
+          output = case
+            when n.change <> 'completed' then null
+            when n.result_n is null then pgflow.output_of_tasks(ss.run_id, ss.flow_slug, ss.step_slug)
+            else coalesce(outputs -> (n.result_n - 1)::int -> 'output', 'null')
+          end,
           error = case
             when n.change in ('freed', 'cancelled') or n.change = 'working' and n.retries = 0 then ss.error
             else n.error
@@ -208,19 +214,29 @@ begin
 end
 $$;
 
--- The items' outputs of a map, in the order of the items.
-create function pgflow.map_output(run_id uuid, step_slug text)
+-- The output of a step that completes without a result: of a map its items' outputs, in their order; of a wait the value that it
+-- was completed with before it began; else null.
+create function pgflow.output_of_tasks(run_id uuid, flow_slug text, step_slug text)
 returns jsonb
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return (
-    select coalesce(jsonb_agg(t.output order by t.task_index), '[]')
-    from pgflow.step_tasks t
-    where t.run_id = map_output.run_id and t.step_slug = map_output.step_slug
-  );
+  if exists (
+    select from pgflow.steps s
+    where s.flow_slug = output_of_tasks.flow_slug and s.step_slug = output_of_tasks.step_slug and s.step_type = 'map'
+  ) then
+    return (
+      select coalesce(jsonb_agg(t.output order by t.task_index), '[]')
+      from pgflow.step_tasks t
+      where t.run_id = output_of_tasks.run_id and t.step_slug = output_of_tasks.step_slug
+    );
+  end if;
+  return coalesce((
+    select t.output from pgflow.step_tasks t
+    where t.run_id = output_of_tasks.run_id and t.step_slug = output_of_tasks.step_slug and t.task_index = 0
+  ), 'null');
 end
 $$;
 
@@ -282,10 +298,7 @@ begin
     from decided d
     cross join lateral (
       select d.run_id, d.flow_slug, d.step_slug, d.change,
-             case when d.change = 'completed' then case d.step_type
-               when 'wait' then pgflow.map_output(d.run_id, d.step_slug) -> 0
-               else pgflow.map_output(d.run_id, d.step_slug)
-             end end as output,
+             null::bigint as result_n,
              case
                when d.change <> 'failed' then null
                when not d.is_met then format('step "%s" does not run: its condition is not met', d.step_slug)
@@ -322,7 +335,7 @@ begin
     join pgflow.deps d on d.flow_slug = c.flow_slug and d.dep_slug = c.step_slug
     join pgflow.step_states ss on ss.run_id = c.run_id and ss.step_slug = d.step_slug
     cross join lateral (
-      select c.run_id, c.flow_slug, d.step_slug, 'skipped' as change, null::jsonb as output, null as error,
+      select c.run_id, c.flow_slug, d.step_slug, 'skipped' as change, null::bigint as result_n, null as error,
              'dep_skipped' as skip_reason, true as cascade, null::int as tasks, null::int as items, 0 as retries,
              null::timestamptz as retry_at,
              null::text as waits_for,

@@ -7,14 +7,13 @@ create type pgflow.task_result as (
   step_slug text,
   task_index int,
   attempt int,
-  output jsonb,
   error text,
   retry_delay numeric,
   permanent boolean,
   uncounted boolean
 );
 comment on type pgflow.task_result is
-  'How a task ended: completed with output, or failed where error is not null. An attempt that is null means the task as it stands; uncounted means that the failed attempt does not count against max_attempts.';
+  'How a task ended: failed where error is not null, else completed; its output stays in the JSON that it came in. An attempt that is null means the task as it stands; uncounted means that the failed attempt does not count against max_attempts.';
 
 create type pgflow.settled_task as (
   n bigint,
@@ -25,7 +24,6 @@ create type pgflow.settled_task as (
   message_id bigint,
   outcome text,
   is_item boolean,
-  output jsonb,
   error text,
   retry_at timestamptz
 );
@@ -75,8 +73,9 @@ $$;
 
 -- Settles a batch: tasks, their steps and all that follows, their runs. Answers with the tasks that it settled; a result
 -- that names an older attempt, or whose task or run is closed, changes nothing. Without `wait`, runs that somebody else
--- holds are left alone; their results are answered as held.
-create function pgflow.settle(results pgflow.task_result[], wait boolean default true)
+-- holds are left alone; their results are answered as held. `outputs` is a JSON array with an object for each result, whose
+-- `output` is read from there only where it is stored: a large one would be copied by each statement that it passes.
+create function pgflow.settle(results pgflow.task_result[], wait boolean default true, outputs jsonb default '[]')
 returns setof pgflow.settled_task
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -95,16 +94,16 @@ declare
   as_of timestamptz := pgflow.now();
   settled pgflow.settled_task[];
 begin
-  settled := array(select s from pgflow.record_results(locked, results, as_of) s);
+  settled := array(select s from pgflow.record_results(locked, results, outputs, as_of) s);
   if cardinality(settled) > 0 then
-    perform pgflow.advance(pgflow.changes_of(settled), as_of);
+    perform pgflow.advance(pgflow.changes_of(settled), as_of, outputs => outputs);
     perform pgflow.release_messages(settled);
   end if;
   return query select * from unnest(settled);
   if cardinality(locked) < cardinality(run_ids) and not wait then
     return query
       select r.ordinality, r.run_id, r.step_slug, r.task_index, run.flow_slug, null::bigint, 'held', null::boolean,
-             null::jsonb, null, null::timestamptz
+             null, null::timestamptz
       from unnest(results) with ordinality r
       join pgflow.runs run using (run_id)
       where r.run_id <> all (locked) and run.status = 'started';
@@ -114,7 +113,7 @@ $$;
 
 -- The tasks of `settle`: completed, failed, or queued again for another attempt. Of several results for one task the
 -- first that is not stale counts. An error is cut to 10,000 characters. A task that fails without having been claimed has used an attempt, too.
-create function pgflow.record_results(run_ids uuid[], results pgflow.task_result[], as_of timestamptz)
+create function pgflow.record_results(run_ids uuid[], results pgflow.task_result[], outputs jsonb, as_of timestamptz)
 returns setof pgflow.settled_task
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -123,7 +122,7 @@ begin
   return query
     with
       result as (
-        select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.attempt, r.output, left(r.error, 10000) as error, r.uncounted,
+        select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.attempt, left(r.error, 10000) as error, r.uncounted,
                case
                  when r.error is null then 'completed'
                  when r.permanent or t.status = 'waiting' or used.attempts >= (
@@ -163,7 +162,9 @@ begin
     set status = case d.outcome when 'retrying' then 'queued' else d.outcome end,
         attempts_count = t.attempts_count + case when t.status = 'queued' and d.error is not null then 1 else 0 end,
         attempts_before = t.attempts_before + case when d.uncounted and d.error is not null then 1 else 0 end,
-        output = case when t.input is not null and d.outcome = 'completed' then coalesce(d.output, 'null') end,
+        output = case
+          when t.input is not null and d.outcome = 'completed' then coalesce(outputs -> (d.n - 1)::int -> 'output', 'null')
+        end,
         error_message = d.error,
         waits_for = null,
         due_at = null,
@@ -177,7 +178,7 @@ begin
         else t.status = 'started' and t.attempts_count = d.attempt
       end
     returning d.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, d.outcome,
-              t.input is not null, coalesce(d.output, 'null'), d.error, d.retry_at;
+              t.input is not null, d.error, d.retry_at;
 end
 $$;
 
@@ -196,7 +197,7 @@ begin
              bool_or(s.is_item) as is_map,
              count(*) filter (where s.outcome = 'completed')::int as completed,
              count(*) filter (where s.outcome = 'retrying')::int as retries,
-             (array_agg(s.output) filter (where s.outcome = 'completed'))[1] as output,
+             min(s.n) filter (where s.outcome = 'completed') as result_n,
              min(s.error) filter (where s.outcome = 'failed') as fatal,
              (array_agg(s.error order by s.n desc) filter (where s.outcome = 'retrying'))[1] as error,
              max(s.retry_at) filter (where s.outcome = 'retrying') as retry_at
@@ -223,11 +224,7 @@ begin
     ) as next (when_exhausted, change)
     cross join lateral (
       select b.run_id, b.flow_slug, b.step_slug, next.change,
-             case
-               when next.change <> 'completed' then null
-               when b.is_map then pgflow.map_output(b.run_id, b.step_slug)
-               else b.output
-             end as output,
+             case when next.change = 'completed' and not b.is_map then b.result_n end as result_n,
              coalesce(b.fatal, b.error) as error,
              case next.change when 'skipped' then 'attempts_exhausted' end as skip_reason,
              next.when_exhausted = 'skip-cascade' as cascade,
@@ -352,11 +349,12 @@ begin
   begin
     batch := array(
       select row(
-        r ->> 'run_id', r ->> 'step_slug', r ->> 'task_index', r ->> 'attempt', r -> 'output',
+        r ->> 'run_id', r ->> 'step_slug', r ->> 'task_index', r ->> 'attempt',
         case when r ? 'output' then null else coalesce(r ->> 'error', 'failed without a message') end,
         r ->> 'retry_delay', r ->> 'permanent', r ->> 'uncounted'
       )::pgflow.task_result
-      from jsonb_array_elements(settle_tasks.results) with ordinality as e (r, n)
+      from generate_series(0, jsonb_array_length(settle_tasks.results) - 1) as n
+      cross join lateral (select settle_tasks.results -> n as r offset 0) as result -- once, and not into a file
       order by n
     );
   exception
@@ -369,7 +367,7 @@ begin
   end if;
   select array_agg(s.n) filter (where s.outcome <> 'held'), array_agg(s.n) filter (where s.outcome = 'held')
   into settled, held
-  from pgflow.settle(batch, settle_tasks.wait) s;
+  from pgflow.settle(batch, settle_tasks.wait, settle_tasks.results) s;
   return query
     select r.run_id, r.step_slug, r.task_index, r.attempt, s.n is not null, h.n is not null,
            coalesce(problems[r.ordinality], case
@@ -397,7 +395,7 @@ begin
   return query
   select e.n,
          case when p.problem is null then row(
-           e.r ->> 'run_id', e.r ->> 'step_slug', e.r ->> 'task_index', e.r ->> 'attempt', e.r -> 'output',
+           e.r ->> 'run_id', e.r ->> 'step_slug', e.r ->> 'task_index', e.r ->> 'attempt',
            case when e.r ? 'output' then null else coalesce(e.r ->> 'error', 'failed without a message') end,
            e.r ->> 'retry_delay', e.r ->> 'permanent', e.r ->> 'uncounted'
          )::pgflow.task_result end,
@@ -438,13 +436,13 @@ end
 $$;
 
 -- Settles one task and answers with its row as it then is.
-create function pgflow.apply_result(result pgflow.task_result)
+create function pgflow.apply_result(result pgflow.task_result, output jsonb default null)
 returns setof pgflow.step_tasks
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform pgflow.settle(array[result]);
+  perform pgflow.settle(array[result], outputs => jsonb_build_array(jsonb_build_object('output', apply_result.output)));
   if found then
     return query select t.* from pgflow.step_tasks t
     where (t.run_id, t.step_slug, t.task_index) = (result.run_id, result.step_slug, result.task_index);
@@ -459,10 +457,12 @@ returns setof pgflow.step_tasks
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-  select * from pgflow.apply_result(row(
-    complete_task.run_id, complete_task.step_slug, complete_task.task_index, null,
-    complete_task.output, null, null, null, null
-  )::pgflow.task_result)
+  select * from pgflow.apply_result(
+    row(
+      complete_task.run_id, complete_task.step_slug, complete_task.task_index, null, null, null, null, null
+    )::pgflow.task_result,
+    complete_task.output
+  )
 $$;
 comment on function pgflow.complete_task is 'Completes one task as it stands; no row where it is closed already.';
 
@@ -476,7 +476,7 @@ set search_path = pg_catalog, pg_temp
 as $$
   select * from pgflow.apply_result(row(
     fail_task.run_id, fail_task.step_slug, fail_task.task_index, null,
-    null, coalesce(fail_task.error_message, 'failed without a message'), null, null, null
+    coalesce(fail_task.error_message, 'failed without a message'), null, null, null
   )::pgflow.task_result)
 $$;
 comment on function pgflow.fail_task is 'Fails one task as it stands; it is retried while it has attempts left.';

@@ -210,7 +210,7 @@ declare
   orphans record;
 begin
   select array_agg(row(
-    t.run_id, t.step_slug, t.task_index, case t.status when 'started' then t.attempts_count end, null,
+    t.run_id, t.step_slug, t.task_index, case t.status when 'started' then t.attempts_count end,
     case t.status
       when 'started' then 'lease expired: the worker was lost'
       else coalesce(t.error_message, 'no attempts left')

@@ -112,7 +112,7 @@ as $$
   from pgflow.step_states ss
   join pgflow.steps s using (flow_slug, step_slug)
   cross join lateral (
-    select ss.run_id, ss.flow_slug, ss.step_slug, 'skipped' as change, null::jsonb as output, null as error, ss.skip_reason,
+    select ss.run_id, ss.flow_slug, ss.step_slug, 'skipped' as change, null::bigint as result_n, null as error, ss.skip_reason,
            true as cascade, null::int as tasks, null::int as items, 0 as retries, null::timestamptz as retry_at, null::text as waits_for,
            null::timestamptz as due_at
   ) skipped

@@ -133,7 +133,7 @@ begin
         null, null, null, null, 0, null, null, null
       )::pgflow.step_change
       when w.step_type = 'sleep' and w.due_at <= as_of then row(
-        w.run_id, w.flow_slug, w.step_slug, 'completed', 'null', null, null, null, 0, 0, 0, null, null, null
+        w.run_id, w.flow_slug, w.step_slug, 'completed', null, null, null, null, 0, 0, 0, null, null, null
       )::pgflow.step_change
       else row(
         w.run_id, w.flow_slug, w.step_slug, 'started', null, null, null, null, 1, 1, 0, null,
@@ -271,7 +271,10 @@ begin
   end if;
   perform pgflow.assert_valid_answer(state, value);
   if state.status = 'started' then
-    perform pgflow.settle(array[row(run.run_id, state.step_slug, 0, null, value, null, null, null, null)::pgflow.task_result]);
+    perform pgflow.settle(
+      array[row(run.run_id, state.step_slug, 0, null, null, null, null, null)::pgflow.task_result],
+      outputs => jsonb_build_array(jsonb_build_object('output', value))
+    );
     return;
   end if;
   insert into pgflow.step_tasks (run_id, step_slug, task_index, flow_slug, status, output, queued_at, completed_at)
@@ -328,7 +331,7 @@ begin
       hint = 'A wait can be rejected from when it begins until it is completed, rejected or has timed out.';
   end if;
   perform pgflow.settle(
-    array[row(run.run_id, state.step_slug, 0, null, null, reject_wait.reason, null, true, null)::pgflow.task_result]
+    array[row(run.run_id, state.step_slug, 0, null, reject_wait.reason, null, true, null)::pgflow.task_result]
   );
 end
 $$;
@@ -413,27 +416,28 @@ declare
     ) d
   );
   results pgflow.task_result[];
+  outputs jsonb;
   done pgflow.settled_task[];
 begin
   settled := 0;
   if cardinality(due) > 0 then
     -- Looked up again, now that the runs are locked.
-    results := array(
-      select row(
-        t.run_id, t.step_slug, t.task_index, null, coalesce(s.timed_out_output, 'null'),
-        case when s.step_type = 'wait' and s.when_timed_out <> 'complete' then 'the wait has timed out' end, null, true, null
-      )::pgflow.task_result
-      from unnest(due) k
-      join pgflow.step_tasks t using (run_id, step_slug)
-      join pgflow.steps s using (flow_slug, step_slug)
-      where t.due_at <= as_of
-    );
+    select array_agg(row(
+             t.run_id, t.step_slug, t.task_index, null,
+             case when s.step_type = 'wait' and s.when_timed_out <> 'complete' then 'the wait has timed out' end, null, true, null
+           )::pgflow.task_result),
+           jsonb_agg(jsonb_build_object('output', s.timed_out_output))
+    into results, outputs
+    from unnest(due) k
+    join pgflow.step_tasks t using (run_id, step_slug)
+    join pgflow.steps s using (flow_slug, step_slug)
+    where t.due_at <= as_of;
     done := array(
-      select d from pgflow.record_results(array(select distinct k.run_id from unnest(due) k), results, as_of) d
+      select d from pgflow.record_results(array(select distinct k.run_id from unnest(due) k), results, outputs, as_of) d
     );
     settled := cardinality(done);
     if settled > 0 then
-      perform pgflow.advance(pgflow.changes_of_due(done), as_of);
+      perform pgflow.advance(pgflow.changes_of_due(done), as_of, outputs => outputs);
       perform pgflow.release_messages(done);
     end if;
   end if;
@@ -455,7 +459,7 @@ as $$
 begin
   return (
     select array_agg(row(
-      d.run_id, d.flow_slug, d.step_slug, next.change, case next.change when 'completed' then d.output end, d.error,
+      d.run_id, d.flow_slug, d.step_slug, next.change, case next.change when 'completed' then d.n end, d.error,
       case next.change when 'skipped' then 'timed_out' end, s.when_timed_out = 'skip-cascade' and next.change = 'skipped',
       case next.change when 'completed' then 1 else 0 end, null, null, null, null, null
     )::pgflow.step_change)

@@ -35,7 +35,7 @@ select set_eq(
     'pgflow.store_errors(jsonb,bigint[])',
     'pgflow.report_progress(jsonb)',
     'pgflow.retry_run(uuid)',
-    'pgflow.settle(pgflow.task_result[],boolean)',
+    'pgflow.settle(pgflow.task_result[],boolean,jsonb)',
     'pgflow.start_runs(text,uuid[],jsonb[],text[],uuid,uuid,jsonb,integer)',
     'pgflow.tg_run_events__after_insert()',
     'pgflow.tg_runs__after_delete()',

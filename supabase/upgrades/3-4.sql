@@ -104,6 +104,23 @@ drop function if exists pgflow.add_step(
 );
 drop function if exists pgflow.add_step(text, text, int, numeric, int, int, text, text, text, jsonb, jsonb, text, text);
 
+-- Outputs stay in the JSON that they came in.
+drop function if exists pgflow.settle(pgflow.task_result[], boolean);
+drop function if exists pgflow.map_output(uuid, text);
+alter type pgflow.task_result drop attribute if exists output;
+alter type pgflow.settled_task drop attribute if exists output;
+do $$
+begin
+  if exists (
+    select from pg_attribute a
+    where a.attrelid = (select t.typrelid from pg_type t where t.oid = 'pgflow.step_change'::regtype) and a.attname = 'output'
+  ) then
+    alter type pgflow.step_change alter attribute output type bigint;
+    alter type pgflow.step_change rename attribute output to result_n;
+  end if;
+end
+$$;
+
 -- Triggers on flows and steps keep the definition of a flow that has runs: starts locked its rows to check foreign keys.
 alter table pgflow.runs drop constraint if exists runs_flow_slug_fkey;
 alter table pgflow.step_states drop constraint if exists step_states_flow_slug_step_slug_fkey;
