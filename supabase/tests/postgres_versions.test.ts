@@ -28,6 +28,7 @@ const needsSupabase: Record<string, string> = {
   'start_flows_starts_many_runs.test.sql': 'broadcasts',
   'the_linter_finds_nothing.test.sql': 'bad examples use auth.users',
   'the_schemas_hold_exactly_these_objects.test.sql': 'the policy on realtime.messages',
+  'waits_are_decided_by_whom_they_ask.test.sql': 'news of the inbox',
   'watched_runs_are_broadcast.test.sql': 'broadcasts',
 }
 
