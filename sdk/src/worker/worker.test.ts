@@ -165,7 +165,9 @@ describe('A worker', () => {
       .step('b', ['a'], count)
       .step('c', ['a'], count)
       .step('d', ['b', 'c'], count)
-    const workers = [await runningWorker(flow), await runningWorker(flow)]
+    // Fewer slots than there are runs: no worker takes all of them.
+    const few = { concurrency: 50 }
+    const workers = [await runningWorker(flow, few), await runningWorker(flow, few)]
     const run_ids = await db.startRuns(slug, Array(200).fill(null))
     const runs = await Promise.all(run_ids.map((run_id) => db.runEnded(run_id)))
     expect(runs.filter(({ status }) => status !== 'completed')).toEqual([])
