@@ -89,9 +89,8 @@ begin
 end
 $$;
 
--- Archives messages of one queue; those that somebody holds at the moment are left to the next claim. A claim holds messages
--- that were visible when it read them, so those that are hidden are archived without a look at locks. Which columns a queue
--- has depends on the version of pgmq.
+-- Archives messages of one queue; those that somebody holds at the moment are left to the next claim. Which columns a queue has
+-- depends on the version of pgmq.
 create function pgflow.archive_messages(queue_name text, msg_ids bigint[])
 returns void
 language plpgsql
@@ -103,24 +102,17 @@ declare
     from pg_attribute a
     where a.attrelid = to_regclass(format('pgmq.%I', 'q_' || queue_name)) and a.attnum > 0 and not a.attisdropped
   );
-  archived bigint;
-  free bigint[];
 begin
   if columns is null then
     return;
   end if;
   execute format('
-    with archived as (
-      delete from pgmq.%1$I q where q.msg_id = any ($1) and q.vt > clock_timestamp() returning %3$s
-    )
-    insert into pgmq.%2$I (%3$s) select %3$s from archived', 'q_' || queue_name, 'a_' || queue_name, columns) using msg_ids;
-  get diagnostics archived = row_count;
-  if archived < cardinality(msg_ids) then
-    execute format('select array_agg(m.msg_id) from (
-      select q.msg_id from pgmq.%I q where q.msg_id = any ($1) for update skip locked
-    ) m', 'q_' || queue_name) into free using msg_ids;
-    perform pgmq.archive(queue_name, free) where free is not null;
-  end if;
+    with
+      free as (select q.msg_id from pgmq.%1$I q where q.msg_id = any ($1) for update skip locked),
+      archived as (delete from pgmq.%1$I q using free where q.msg_id = free.msg_id returning %4$s)
+    insert into pgmq.%2$I (%3$s) select %3$s from archived',
+    'q_' || queue_name, 'a_' || queue_name, columns, 'q.' || replace(columns, ', ', ', q.')
+  ) using msg_ids;
 end
 $$;
 

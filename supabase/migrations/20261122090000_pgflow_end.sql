@@ -144,6 +144,8 @@ begin
     raise exception using
       errcode = 'PT400', message = 'the owner is missing', hint = 'Give the id of a user: runs of nobody are not erased this way.';
   end if;
+  -- One at a time: each erases the traces of its user in the runs of others, which these may be erasing.
+  perform pg_advisory_xact_lock(hashtextextended('pgflow.forget_owner', 0));
   -- Before any run is locked, as by a user who looks at their list and decides, in one transaction.
   delete from pgflow.inbox_watches w where w.user_id = forget_owner.owner_id;
   delete from pgflow.schedules s where s.owner_id = forget_owner.owner_id; -- before runs, as where they are started
