@@ -117,30 +117,40 @@ begin
           end as asked
         from wait w
       )
-    select case
-      when w.step_type = 'sleep' and w.due_at is null then row(
-        w.run_id, w.flow_slug, w.step_slug, 'failed', null,
-        format('step "%s" cannot sleep until %s: it is %s, not an ISO date or seconds since 1970',
-          w.step_slug, w.path, coalesce(left(w.value::text, 100), 'missing')),
-        null, null, null, null, 0, null, null, null
-      )::pgflow.step_change
-      when w.step_type = 'wait' and w.asked is null then row(
-        w.run_id, w.flow_slug, w.step_slug, 'failed', null,
-        format('step "%s" cannot ask %s: it %s', w.step_slug, w.path, case
-          when pgflow.user_ids_of(w.value) is not null then 'names only the owner of the run, who may not decide'
-          else format('is %s, not the id of a user or an array of them', coalesce(left(w.value::text, 100), 'missing'))
-        end),
-        null, null, null, null, 0, null, null, null
-      )::pgflow.step_change
-      when w.step_type = 'sleep' and w.due_at <= as_of then row(
-        w.run_id, w.flow_slug, w.step_slug, 'completed', null, null, null, null, 0, 0, 0, null, null, null
-      )::pgflow.step_change
-      else row(
-        w.run_id, w.flow_slug, w.step_slug, 'started', null, null, null, null, 1, 1, 0, null,
-        case w.step_type when 'wait' then 'signal' else 'time' end, w.due_at
-      )::pgflow.step_change
-    end
+    select row(begun.*)::pgflow.step_change
     from timed w
+    cross join lateral (
+      select case
+        when w.step_type = 'sleep' and w.due_at is null then
+          format('step "%s" cannot sleep until %s: it is %s, not an ISO date or seconds since 1970',
+            w.step_slug, w.path, coalesce(left(w.value::text, 100), 'missing'))
+        when w.step_type = 'wait' and w.asked is null then
+          format('step "%s" cannot ask %s: it %s', w.step_slug, w.path, case
+            when pgflow.user_ids_of(w.value) is not null then 'names only the owner of the run, who may not decide'
+            else format('is %s, not the id of a user or an array of them', coalesce(left(w.value::text, 100), 'missing'))
+          end)
+      end
+    ) as problem (error)
+    cross join lateral (
+      select case
+        when problem.error is not null then 'failed'
+        when w.step_type = 'sleep' and w.due_at <= as_of then 'completed'
+        else 'started'
+      end
+    ) as next (change)
+    cross join lateral (
+      select w.run_id, w.flow_slug, w.step_slug, next.change,
+             null::bigint as result_n,
+             problem.error,
+             null as skip_reason,
+             null::boolean as cascade,
+             case next.change when 'started' then 1 when 'completed' then 0 end as tasks,
+             case next.change when 'started' then 1 when 'completed' then 0 end as items,
+             0 as retries,
+             null::timestamptz as retry_at,
+             case when next.change = 'started' then case w.step_type when 'wait' then 'signal' else 'time' end end as waits_for,
+             case next.change when 'started' then w.due_at end as due_at
+    ) begun
   );
 end
 $$;
@@ -458,16 +468,25 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
-    select array_agg(row(
-      d.run_id, d.flow_slug, d.step_slug, next.change, case next.change when 'completed' then d.n end, d.error,
-      case next.change when 'skipped' then 'timed_out' end, s.when_timed_out = 'skip-cascade' and next.change = 'skipped',
-      case next.change when 'completed' then 1 else 0 end, null, null, null, null, null
-    )::pgflow.step_change)
+    select array_agg(row(c.*)::pgflow.step_change)
     from unnest(changes_of_due.settled) d
     join pgflow.steps s on s.flow_slug = d.flow_slug and s.step_slug = d.step_slug
     cross join lateral (
       select case when d.outcome = 'completed' then 'completed' when s.when_timed_out = 'fail' then 'failed' else 'skipped' end
     ) as next (change)
+    cross join lateral (
+      select d.run_id, d.flow_slug, d.step_slug, next.change,
+             case next.change when 'completed' then d.n end as result_n,
+             d.error,
+             case next.change when 'skipped' then 'timed_out' end as skip_reason,
+             s.when_timed_out = 'skip-cascade' and next.change = 'skipped' as cascade,
+             case next.change when 'completed' then 1 else 0 end as tasks,
+             null::int as items,
+             null::int as retries,
+             null::timestamptz as retry_at,
+             null::text as waits_for,
+             null::timestamptz as due_at
+    ) c
   );
 end
 $$;

@@ -73,7 +73,7 @@ create trigger _900_events_of_insert after insert on pgflow.runs
   referencing new table as new_rows
   for each statement execute function pgflow.tg_runs__after_insert();
 
--- A run that ends, or is retried. Most updates only count its steps.
+-- A run that ends, or is retried.
 create function pgflow.tg_runs__after_update()
 returns trigger
 language plpgsql
@@ -89,14 +89,9 @@ set join_collapse_limit = 1
 set jit = off
 as $$
 declare
-  actor_id uuid;
-  actor_role text;
+  actor_id uuid := pgflow.current_user_id();
+  actor_role text := pgflow.caller_role();
 begin
-  if not exists (select from new_rows n full join old_rows o using (run_id) where coalesce(n.status <> o.status, false)) then
-    return null;
-  end if;
-  actor_id := pgflow.current_user_id();
-  actor_role := pgflow.caller_role();
   insert into pgflow.run_events (run_id, seq, type, at, data, actor_id, actor_role)
   select n.run_id,
          1 + (select coalesce(max(e.seq), 0) from pgflow.run_events e where e.run_id = n.run_id),
