@@ -5,7 +5,7 @@ import { checkOptions } from './options.ts'
 import type { WireEvent } from './store.ts'
 import type { RunRow, RunSnapshot, RunStatus, WaitRow } from './types.ts'
 
-/** So many runs are asked for at once, and come in one answer, at most. */
+/** So many runs are asked for at once, and so many runs or waits come in one answer, at most. */
 export const pageSize = 1000
 
 interface CommonStartArguments {

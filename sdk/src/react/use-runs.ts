@@ -1,9 +1,8 @@
 import * as React from 'react'
 import type { PgflowError, RunRow } from '../client/index.ts'
 import type { AnyFlow } from '../flow/index.ts'
-import { LiveList } from './live-list.ts'
-import { usePgflow } from './provider.ts'
 import { type RunFilter, runList } from './run-list.ts'
+import { useLiveList } from './use-live-list.ts'
 
 export interface UseRunsOptions extends RunFilter {
   /** With `false`, nothing is fetched; what was listed before is shown. @default true */
@@ -36,15 +35,7 @@ export function useRuns<F extends AnyFlow = AnyFlow>({
   enabled = true,
   ...filter
 }: UseRunsOptions = {}): RunsState<F> {
-  const client = usePgflow()
-  const key = JSON.stringify(filter)
-  // The filter may be another object in each rendering.
-  const list = React.useMemo(() => {
-    const { limit, ...others }: RunFilter = JSON.parse(key)
-    return new LiveList(client, runList(client, others), limit)
-  }, [client, key])
-  const subscribe = enabled ? list.subscribe : list.subscribeIdle
-  const view = React.useSyncExternalStore(subscribe, list.view, list.initial)
+  const [list, view] = useLiveList(filter, enabled, runList)
   return React.useMemo(() => {
     const { rows, ...others } = view
     // The caller says of which flow the runs are.

@@ -1,8 +1,8 @@
 import * as React from 'react'
 import type { PgflowError, WaitKey, WaitRow } from '../client/index.ts'
 import type { Json } from '../flow/index.ts'
-import { LiveList } from './live-list.ts'
 import { usePgflow } from './provider.ts'
+import { useLiveList } from './use-live-list.ts'
 import { type WaitFilter, waitList } from './wait-list.ts'
 
 export interface UseWaitsOptions extends WaitFilter {
@@ -45,17 +45,7 @@ export function useWaits<Input = Json>({
   ...filter
 }: UseWaitsOptions = {}): WaitsState<Input> {
   const client = usePgflow()
-  const key = JSON.stringify(filter)
-  // The filter may be another object in each rendering.
-  const list = React.useMemo(() => {
-    const { limit, ...others }: WaitFilter = JSON.parse(key)
-    return new LiveList(client, waitList(client, others), limit)
-  }, [client, key])
-  const view = React.useSyncExternalStore(
-    enabled ? list.subscribe : list.subscribeIdle,
-    list.view,
-    list.initial,
-  )
+  const [list, view] = useLiveList(filter, enabled, waitList)
   return React.useMemo(() => {
     const { rows, ...others } = view
     // The caller has said what the steps get.

@@ -1,12 +1,10 @@
+import { pageSize } from '../client/api.ts'
 import type { ListWaitsOptions, PgflowClient, WaitRow } from '../client/index.ts'
 import type { Reader } from '../client/sync.ts'
 import type { AnyFlow } from '../flow/index.ts'
 import type { ListSource } from './live-list.ts'
 
 export type WaitFilter = Omit<ListWaitsOptions<AnyFlow>, 'afterWait' | 'signal'>
-
-/** So many waits come in one answer, at most. */
-const pageSize = 1000
 
 /** A user's topic is known without it. */
 const anyUuid = '00000000-0000-4000-8000-000000000000'
