@@ -127,19 +127,12 @@ export const checks: readonly Check[] = [
         from pgflow.step_tasks t
         where t.due_at < pgflow.now() - ${silentWorker}::text::interval
         having count(*) > 0`)
-      const jobs = (await exists(sql, 'cron.job'))
-        ? sql`select from cron.job j where j.active and j.command ~ 'pgflow[.](tick|maintain|wake_worker)'`
-        : sql`select where false`
-      return (
-        overdue ??
-        text(sql`
-          select 'something is due at ' || date_trunc('second', pgflow.next_due_at())
-            || ', and there is neither a living worker nor a job of pg_cron' as problem
-          where pgflow.next_due_at() is not null and not exists (${jobs}) and not exists (
-            select from pgflow.workers w
-            where w.stopped_at is null and w.last_heartbeat_at > pgflow.now() - ${silentWorker}::text::interval
-          )`)
-      )
+      if (overdue !== undefined || (await isTicked(sql, silentWorker, 'tick|maintain|wake_worker')))
+        return overdue
+      return text(sql`
+        select 'something is due at ' || date_trunc('second', pgflow.next_due_at())
+          || ', and there is neither a living worker nor a job of pg_cron' as problem
+        where pgflow.next_due_at() is not null`)
     },
   },
   {
@@ -212,8 +205,8 @@ export const checks: readonly Check[] = [
   {
     title: 'schedules are started on time',
     advice: `start a worker, or let pg_cron do it: ${upkeepJob}`,
-    problem: async (sql) => {
-      const isServed = await isTicked(sql)
+    problem: async (sql, { silentWorker }) => {
+      const isServed = await isTicked(sql, silentWorker, 'maintain|tick|start_due_schedules')
       return text(sql`
         select case
           when min(s.due_at) < pgflow.now() - interval '2 minutes'
@@ -301,19 +294,17 @@ async function text(rows: PromiseLike<readonly unknown[]>): Promise<string | und
   return (row as { problem: string | null } | undefined)?.problem ?? undefined
 }
 
-/** Whether somebody starts what is due, such as schedules: a job of pg_cron, or a worker. */
-async function isTicked(sql: Sql): Promise<boolean> {
-  const [worker] = await sql`
-    select exists (
-      select from pgflow.workers w where w.stopped_at is null and w.last_heartbeat_at > pgflow.now() - interval '1 minute'
-    ) as is_there`
-  if (worker?.is_there === true) return true
-  if (!(await exists(sql, 'cron.job'))) return false
-  const [job] = await sql`
-    select exists (
-      select from cron.job j where j.active and j.command ~ 'pgflow[.](maintain|tick|start_due_schedules)'
-    ) as is_there`
-  return job?.is_there === true
+/** Whether somebody looks for what is due: a worker that lives, or a job of pg_cron that calls one of these functions. */
+async function isTicked(sql: Sql, silentWorker: string, functions: string): Promise<boolean> {
+  const jobs = (await exists(sql, 'cron.job'))
+    ? sql`select from cron.job j where j.active and j.command ~ ${`pgflow[.](${functions})`}`
+    : sql`select where false`
+  const [row] = await sql`
+    select exists (${jobs}) or exists (
+      select from pgflow.workers w
+      where w.stopped_at is null and w.last_heartbeat_at > pgflow.now() - ${silentWorker}::text::interval
+    ) as is_ticked`
+  return row?.is_ticked === true
 }
 
 async function exists(sql: Sql, relation: string): Promise<boolean> {
