@@ -14,17 +14,18 @@ function isWholeFrom(least: number): Test {
   return (value) => Number.isInteger(value) && (value as number) >= least
 }
 
-function has(property: string): Test {
+export function has(property: string): Test {
   return (value) => (value as Record<string, unknown> | null)?.[property] !== undefined
 }
 
-const isUuid = matches(/^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i)
-const isText = matches(/^/)
+export const isUuid = matches(/^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i)
+export const isText = matches(/^/)
+export const isSlug = matches(/^[a-z_]\w{0,127}$/i)
 
 /** Whether a value that is given for an argument or option can be used. `explain.ts` says the same in words. */
 const tests = {
   runId: isUuid,
-  flowSlug: matches(/^[a-z_]\w{0,127}$/i),
+  flowSlug: isSlug,
   input: (value) => value !== undefined,
   inputs: Array.isArray,
   idempotencyKey: isText,

@@ -151,11 +151,15 @@ function sourceFrom(items: string | undefined, deps: readonly string[]): MapSour
   return path.length === 0 ? { source } : { source, path: path.join('.') }
 }
 
+function jsonCopy<Value>(value: Value): Value {
+  return JSON.parse(toJson(value))
+}
+
 function copied(schedules: readonly FlowSchedule[]): readonly FlowSchedule[] {
   return Object.freeze(
     schedules.map((schedule) => {
       const { input } = schedule
-      return Object.freeze({ ...schedule, ...(input !== undefined && { input: JSON.parse(toJson(input)) }) })
+      return Object.freeze({ ...schedule, ...(input !== undefined && { input: jsonCopy(input) }) })
     }),
   )
 }
@@ -165,9 +169,9 @@ function frozen(step: StepDefinition): StepDefinition {
   const { runIf, runUnless, whenTimedOut } = step.options
   const options = {
     ...step.options,
-    ...(runIf !== undefined && { runIf: JSON.parse(toJson(runIf)) }),
-    ...(runUnless !== undefined && { runUnless: JSON.parse(toJson(runUnless)) }),
-    ...(whenTimedOut !== undefined && { whenTimedOut: JSON.parse(toJson(whenTimedOut)) }),
+    ...(runIf !== undefined && { runIf: jsonCopy(runIf) }),
+    ...(runUnless !== undefined && { runUnless: jsonCopy(runUnless) }),
+    ...(whenTimedOut !== undefined && { whenTimedOut: jsonCopy(whenTimedOut) }),
   }
   return Object.freeze({ ...step, deps: Object.freeze([...step.deps]), options: Object.freeze(options) })
 }

@@ -1,10 +1,10 @@
-import { invalid } from '../client/options.ts'
+import { has, invalid, isSlug, isText, isUuid } from '../client/options.ts'
 import { secondsOf } from '../shared/duration.ts'
 
 type Check = readonly [isUsable: (value: unknown) => boolean, wanted: string]
 
 const slug: Check = [
-  (value) => typeof value === 'string' && /^[a-z_]\w{0,127}$/i.test(value),
+  isSlug,
   'a slug: at most 128 letters, digits and underscores, of which the first is not a digit',
 ]
 
@@ -13,14 +13,11 @@ const oneOf = (...values: readonly string[]): Check => [
   values.map((value) => `'${value}'`).join(' or '),
 ]
 
-const has = (property: string) => (value: unknown) =>
-  (value as Record<string, unknown> | null)?.[property] !== undefined
-
 const checks: Readonly<Record<string, Check>> = {
   flowSlug: slug,
   slug,
-  cron: [(value) => typeof value === 'string', "a cron expression, such as '30 7 * * mon-fri'"],
-  timeZone: [(value) => typeof value === 'string', "the name of a time zone, such as 'Europe/Berlin'"],
+  cron: [isText, "a cron expression, such as '30 7 * * mon-fri'"],
+  timeZone: [isText, "the name of a time zone, such as 'Europe/Berlin'"],
   overlap: oneOf('skip', 'allow', 'cancel'),
   catchUp: oneOf('last', 'none', 'all'),
   catchUpWindow: [
@@ -28,10 +25,7 @@ const checks: Readonly<Record<string, Check>> = {
     "whole seconds: a number, or text such as '90s', '2h' or '3d'",
   ],
   schema: [has('~standard'), "a Standard Schema, such as the flow's"],
-  ownerId: [
-    (value) => typeof value === 'string' && /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(value),
-    'the id of a user: a UUID, as it is in the database',
-  ],
+  ownerId: [isUuid, 'the id of a user: a UUID, as it is in the database'],
   signal: [has('aborted'), 'an AbortSignal, such as the signal of an AbortController'],
 }
 
