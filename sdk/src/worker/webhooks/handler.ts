@@ -94,11 +94,6 @@ export class Webhooks {
     }
   }
 
-  async close(): Promise<void> {
-    await this.#transport?.close()
-    this.#transport = undefined
-  }
-
   #refusal(error: unknown, wait: object): Response {
     this.#log.warn('A webhook could not complete its wait', { ...wait, error })
     switch (codeOf(error)) {

@@ -1,3 +1,4 @@
+import type { WebhookProvider } from '../../flow/wait-types.ts'
 import { WorkerStartError } from '../errors.ts'
 
 /** How the URLs of waits are made and recognised. */
@@ -10,9 +11,7 @@ export interface WebhookSettings {
   /** Of which the tokens are made: 16 characters or more, the same for all workers and handlers. */
   readonly key: string
   /** The signing secrets of the providers that waits name (`webhook: 'stripe'`). */
-  readonly secrets?: {
-    readonly [Provider in 'stripe' | 'github' | 'slack' | 'standard']?: string | undefined
-  }
+  readonly secrets?: { readonly [Provider in WebhookProvider]?: string | undefined }
 }
 
 /** @throws WorkerStartError if webhooks cannot work with these settings */
