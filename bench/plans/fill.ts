@@ -58,8 +58,8 @@ export async function fillWaiting(sql: Sql, count: number): Promise<void> {
     create temp table filling as
       select (pgflow.new_run_ids(1, at))[1] as run_id, at, n
       from generate_series(1, ${count}) n, lateral (select now() - (${count} - n) * interval '1 second') t (at);
-    insert into pgflow.runs (run_id, flow_slug, input, remaining_steps, owner_id, started_at)
-      select run_id, 'chain', to_jsonb(n), 3, md5((n % 1000)::text)::uuid, at from filling;
+    insert into pgflow.runs (run_id, flow_slug, input, owner_id, started_at)
+      select run_id, 'chain', to_jsonb(n), md5((n % 1000)::text)::uuid, at from filling;
     insert into pgflow.step_states (
       run_id, step_slug, flow_slug, status, remaining_deps, remaining_tasks, initial_tasks, created_at, started_at
     )
