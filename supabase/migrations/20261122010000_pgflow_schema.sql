@@ -101,14 +101,14 @@ comment on schema pgflow_worker is
 
 -- Which version of the migrations this database has. The packages compare it with the version they need; a change that they
 -- depend on counts it up, with a file in supabase/upgrades.
---   select pgflow.schema_version();  -- 4
+--   select pgflow.schema_version();  -- 5
 create function pgflow.schema_version()
 returns int
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select 4
+  select 5
 $$;
 comment on function pgflow.schema_version is 'The version of the installed migrations, which the packages compare with the one they need.';
 

@@ -27,6 +27,11 @@ create table pgflow.flows (
   created_at timestamptz not null default now(),
   schedulable boolean not null default false,
   max_schedules int not null default 20,
+  priority text not null default 'normal',
+  opt_deadline int,
+  singleton_path text,
+  singleton_when_busy text,
+  singleton_wait int,
   constraint flow_slug_is_valid check (pgflow.is_valid_slug(flow_slug)),
   constraint alias_is_valid check (pgflow.is_valid_slug(alias)),
   constraint version_is_unique unique (alias, version),
@@ -38,11 +43,18 @@ create table pgflow.flows (
   constraint start_role_is_known check (start_role in ('service_role', 'authenticated', 'anon')),
   constraint broadcast_is_known check (broadcast in ('watched', 'always', 'never')),
   constraint max_input_bytes_is_positive check (max_input_bytes >= 1),
-  constraint max_schedules_is_not_negative check (max_schedules >= 0)
+  constraint max_schedules_is_not_negative check (max_schedules >= 0),
+  constraint priority_is_known check (priority in ('high', 'normal', 'low')),
+  constraint deadline_is_1_second_to_a_year check (opt_deadline between 1 and 31536000),
+  constraint a_singleton_says_what_happens_when_it_is_busy check (
+    singleton_when_busy in ('return', 'reject', 'replace', 'after') and coalesce(length(singleton_path), 0) <= 1000
+    or num_nonnulls(singleton_when_busy, singleton_path, singleton_wait) = 0
+  ),
+  constraint only_after_waits check (singleton_wait is null or singleton_when_busy = 'after' and singleton_wait between 1 and 31536000)
 );
 create index flows_always_broadcast on pgflow.flows (flow_slug) where broadcast = 'always';
 comment on table pgflow.flows is
-  'A flow: an immutable definition, its defaults in seconds, and who may start it. max_input_bytes is the limit for what clients send as one input, as JSON text. If it is schedulable, users may have up to max_schedules schedules of it each. Its versions share an alias. shape_hash is that of the shape it was registered with; null where it was built step by step.';
+  'A flow: an immutable definition, its defaults in seconds, and who may start it. max_input_bytes is the limit for what clients send as one input, as JSON text. If it is schedulable, users may have up to max_schedules schedules of it each. A run has opt_deadline seconds in all. Of a flow with singleton_when_busy one run goes on, or one for each value at singleton_path; it says what becomes of a further start. Its versions share an alias. shape_hash is that of the shape it was registered with; null where it was built step by step.';
 
 create table pgflow.flow_aliases (
   alias text primary key,
@@ -69,7 +81,6 @@ create table pgflow.steps (
   when_exhausted text not null default 'fail',
   map_source text,
   map_path text,
-  is_plain boolean not null generated always as (step_type = 'single' and run_if is null and run_unless is null) stored,
   input_schema jsonb,
   output_schema jsonb,
   created_at timestamptz not null default now(),
@@ -81,6 +92,13 @@ create table pgflow.steps (
   webhook text,
   until_path text,
   opt_sleep_for int,
+  is_limited boolean not null default false,
+  opt_concurrency int,
+  opt_deadline int,
+  when_item_fails text not null default 'fail',
+  tolerate_count int,
+  tolerate_share numeric,
+  is_plain boolean not null generated always as (step_type = 'single' and run_if is null and run_unless is null and not is_limited) stored,
   primary key (flow_slug, step_slug),
   constraint step_index_is_unique unique (flow_slug, step_index),
   constraint step_slug_is_valid check (pgflow.is_valid_slug(step_slug)),
@@ -113,10 +131,21 @@ create table pgflow.steps (
     step_type in ('single', 'map')
     or num_nonnulls(opt_max_attempts, opt_base_delay, opt_start_delay) = 0
       and (step_type = 'wait' or opt_timeout is null)
+  ),
+  constraint concurrency_is_for_maps check (step_type = 'map' and opt_concurrency >= 1 or opt_concurrency is null),
+  constraint concurrency_is_a_limit check (is_limited or opt_concurrency is null),
+  constraint only_tasks_are_limited check (step_type in ('single', 'map') or not is_limited),
+  constraint deadline_is_1_second_to_a_year check (opt_deadline between 1 and 31536000),
+  constraint when_item_fails_is_known check (
+    when_item_fails = 'fail' and num_nonnulls(tolerate_count, tolerate_share) = 0
+    or when_item_fails = 'collect' and step_type = 'map' and num_nonnulls(tolerate_count, tolerate_share) <= 1
+  ),
+  constraint tolerated_failures_are_a_count_or_a_share check (
+    (tolerate_count >= 0 or tolerate_count is null) and (tolerate_share between 0 and 1 or tolerate_share is null)
   )
 );
 comment on table pgflow.steps is
-  'A node of a flow''s DAG; an option that is null is the flow''s, except that a wait without a timeout has no end. A plain step starts as soon as its deps are closed. A wait is completed by the service role, the owner, anybody who is signed in, or the users at assignees_path; a sleep ends after opt_sleep_for seconds, or at the time at until_path.';
+  'A node of a flow''s DAG; an option that is null is the flow''s, except that a wait without a timeout has no end. A plain step starts as soon as its deps are closed. A wait is completed by the service role, the owner, anybody who is signed in, or the users at assignees_path; a sleep ends after opt_sleep_for seconds, or at the time at until_path. The tasks of a limited step wait for a slot. A map with when_item_fails = collect completes although items fail, up to tolerate_count of them or the share tolerate_share.';
 
 -- The options of steps, where they have none of their own their flow's; delays and times in seconds. Of no attempt there
 -- is one, whose failure is final.
@@ -163,6 +192,8 @@ create table pgflow.runs (
   completed_at timestamptz,
   failed_at timestamptz,
   cancelled_at timestamptz,
+  priority text not null default 'normal',
+  waits_for text,
   constraint status_is_known check (status in ('started', 'completed', 'failed', 'cancelled')),
   constraint completed_has_its_time check ((status = 'completed') = (completed_at is not null)),
   constraint completed_has_an_output check ((status = 'completed') = (output is not null)),
@@ -176,13 +207,15 @@ create table pgflow.runs (
   constraint optional_values_are_within_limits check (
     length(idempotency_key) between 1 and 255 and octet_length(metadata::text) <= 65536 and length(error) <= 10000
     and trace_parent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
-  )
+  ),
+  constraint priority_is_known check (priority in ('high', 'normal', 'low')),
+  constraint only_started_runs_wait_for_a_run_or_time check (waits_for in ('run', 'time') and status = 'started' or waits_for is null)
 ) with (fillfactor = 50);
 create index runs_by_flow on pgflow.runs (flow_slug, started_at);
 create index runs_by_owner on pgflow.runs (owner_id, started_at) where owner_id is not null;
 create index runs_by_group on pgflow.runs (group_id, started_at) where group_id is not null;
 comment on table pgflow.runs is
-  'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides. A child names the task of its parent, which may be deleted before it; depth is 0 of a root. trace_parent is a W3C traceparent.';
+  'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides. A child names the task of its parent, which may be deleted before it; depth is 0 of a root. trace_parent is a W3C traceparent. A run that waits_for another run or a time has not begun: its steps are created.';
 
 create table pgflow.run_keys (
   run_id uuid primary key references pgflow.runs on delete cascade deferrable initially deferred, -- a key is taken first
@@ -254,14 +287,19 @@ create table pgflow.step_tasks (
   completed_at timestamptz,
   failed_at timestamptz,
   last_worker_id uuid,
+  slot_keys text[],
+  slot_rank timestamptz,
   primary key (run_id, step_slug, task_index),
   constraint status_is_known check (status in ('waiting', 'queued', 'started', 'completed', 'failed', 'skipped', 'cancelled')),
   constraint only_waiting_has_no_message_but_a_reason check (
     case
       when status = 'waiting' then message_id is null and waits_for is not null
         and waits_for in ('signal', 'time', 'run', 'slot') and (waits_for <> 'time' or due_at is not null)
+        and (waits_for = 'slot') = (slot_keys is not null)
       else waits_for is null and due_at is null and (message_id is not null or status not in ('queued', 'started'))
+        and (slot_keys is null or status in ('queued', 'started'))
     end
+    and (slot_keys is null) = (slot_rank is null) and coalesce(cardinality(slot_keys), 1) between 1 and 3
   ),
   constraint started_has_its_time check (status <> 'started' or started_at is not null),
   constraint started_has_an_attempt check (status <> 'started' or attempts_count > 0),
@@ -273,9 +311,13 @@ create table pgflow.step_tasks (
 -- Only waiting tasks are in these. Their conditions name columns that are null for others, not the status: an index whose condition
 -- names a column that changes would be written by every update.
 create index step_tasks_due on pgflow.step_tasks (due_at) where due_at is not null;
-create index step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for is not null;
+create index step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for <> 'slot';
+-- The slots that tasks hold, and those that they wait for, by each key that a task has.
+create index step_tasks_slots_1 on pgflow.step_tasks ((slot_keys[1]), waits_for, slot_keys, slot_rank) where slot_keys[1] is not null;
+create index step_tasks_slots_2 on pgflow.step_tasks ((slot_keys[2]), waits_for, slot_keys, slot_rank) where slot_keys[2] is not null;
+create index step_tasks_slots_3 on pgflow.step_tasks ((slot_keys[3]), waits_for, slot_keys, slot_rank) where slot_keys[3] is not null;
 comment on table pgflow.step_tasks is
-  'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, another run or a free slot (waits_for) settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried, a worker gave them back, or a failure said so. last_error has name, message, code, stack and causes of what a handler threw last.';
+  'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, another run or a free slot (waits_for) settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried, a worker gave them back, or a failure said so. slot_keys are the keys of limits of whose slots it holds or awaits one each, in the order of slot_rank. last_error has name, message, code, stack and causes of what a handler threw last.';
 
 create table pgflow.run_events (
   run_id uuid not null, -- of runs
@@ -330,6 +372,58 @@ create table pgflow.inbox_watches (
 create index inbox_watches_by_user on pgflow.inbox_watches (user_id);
 comment on table pgflow.inbox_watches is
   'Who follows the list of waits in which they are asked, as the Realtime topic to which news of it are sent, and until when.';
+
+create table pgflow.limits (
+  limit_slug text primary key,
+  running int,
+  rate_count int,
+  rate_period int,
+  made_by text not null default 'sql',
+  changed_at timestamptz not null,
+  constraint limit_slug_has_1_to_255_characters_and_no_colon check (limit_slug ~ '^[^:]{1,255}$'),
+  constraint running_is_positive check (running >= 1),
+  constraint a_rate_is_a_count_in_a_period check ((rate_count is null) = (rate_period is null)),
+  constraint rate_count_is_positive check (rate_count >= 1),
+  constraint rate_period_is_1_second_to_a_year check (rate_period between 1 and 31536000),
+  constraint limits_something check (num_nonnulls(running, rate_count) > 0),
+  constraint made_by_is_known check (made_by in ('flow', 'sql'))
+);
+comment on table pgflow.limits is
+  'How many tasks of each key are queued or started at the same time at most (running), and how many are admitted in rate_period seconds at most (rate_count). made_by says who decides: the definition of a flow, or SQL, which no definition changes.';
+
+create table pgflow.limit_uses (
+  flow_slug text not null references pgflow.flows,
+  step_slug text not null,
+  limit_slug text not null references pgflow.limits,
+  by_path text,
+  primary key (flow_slug, step_slug, limit_slug),
+  constraint by_path_has_1000_characters_at_most check (length(by_path) <= 1000)
+);
+create index limit_uses_by_limit on pgflow.limit_uses (limit_slug);
+comment on table pgflow.limit_uses is
+  'Which limits the tasks of a step have, or where step_slug is * those of all steps of the flow together. Each value at by_path in the step''s input has a limit of its own; without a path all tasks share one.';
+
+create table pgflow.limit_rates (
+  slot_key text primary key,
+  next_at timestamptz not null
+);
+comment on table pgflow.limit_rates is 'From when on a key of a limit with a rate admits its next task.';
+
+create table pgflow.alarms (
+  due_at timestamptz not null,
+  alarm_id bigint not null generated always as identity,
+  kind text not null,
+  slot_key text,
+  run_id uuid,
+  step_slug text,
+  primary key (due_at, alarm_id),
+  constraint kind_is_known check (kind in ('slot', 'deadline', 'begin')),
+  constraint a_slot_has_a_key_else_there_is_a_run check (
+    (kind = 'slot') = (slot_key is not null) and (kind = 'slot') = (run_id is null) and (step_slug is null or kind = 'deadline')
+  )
+);
+comment on table pgflow.alarms is
+  'What has to be looked at from due_at on: a key of a limit that may have a free slot, the deadline of a run or step, a run that begins later. An alarm may come in vain.';
 
 create table pgflow.workers (
   worker_id uuid primary key,

@@ -1,4 +1,4 @@
--- Chapter 7: JSON Schema. A run's input is held against its flow's input_schema where the extension pg_jsonschema (0.3 or
+-- Chapter 8: JSON Schema. A run's input is held against its flow's input_schema where the extension pg_jsonschema (0.3 or
 -- newer) is installed; where it is not, nothing is validated here. Steps' schemas are the workers' business.
 
 -- What is wrong with a value, as `path: reason`; empty where nothing is, or where pg_jsonschema is not installed.

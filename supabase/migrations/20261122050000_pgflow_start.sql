@@ -1,4 +1,4 @@
--- Chapter 8: runs begin.
+-- Chapter 9: runs begin.
 
 -- Starts runs, or finds those that the same keys have started, of another version too: what start_flow and start_flows
 -- do. Each array has an element for each run, or is null; a run_id that is null is given one.

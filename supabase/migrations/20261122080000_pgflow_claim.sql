@@ -1,4 +1,4 @@
--- Chapter 11: tasks are claimed.
+-- Chapter 13: tasks are claimed.
 --
 -- Claiming waits for nobody: it skips what is locked, messages, tasks and runs alike.
 

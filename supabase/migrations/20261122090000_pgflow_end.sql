@@ -1,4 +1,4 @@
--- Chapter 13: a run is cancelled, goes on after it ended, or is erased with its owner.
+-- Chapter 15: a run is cancelled, goes on after it ended, or is erased with its owner.
 
 -- Cancels a run and closes all that is open under it. Cancelling it again changes nothing. A reason has up to 10,000
 -- characters.

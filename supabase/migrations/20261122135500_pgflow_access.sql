@@ -1,4 +1,4 @@
--- Chapter 28: who may do what. All policies and grants.
+-- Chapter 32: who may do what. All policies and grants.
 --
 -- Clients reach nothing but pgflow_public (workers with a secret key: pgflow_worker) and the few definer functions that it calls. Tables have row level security and no
 -- grants to clients: a second wall.
@@ -17,7 +17,11 @@ alter table pgflow.step_tasks enable row level security;
 alter table pgflow.run_events enable row level security;
 alter table pgflow.run_watches enable row level security;
 alter table pgflow.wait_assignees enable row level security;
+alter table pgflow.alarms enable row level security;
 alter table pgflow.inbox_watches enable row level security;
+alter table pgflow.limit_rates enable row level security;
+alter table pgflow.limit_uses enable row level security;
+alter table pgflow.limits enable row level security;
 alter table pgflow.workers enable row level security;
 alter table pgflow.schedules enable row level security;
 
@@ -38,7 +42,11 @@ create policy closed on pgflow.run_keys for all to anon, authenticated using (fa
 create policy closed on pgflow.step_tasks for all to anon, authenticated using (false);
 create policy closed on pgflow.run_watches for all to anon, authenticated using (false);
 create policy closed on pgflow.wait_assignees for all to anon, authenticated using (false);
+create policy closed on pgflow.alarms for all to anon, authenticated using (false);
 create policy closed on pgflow.inbox_watches for all to anon, authenticated using (false);
+create policy closed on pgflow.limit_rates for all to anon, authenticated using (false);
+create policy closed on pgflow.limit_uses for all to anon, authenticated using (false);
+create policy closed on pgflow.limits for all to anon, authenticated using (false);
 create policy closed on pgflow.workers for all to anon, authenticated using (false);
 create policy closed on pgflow.schedules for all to anon, authenticated using (false);
 

@@ -1,7 +1,7 @@
 begin;
 select plan(5);
 
-select is(pgflow.schema_version(), 4, 'the version of the installed migrations');
+select is(pgflow.schema_version(), 5, 'the version of the installed migrations');
 
 create function pg_temp.version_for(role text)
 returns int
@@ -21,7 +21,7 @@ select is(pg_temp.version_for(role), pgflow.schema_version(), format('%s can ask
 from unnest(array['anon', 'authenticated', 'service_role']) role;
 
 set local role service_role;
-select is(pgflow_worker.schema_version(), 4, 'workers ask in their schema');
+select is(pgflow_worker.schema_version(), 5, 'workers ask in their schema');
 reset role;
 
 select * from finish();

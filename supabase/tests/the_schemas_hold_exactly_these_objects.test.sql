@@ -4,10 +4,14 @@ select plan(7);
 select set_eq(
   $$ select format('%I.%I', schemaname, tablename) from pg_tables where schemaname in ('pgflow', 'pgflow_public', 'pgflow_worker') $$,
   array[
+    'pgflow.alarms',
     'pgflow.deps',
     'pgflow.flow_aliases',
     'pgflow.flows',
     'pgflow.inbox_watches',
+    'pgflow.limit_rates',
+    'pgflow.limit_uses',
+    'pgflow.limits',
     'pgflow.wait_assignees',
     'pgflow.run_events',
     'pgflow.run_keys',
@@ -26,13 +30,14 @@ select set_eq(
   $$ select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where n.nspname in ('pgflow', 'pgflow_public', 'pgflow_worker') and c.relkind not in ('r', 'i', 'c') $$,
   array[
+    'pgflow.alarms_alarm_id_seq',
     'pgflow.flow_versions',
     'pgflow.last_repair',
     'pgflow.first_step_events',
     'pgflow.run_event_records',
     'pgflow.step_inputs', 'pgflow.step_options'
   ],
-  'views, one sequence, and no other relation'
+  'views, sequences, and no other relation'
 );
 
 select set_eq(
@@ -233,6 +238,10 @@ select set_eq(
     'pgflow.start_flow(flow_slug text, input jsonb, run_id uuid, idempotency_key text, owner_id uuid, metadata jsonb, delay integer, group_id uuid)',
     'pgflow.start_flows(flow_slug text, inputs jsonb, idempotency_keys text[], owner_id uuid, metadata jsonb, delay integer, group_id uuid)',
     'pgflow.start_runs(flow_slug text, run_ids uuid[], inputs jsonb[], idempotency_keys text[], owner_id uuid, group_id uuid, metadata jsonb, delay integer)',
+    'pgflow.admit_tasks(quantity integer)',
+    'pgflow.begin_runs(quantity integer)',
+    'pgflow.end_overdue(quantity integer)',
+    'pgflow.recheck_limit(limit_slug text)',
     'pgflow.begin_attempts(messages pgflow.message[], worker_id uuid, as_of timestamp with time zone, inline_limit integer)',
     'pgflow.steps_problem(steps jsonb)',
     'pgflow.stop_worker(worker_id uuid)',
@@ -334,11 +343,15 @@ select set_eq(
   $$ select format('%s on %s.%s for %s to %s', policyname, schemaname, tablename, lower(cmd), array_to_string(roles, ', '))
      from pg_policies where schemaname in ('pgflow', 'pgflow_public', 'pgflow_worker', 'realtime') $$,
   array[
+    'closed on pgflow.alarms for all to anon, authenticated',
     'closed on pgflow.deps for all to anon, authenticated',
     'closed on pgflow.schedules for all to anon, authenticated',
     'closed on pgflow.flow_aliases for all to anon, authenticated',
     'closed on pgflow.flows for all to anon, authenticated',
     'closed on pgflow.inbox_watches for all to anon, authenticated',
+    'closed on pgflow.limit_rates for all to anon, authenticated',
+    'closed on pgflow.limit_uses for all to anon, authenticated',
+    'closed on pgflow.limits for all to anon, authenticated',
     'closed on pgflow.wait_assignees for all to anon, authenticated',
     'closed on pgflow.run_keys for all to anon, authenticated',
     'closed on pgflow.run_watches for all to anon, authenticated',

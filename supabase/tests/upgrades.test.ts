@@ -176,7 +176,7 @@ describe('An install refuses', () => {
     inTransaction(async (sql) => {
       await sql.unsafe(await installSql())
       await expect(sql.unsafe(await installSql())).rejects.toMatchObject({
-        ...{ code: 'PT409', message: expect.stringMatching(/already installed .+ version 4/) },
+        ...{ code: 'PT409', message: expect.stringMatching(/already installed .+ version 5/) },
         ...{ hint: expect.stringContaining('npx pgflow upgrade') },
       })
     }))

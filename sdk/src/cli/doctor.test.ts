@@ -61,7 +61,7 @@ describe('pgflow doctor', () => {
     const { out, error } = await doctor()
     expect(out.map((line) => line.slice(0, 60).trimEnd())).toMatchInlineSnapshot(`
       [
-        "ok    the migrations fit this package: version 4",
+        "ok    the migrations fit this package: version 5",
         "ok    the connection is encrypted where it leaves this machi",
         "ok    workers are notified of new tasks over this connection",
         "ok    the database exposes pgflow_public",

@@ -14,7 +14,7 @@ it('says what to run for older migrations and for none', () => {
   expect(schemaProblem(schemaVersion)).toBeUndefined()
   expect(schemaProblem(schemaVersion + 1)).toBeUndefined()
   expect(schemaProblem(0)).toMatch(
-    /^This database has version 0 .+ needs version 4\. .+npx pgflow upgrade.+supabase db push\.$/,
+    /^This database has version 0 .+ needs version 5\. .+npx pgflow upgrade.+supabase db push\.$/,
   )
   expect(schemaProblem(undefined)).toMatch(
     /^This database has no migrations .+npx pgflow init.+supabase db push\.$/,

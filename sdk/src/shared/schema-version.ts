@@ -1,5 +1,5 @@
 /** The version of the migrations that this package needs, as `pgflow.schema_version()` says it. */
-export const schemaVersion = 4
+export const schemaVersion = 5
 
 /**
  * Says what to do if the migrations of a database are older than this package; `undefined` if they fit. Newer ones fit.

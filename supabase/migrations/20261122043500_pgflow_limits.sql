@@ -1,0 +1,1 @@
+-- Chapter 7: limits as they are defined: how many tasks of each key run at the same time, and how many start in a period.

@@ -1,0 +1,148 @@
+-- Chapter 18: the clock. `tick` settles what is due, admits tasks to slots, begins and ends runs whose time has come.
+--
+-- What has to be looked at from a time on is a row of `alarms`. Whoever writes one waits for nobody; whoever takes one deletes it
+-- in the transaction that does what it is for, so that none is lost.
+
+-- Settles up to `quantity` tasks that are due: sleeps complete; waits that have timed out fail, are skipped or complete, as their
+-- step says. Anybody may call it at any time, several at once too; runs that another transaction has locked are left for the next
+-- call. Answers how many it has settled, and when something is due next, which may be now.
+--   select * from pgflow.tick();
+create function pgflow.tick(quantity int default 1000, out settled int, out next_due_at timestamptz)
+language plpgsql
+security definer -- workers with a secret key have no rights on the tables
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
+as $$
+declare
+  as_of timestamptz := pgflow.now();
+  due pgflow.step_key[] := array(
+    select row(d.run_id, d.step_slug)::pgflow.step_key
+    from (
+      select t.run_id, t.step_slug
+      from pgflow.step_tasks t
+      join pgflow.runs r using (run_id)
+      where t.due_at <= as_of and t.waits_for in ('signal', 'time') and r.status = 'started'
+      order by t.due_at
+      limit greatest(tick.quantity, 0)
+      for no key update of r skip locked
+    ) d
+  );
+  results pgflow.task_result[];
+  outputs jsonb;
+  done pgflow.settled_task[];
+begin
+  settled := 0;
+  if cardinality(due) > 0 then
+    -- Looked up again, now that the runs are locked.
+    select array_agg(row(
+             t.run_id, t.step_slug, t.task_index, null,
+             case when s.step_type = 'wait' and s.when_timed_out <> 'complete' then 'the wait has timed out' end, null, true, null
+           )::pgflow.task_result),
+           jsonb_agg(jsonb_build_object('output', s.timed_out_output))
+    into results, outputs
+    from unnest(due) k
+    join pgflow.step_tasks t using (run_id, step_slug)
+    join pgflow.steps s using (flow_slug, step_slug)
+    where t.due_at <= as_of;
+    done := array(
+      select d from pgflow.record_results(array(select distinct k.run_id from unnest(due) k), results, outputs, as_of) d
+    );
+    settled := cardinality(done);
+    if settled > 0 then
+      perform pgflow.advance(pgflow.changes_of_due(done), as_of, outputs => outputs);
+      perform pgflow.release_messages(done);
+    end if;
+  end if;
+  if exists (select from pgflow.alarms a where a.due_at <= as_of) then
+    settled := settled + pgflow.end_overdue(tick.quantity) + pgflow.begin_runs(tick.quantity) + pgflow.admit_tasks(tick.quantity);
+  end if;
+  if exists (select from pgflow.schedules s where s.due_at <= as_of) then
+    settled := settled + (select s.started from pgflow.start_due_schedules(tick.quantity) s);
+  end if;
+  next_due_at := pgflow.next_due_at();
+end
+$$;
+comment on function pgflow.tick is
+  'Settles waits and sleeps that are due, and starts schedules that are; answers how many, and when something is due next. Callable by anybody, at any time.';
+
+-- Fails up to `quantity` steps and runs whose deadlines have passed, whose alarms are due; answers how many.
+create function pgflow.end_overdue(quantity int)
+returns int
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return 0;
+end
+$$;
+
+-- What tasks that are due mean for their steps.
+create function pgflow.changes_of_due(settled pgflow.settled_task[])
+returns pgflow.step_change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select array_agg(row(c.*)::pgflow.step_change)
+    from unnest(changes_of_due.settled) d
+    join pgflow.steps s on s.flow_slug = d.flow_slug and s.step_slug = d.step_slug
+    cross join lateral (
+      select case when d.outcome = 'completed' then 'completed' when s.when_timed_out = 'fail' then 'failed' else 'skipped' end
+    ) as next (change)
+    cross join lateral (
+      select d.run_id, d.flow_slug, d.step_slug, next.change,
+             case next.change when 'completed' then d.n end as result_n,
+             d.error,
+             case next.change when 'skipped' then 'timed_out' end as skip_reason,
+             s.when_timed_out = 'skip-cascade' and next.change = 'skipped' as cascade,
+             case next.change when 'completed' then 1 else 0 end as tasks,
+             null::int as items,
+             null::int as retries,
+             null::timestamptz as retry_at,
+             null::text as waits_for,
+             null::timestamptz as due_at
+    ) c
+  );
+end
+$$;
+
+-- When something is due next: a wait, a sleep or a schedule; null where nothing waits for a time. In the past where something is due already.
+--   select pgflow.next_due_at();
+create function pgflow.next_due_at()
+returns timestamptz
+language plpgsql
+security definer -- workers with a secret key have no rights on the tables
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+begin
+  return least(
+    (select t.due_at from pgflow.step_tasks t where t.due_at is not null order by t.due_at limit 1),
+    (select a.due_at from pgflow.alarms a order by a.due_at limit 1),
+    (select s.due_at from pgflow.schedules s where s.paused_at is null order by s.due_at limit 1)
+  );
+end
+$$;
+comment on function pgflow.next_due_at is 'When the next wait, sleep or schedule is due; null where nothing waits for a time.';
+
+-- The same in seconds from now, for workers, whose clocks may differ.
+create function pgflow.next_due_in()
+returns float8
+language plpgsql
+security definer -- workers with a secret key have no rights on the tables
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return extract(epoch from pgflow.next_due_at() - pgflow.now());
+end
+$$;
+comment on function pgflow.next_due_in is 'Seconds until the next wait, sleep or schedule is due; null where nothing waits for a time.';

@@ -1,0 +1,118 @@
+-- From version 4 to 5: flow control.
+
+alter table pgflow.flows
+  add column if not exists priority text not null default 'normal',
+  add column if not exists opt_deadline int,
+  add column if not exists singleton_path text,
+  add column if not exists singleton_when_busy text,
+  add column if not exists singleton_wait int,
+  drop constraint if exists priority_is_known,
+  drop constraint if exists deadline_is_1_second_to_a_year,
+  drop constraint if exists a_singleton_says_what_happens_when_it_is_busy,
+  drop constraint if exists only_after_waits,
+  add constraint priority_is_known check (priority in ('high', 'normal', 'low')),
+  add constraint deadline_is_1_second_to_a_year check (opt_deadline between 1 and 31536000),
+  add constraint a_singleton_says_what_happens_when_it_is_busy check (
+    singleton_when_busy in ('return', 'reject', 'replace', 'after') and coalesce(length(singleton_path), 0) <= 1000
+    or num_nonnulls(singleton_when_busy, singleton_path, singleton_wait) = 0
+  ),
+  add constraint only_after_waits check (singleton_wait is null or singleton_when_busy = 'after' and singleton_wait between 1 and 31536000);
+
+do $$
+begin
+  if not exists (
+    select from pg_attribute a
+    where a.attrelid = 'pgflow.steps'::regclass and a.attname = 'is_limited' and not a.attisdropped
+  ) then
+    alter table pgflow.steps
+      add column is_limited boolean not null default false,
+      add column opt_concurrency int,
+      add column opt_deadline int,
+      add column when_item_fails text not null default 'fail',
+      add column tolerate_count int,
+      add column tolerate_share numeric,
+      add constraint concurrency_is_for_maps check (step_type = 'map' and opt_concurrency >= 1 or opt_concurrency is null),
+      add constraint concurrency_is_a_limit check (is_limited or opt_concurrency is null),
+      add constraint only_tasks_are_limited check (step_type in ('single', 'map') or not is_limited),
+      add constraint deadline_is_1_second_to_a_year check (opt_deadline between 1 and 31536000),
+      add constraint when_item_fails_is_known check (
+        when_item_fails = 'fail' and num_nonnulls(tolerate_count, tolerate_share) = 0
+        or when_item_fails = 'collect' and step_type = 'map' and num_nonnulls(tolerate_count, tolerate_share) <= 1
+      ),
+      add constraint tolerated_failures_are_a_count_or_a_share check (
+        (tolerate_count >= 0 or tolerate_count is null) and (tolerate_share between 0 and 1 or tolerate_share is null)
+      );
+    -- A limited step is not plain.
+    alter table pgflow.steps drop column is_plain;
+    alter table pgflow.steps add column is_plain boolean not null
+      generated always as (step_type = 'single' and run_if is null and run_unless is null and not is_limited) stored;
+    alter table pgflow.runs
+      add column priority text not null default 'normal',
+      add column waits_for text,
+      add constraint priority_is_known check (priority in ('high', 'normal', 'low')),
+      add constraint only_started_runs_wait_for_a_run_or_time check (waits_for in ('run', 'time') and status = 'started' or waits_for is null);
+    alter table pgflow.step_tasks
+      add column slot_keys text[],
+      add column slot_rank timestamptz,
+      drop constraint only_waiting_has_no_message_but_a_reason,
+      add constraint only_waiting_has_no_message_but_a_reason check (
+        case
+          when status = 'waiting' then message_id is null and waits_for is not null
+            and waits_for in ('signal', 'time', 'run', 'slot') and (waits_for <> 'time' or due_at is not null)
+            and (waits_for = 'slot') = (slot_keys is not null)
+          else waits_for is null and due_at is null and (message_id is not null or status not in ('queued', 'started'))
+            and (slot_keys is null or status in ('queued', 'started'))
+        end
+        and (slot_keys is null) = (slot_rank is null) and coalesce(cardinality(slot_keys), 1) between 1 and 3
+      );
+    drop index pgflow.step_tasks_waiting;
+  end if;
+end
+$$;
+create index if not exists step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for <> 'slot';
+-- The slots that tasks hold, and those that they wait for, by each key that a task has.
+create index if not exists step_tasks_slots_1 on pgflow.step_tasks ((slot_keys[1]), waits_for, slot_keys, slot_rank) where slot_keys[1] is not null;
+create index if not exists step_tasks_slots_2 on pgflow.step_tasks ((slot_keys[2]), waits_for, slot_keys, slot_rank) where slot_keys[2] is not null;
+create index if not exists step_tasks_slots_3 on pgflow.step_tasks ((slot_keys[3]), waits_for, slot_keys, slot_rank) where slot_keys[3] is not null;
+
+create table if not exists pgflow.limits (
+  limit_slug text primary key,
+  running int,
+  rate_count int,
+  rate_period int,
+  made_by text not null default 'sql',
+  changed_at timestamptz not null,
+  constraint limit_slug_has_1_to_255_characters_and_no_colon check (limit_slug ~ '^[^:]{1,255}$'),
+  constraint running_is_positive check (running >= 1),
+  constraint a_rate_is_a_count_in_a_period check ((rate_count is null) = (rate_period is null)),
+  constraint rate_count_is_positive check (rate_count >= 1),
+  constraint rate_period_is_1_second_to_a_year check (rate_period between 1 and 31536000),
+  constraint limits_something check (num_nonnulls(running, rate_count) > 0),
+  constraint made_by_is_known check (made_by in ('flow', 'sql'))
+);
+create table if not exists pgflow.limit_uses (
+  flow_slug text not null references pgflow.flows,
+  step_slug text not null,
+  limit_slug text not null references pgflow.limits,
+  by_path text,
+  primary key (flow_slug, step_slug, limit_slug),
+  constraint by_path_has_1000_characters_at_most check (length(by_path) <= 1000)
+);
+create index if not exists limit_uses_by_limit on pgflow.limit_uses (limit_slug);
+create table if not exists pgflow.limit_rates (
+  slot_key text primary key,
+  next_at timestamptz not null
+);
+create table if not exists pgflow.alarms (
+  due_at timestamptz not null,
+  alarm_id bigint not null generated always as identity,
+  kind text not null,
+  slot_key text,
+  run_id uuid,
+  step_slug text,
+  primary key (due_at, alarm_id),
+  constraint kind_is_known check (kind in ('slot', 'deadline', 'begin')),
+  constraint a_slot_has_a_key_else_there_is_a_run check (
+    (kind = 'slot') = (slot_key is not null) and (kind = 'slot') = (run_id is null) and (step_slug is null or kind = 'deadline')
+  )
+);
