@@ -1,6 +1,7 @@
 -- Chapter 13: tasks are claimed.
 --
--- Claiming waits for nobody: it skips what is locked, messages, tasks and runs alike.
+-- Claiming waits for nobody: it skips what is locked, messages, tasks and runs alike. Before it reads messages, it admits tasks that
+-- wait for slots, where somebody has given notice that there may be free ones.
 
 create type pgflow.step_task_record as (
   flow_slug text,
@@ -41,8 +42,14 @@ set join_collapse_limit = 1
 set jit = off
 as $$
 declare
-  messages pgflow.message[] := pgflow.read_messages(claim_tasks.flow_slugs, claim_tasks.quantity, claim_tasks.lease);
+  messages pgflow.message[];
 begin
+  if claim_tasks.quantity > 0 and exists (
+    select from pgflow.alarms a where a.due_at <= pgflow.now() and a.kind = 'slot'
+  ) then
+    perform pgflow.admit_tasks();
+  end if;
+  messages := pgflow.read_messages(claim_tasks.flow_slugs, claim_tasks.quantity, claim_tasks.lease);
   if cardinality(messages) = 0 then
     return;
   end if;
