@@ -214,21 +214,32 @@ begin
 end
 $$;
 
--- The output of a step that completes without a result: of a map its items' outputs, in their order; of a wait the value that it
--- was completed with before it began; else null.
+-- The output of a step that completes without a result: of a map its items' outputs, in their order, or what became of each where it
+-- collects failures; of a wait the value that it was completed with before it began; else null.
 create function pgflow.output_of_tasks(run_id uuid, flow_slug text, step_slug text)
 returns jsonb
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-begin
-  if exists (
-    select from pgflow.steps s
+declare
+  when_item_fails text := (
+    select s.when_item_fails from pgflow.steps s
     where s.flow_slug = output_of_tasks.flow_slug and s.step_slug = output_of_tasks.step_slug and s.step_type = 'map'
-  ) then
+  );
+begin
+  if when_item_fails = 'fail' then
     return (
       select coalesce(jsonb_agg(t.output order by t.task_index), '[]')
+      from pgflow.step_tasks t
+      where t.run_id = output_of_tasks.run_id and t.step_slug = output_of_tasks.step_slug
+    );
+  elsif when_item_fails = 'collect' then
+    return (
+      select coalesce(jsonb_agg(case t.status
+               when 'completed' then jsonb_build_object('status', 'completed', 'value', t.output)
+               else jsonb_build_object('status', 'failed', 'error', t.error_message)
+             end order by t.task_index), '[]')
       from pgflow.step_tasks t
       where t.run_id = output_of_tasks.run_id and t.step_slug = output_of_tasks.step_slug
     );

@@ -116,6 +116,7 @@ select set_eq(
     'pgflow.cascading_skips(run_id uuid)',
     'pgflow.change_steps(changes pgflow.step_change[], outputs jsonb, as_of timestamp with time zone, OUT started pgflow.step_key[], OUT ready pgflow.step_key[])',
     'pgflow.changes_of(settled pgflow.settled_task[])',
+    'pgflow.tolerate_failures(changes pgflow.step_change[], settled pgflow.settled_task[])',
     'pgflow.claim_tasks(flow_slugs text[], quantity integer, worker_id uuid, lease integer, inline_limit integer)',
     'pgflow.client_cancel_run(run_id uuid, reason text)',
     'pgflow.client_get_run(run_id uuid, watch text)',
