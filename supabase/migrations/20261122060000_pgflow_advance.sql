@@ -375,7 +375,7 @@ begin
       join pgflow.step_states ss using (run_id, step_slug)
       join pgflow.steps s using (flow_slug, step_slug)
       join pgflow.flows f using (flow_slug)
-      where ss.status = 'started' and s.step_type = 'single' and (
+      where ss.status = 'started' and s.step_type = 'single' and s.opt_deadline is null and (
         select t.status from pgflow.step_tasks t
         where t.run_id = ss.run_id and t.step_slug = ss.step_slug and t.task_index = 0
       ) is null
@@ -405,7 +405,7 @@ begin
 end
 $$;
 
--- The same where some of the steps are maps, or start again. Of a map that starts again, completed tasks are kept.
+-- The same where some of the steps are maps, start again, or have deadlines. Of a map that starts again, completed tasks are kept.
 create function pgflow.create_other_tasks(steps pgflow.step_key[], as_of timestamptz, delay int)
 returns void
 language plpgsql
@@ -414,13 +414,20 @@ as $$
 begin
   with
     step as (
-      select ss.run_id, s.step_slug, s.step_index, s.flow_slug, s.step_type, f.queue_name,
+      select ss.run_id, s.step_slug, s.step_index, s.flow_slug, s.step_type, s.opt_deadline, f.queue_name,
              least(2147483647, coalesce(s.opt_start_delay, 0)::bigint + create_other_tasks.delay)::int as delay
       from unnest(create_other_tasks.steps) k
       join pgflow.step_states ss using (run_id, step_slug)
       join pgflow.steps s using (flow_slug, step_slug)
       join pgflow.flows f using (flow_slug)
       where ss.status = 'started'
+    ),
+    deadline as (
+      insert into pgflow.alarms (due_at, kind, run_id, step_slug)
+      select create_other_tasks.as_of + make_interval(secs => create_other_tasks.delay::float8 + s.opt_deadline), 'deadline',
+             s.run_id, s.step_slug
+      from step s
+      where s.opt_deadline is not null
     ),
     task as (
       select s.*, 0 as task_index, null::jsonb as input
