@@ -264,9 +264,11 @@ begin
         where c.change in ('failed', 'skipped') and s.when_item_fails = 'collect'
       ),
       counted as (
-        select m.*, batch.*, case when m.tolerated is not null then (
+        select m.*, batch.*,
+               -- Not where so few are done that there cannot be too many.
+               case when m.initial_tasks - m.remaining_tasks + batch.done > m.tolerated then (
                  select count(*) from pgflow.step_tasks t
-                 where t.run_id = m.run_id and t.step_slug = m.step_slug and t.status = 'failed'
+                 where t.run_id = m.run_id and t.step_slug = m.step_slug and t.failed_at is not null
                ) end as failed
         from map m
         cross join lateral (
@@ -298,7 +300,7 @@ begin
                  format('step "%s" failed: %s of its %s items failed, and it tolerates %s; the first error: %s',
                    m.step_slug, m.failed, m.initial_tasks, m.tolerated, (
                      select t.error_message from pgflow.step_tasks t
-                     where t.run_id = m.run_id and t.step_slug = m.step_slug and t.status = 'failed'
+                     where t.run_id = m.run_id and t.step_slug = m.step_slug and t.failed_at is not null
                      order by t.failed_at, t.task_index
                      limit 1
                    )),

@@ -116,3 +116,6 @@ create table if not exists pgflow.alarms (
     (kind = 'slot') = (slot_key is not null) and (kind = 'slot') = (run_id is null) and (step_slug is null or kind = 'deadline')
   )
 );
+
+-- How many items of a map have failed.
+create index if not exists step_tasks_failed on pgflow.step_tasks (run_id, step_slug, failed_at) where failed_at is not null;
