@@ -130,7 +130,7 @@ begin
           when d.run_id <> all (locked) then as_of + interval '50 milliseconds'
           when d.step_slug is null then (
             select max(e.at) from pgflow.run_events e
-            where e.run_id = d.run_id and e.type in ('run:started', 'run:retried')
+            where e.run_id = d.run_id and e.type in ('run:started', 'run:begun', 'run:retried')
           ) + make_interval(secs => (select f.opt_deadline from pgflow.flows f where f.flow_slug = r.flow_slug))
           else (
             select ss.started_at from pgflow.step_states ss
