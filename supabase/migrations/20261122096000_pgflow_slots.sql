@@ -276,20 +276,49 @@ begin
     select a.admitted, busy_keys || a.busy into admitted, busy_keys from pgflow.admit(admitted, as_of) a;
     perform pgflow.take_rates(admitted, rooms);
   end if;
-  insert into pgflow.alarms (due_at, kind, slot_key)
-  select as_of + interval '20 milliseconds', 'slot', key from (select distinct key from unnest(busy_keys) key) b
-  union all
-  -- What a rate has to let pass later.
-  select r.at, 'slot', r.key
-  from (
-    select k.slot_key as key, k.next_at as at
-    from unnest(rooms) room join pgflow.limit_keys k on k.slot_key = room.key
-    where room.spacing is not null and k.next_at > as_of
-  ) r
-  where exists (select from pgflow.waiting_combinations(r.key))
-  union all
-  select as_of, 'slot', key from unnest(keys) key where cardinality(candidates) >= quantity;
+  if busy_keys is not null or cardinality(candidates) >= quantity or exists (
+    select from unnest(rooms) r where r.spacing is not null or coalesce(r.room, quantity) > coalesce(cardinality(admitted), 0)
+  ) then
+    perform pgflow.look_again(combinations, rooms, coalesce(admitted, '{}'), as_of);
+    insert into pgflow.alarms (due_at, kind, slot_key)
+    select distinct as_of + interval '20 milliseconds', 'slot', key from unnest(busy_keys) key
+    union all
+    select as_of, 'slot', key from unnest(keys) key where cardinality(candidates) >= quantity;
+  end if;
   return coalesce(admitted, '{}');
+end
+$$;
+
+-- Sets alarms for tasks that still wait: where a rate lets the next one pass later; and where there is room for another, since its
+-- row was locked by somebody who may let it go.
+create function pgflow.look_again(combinations jsonb, rooms pgflow.slot_room[], admitted pgflow.slot_task[], as_of timestamptz)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into pgflow.alarms (due_at, kind, slot_key)
+  select distinct next.at, 'slot', c.keys[cardinality(c.keys)]
+  from (
+    select array(select jsonb_array_elements_text(e)) as keys from jsonb_array_elements(look_again.combinations) e
+  ) c
+  cross join lateral (
+    select count(r.key) as known, max(k.next_at) filter (where r.spacing is not null) as next_at, bool_and(
+             r.room is null or r.room > (select count(*) from unnest(look_again.admitted) a where r.key = any (a.slot_keys))
+           ) as has_room
+    from unnest(c.keys) key
+    left join unnest(look_again.rooms) r using (key)
+    left join pgflow.limit_keys k on k.slot_key = key
+  ) room
+  cross join lateral (
+    select case
+      when room.next_at > look_again.as_of then room.next_at
+      when room.has_room and room.known = cardinality(c.keys) then look_again.as_of + interval '1 second'
+    end
+  ) next (at)
+  where next.at is not null and exists (
+    select from pgflow.step_tasks t where t.slot_keys[1] = c.keys[1] and t.waits_for = 'slot' and t.slot_keys = c.keys
+  );
 end
 $$;
 
@@ -522,9 +551,11 @@ begin
   if admitted is null then
     return;
   end if;
-  update pgflow.step_states ss set waits_for = null
-  from unnest(steps) k
-  where (ss.run_id, ss.step_slug) = (k.run_id, k.step_slug) and k.run_id = any (held);
+  if cardinality(held) > 0 then
+    update pgflow.step_states ss set waits_for = null
+    from unnest(steps) k
+    where (ss.run_id, ss.step_slug) = (k.run_id, k.step_slug) and k.run_id = any (held);
+  end if;
 end
 $$;
 
