@@ -76,52 +76,58 @@ describe('starts, ends and cancels of three keys on eight connections at once', 
       )`,
   ]
 
-  test.each<Answer>(['return', 'reject', 'replace', 'after'])('%s', { timeout: 60_000 + 200 * ROUNDS }, async (answer) => {
-    const flowSlug = `race_${answer}`
-    await define(flowSlug, answer)
-    let isOver = false
-    /** Each look is one at a commit: never do two runs of a key go on. */
-    const looks = (async () => {
-      let seen = 0
-      while (!isOver) {
-        const twins = await sql`
+  test.each<Answer>(['return', 'reject', 'replace', 'after'])(
+    '%s',
+    { timeout: 60_000 + 200 * ROUNDS },
+    async (answer) => {
+      const flowSlug = `race_${answer}`
+      await define(flowSlug, answer)
+      let isOver = false
+      /** Each look is one at a commit: never do two runs of a key go on. */
+      const looks = (async () => {
+        let seen = 0
+        while (!isOver) {
+          const twins = await sql`
           select input from pgflow.runs where flow_slug = ${flowSlug} and status = 'started' and waits_for is null
           group by input having count(*) > 1`
-        expect([...twins]).toEqual([])
-        seen++
-      }
-      return seen
-    })()
-    await Promise.all(
-      Array.from({ length: 8 }, async () => {
-        const connection = await sql.reserve()
-        try {
-          for (let round = 0; round < ROUNDS; round++) {
-            await Promise.resolve(deeds[random(deeds.length)]!(flowSlug, connection)).catch(ignoreConflicts)
-          }
-        } finally {
-          connection.release()
+          expect([...twins]).toEqual([])
+          seen++
         }
-      }),
-    ).finally(() => {
-      isOver = true
-    })
-    expect(await looks).toBeGreaterThan(0)
+        return seen
+      })()
+      await Promise.all(
+        Array.from({ length: 8 }, async () => {
+          const connection = await sql.reserve()
+          try {
+            for (let round = 0; round < ROUNDS; round++) {
+              await Promise.resolve(deeds[random(deeds.length)]!(flowSlug, connection)).catch(ignoreConflicts)
+            }
+          } finally {
+            connection.release()
+          }
+        }),
+      ).finally(() => {
+        isOver = true
+      })
+      expect(await looks).toBeGreaterThan(0)
 
-    // Whoever waits begins, as soon as the ones before have ended; nobody is forgotten.
-    while ((await openRuns(flowSlug)) > 0) {
-      await sql`update pgmq.${sql(`q_${flowSlug}`)} set vt = now() - interval '1 second'`
-      const [{ tasks }] = await sql<[{ tasks: object[] }]>`
+      // Whoever waits begins, as soon as the ones before have ended; nobody is forgotten.
+      while ((await openRuns(flowSlug)) > 0) {
+        await sql`update pgmq.${sql(`q_${flowSlug}`)} set vt = now() - interval '1 second'`
+        const [{ tasks }] = await sql<[{ tasks: object[] }]>`
         select coalesce(jsonb_agg(t), '[]') as tasks from pgflow.claim_tasks(array[${flowSlug}], 100, null) t`
-      const done = tasks.map((task) => ({ ...task, output: 1 }))
-      await sql`select from pgflow.settle_tasks(${sql.json(done as never)})`
-      const [{ due }] = await sql<[{ due: boolean }]>`select pgflow.next_due_at() is not null as due from pgflow.tick()`
-      if (tasks.length === 0 && !due) break
-    }
-    expect(await openRuns(flowSlug)).toBe(0)
-    expect(await sql`select from pgflow.run_singletons where alias = ${flowSlug}`).toHaveLength(0)
-    expect(await violations(sql, [flowSlug])).toEqual([])
-  })
+        const done = tasks.map((task) => ({ ...task, output: 1 }))
+        await sql`select from pgflow.settle_tasks(${sql.json(done as never)})`
+        const [{ due }] = await sql<
+          [{ due: boolean }]
+        >`select pgflow.next_due_at() is not null as due from pgflow.tick()`
+        if (tasks.length === 0 && !due) break
+      }
+      expect(await openRuns(flowSlug)).toBe(0)
+      expect(await sql`select from pgflow.run_singletons where alias = ${flowSlug}`).toHaveLength(0)
+      expect(await violations(sql, [flowSlug])).toEqual([])
+    },
+  )
 
   const openRuns = async (flowSlug: string) =>
     (await sql`select from pgflow.runs where flow_slug = ${flowSlug} and status = 'started'`).length
@@ -141,7 +147,8 @@ describe('an open transaction', () => {
     }) as Promise<T>
 
   const statusOf = async (runId: string) => {
-    const [run] = await sql`select concat_ws(' ', status, waits_for) as status from pgflow.runs where run_id = ${runId}`
+    const [run] =
+      await sql`select concat_ws(' ', status, waits_for) as status from pgflow.runs where run_id = ${runId}`
     return run?.status
   }
 
@@ -202,7 +209,9 @@ describe('an open transaction', () => {
     await skip
     await sql.begin(async (open) => {
       await open`select from pgflow.run_singletons where run_id = ${run.run_id} for update`
-      expect(await promptly((tx) => tx`select started from pgflow.start_due_schedules()`)).toEqual([{ started: 0 }])
+      expect(await promptly((tx) => tx`select started from pgflow.start_due_schedules()`)).toEqual([
+        { started: 0 },
+      ])
     })
     expect(await statusOf(run.run_id)).toBe('started')
     expect(await sql`select started from pgflow.start_due_schedules()`).toEqual([{ started: 1 }])
