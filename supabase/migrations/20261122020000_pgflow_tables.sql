@@ -228,6 +228,20 @@ create table pgflow.run_keys (
 comment on table pgflow.run_keys is
   'Idempotency keys: the run that a key of an owner has started, of any version of a flow. A key goes with its run.';
 
+create table pgflow.run_singletons (
+  alias text not null,
+  key text not null,
+  run_id uuid, -- of runs, as the next
+  waiting_run_id uuid,
+  begins_at timestamptz,
+  primary key (alias, key),
+  constraint key_has_255_characters_at_most check (length(key) <= 255)
+);
+create unique index run_singletons_by_run on pgflow.run_singletons (run_id);
+create unique index run_singletons_by_waiting_run on pgflow.run_singletons (waiting_run_id);
+comment on table pgflow.run_singletons is
+  'Of flows with singleton_when_busy, for each key the run that goes on, and the one that waits until it has ended, and until begins_at. Starts of a key lock its row. Whether a run goes on is said by its status, never by this table alone.';
+
 create table pgflow.step_states (
   run_id uuid not null, -- of runs
   step_slug text not null,
@@ -333,7 +347,7 @@ create table pgflow.run_events (
   primary key (run_id, seq),
   constraint seq_is_positive check (seq > 0),
   constraint type_is_known check (type in (
-    'run:started', 'run:completed', 'run:failed', 'run:cancelled', 'run:retried',
+    'run:started', 'run:waiting', 'run:begun', 'run:completed', 'run:failed', 'run:cancelled', 'run:retried',
     'step:started', 'step:admitted', 'step:progress', 'step:retrying', 'step:completed', 'step:failed', 'step:skipped', 'step:cancelled'
   )),
   constraint step_events_name_their_step check ((type like 'step:%') = (step_slug is not null))
@@ -501,6 +515,9 @@ begin
   if cardinality(run_ids) > 0 then
     delete from pgflow.step_states ss where ss.run_id = any (run_ids);
     delete from pgflow.run_events e where e.run_id = any (run_ids);
+    if exists (select from pgflow.run_singletons) then
+      perform pgflow.free_singletons(run_ids);
+    end if;
   end if;
   return null;
 end
@@ -550,6 +567,7 @@ as $$
 begin
   delete from pgflow.step_states;
   delete from pgflow.run_events;
+  delete from pgflow.run_singletons;
   return null;
 end
 $$;

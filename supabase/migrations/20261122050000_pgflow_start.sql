@@ -1,7 +1,9 @@
 -- Chapter 9: runs begin.
 
 -- Starts runs, or finds those that the same keys have started, of another version too: what start_flow and start_flows
--- do. Each array has an element for each run, or is null; a run_id that is null is given one.
+-- do. Each array has an element for each run, or is null; a run_id that is null is given one. A priority that is null is the
+-- flow's. What a client may not see or cancel is refused (is_client). Singletons are decided first, and then started by this, too
+-- (is_decided).
 create function pgflow.start_runs(
   flow_slug text,
   run_ids uuid[],
@@ -10,7 +12,10 @@ create function pgflow.start_runs(
   owner_id uuid,
   group_id uuid,
   metadata jsonb,
-  delay int
+  delay int,
+  priority text default null,
+  is_client boolean default false,
+  is_decided boolean default false
 )
 returns setof pgflow.runs
 language plpgsql
@@ -45,13 +50,17 @@ begin
   into steps, are_plain, roots, root_delays
   from pgflow.steps s
   where s.flow_slug = flow.flow_slug;
-  perform pgflow.assert_can_start(
-    flow, steps, start_runs.inputs, start_runs.idempotency_keys, start_runs.metadata, start_runs.delay
-  );
+  if not start_runs.is_decided then
+    perform pgflow.assert_can_start(
+      flow, steps, start_runs.inputs, start_runs.idempotency_keys, start_runs.metadata, start_runs.delay, start_runs.priority
+    );
+  end if;
   if num_nonnulls(variadic start_runs.run_ids) > 0 then
     ids := array(select coalesce(r.run_id, ids[r.n]) from unnest(start_runs.run_ids) with ordinality r (run_id, n) order by r.n);
   end if;
-  if num_nonnulls(variadic start_runs.idempotency_keys) > 0 then
+  if start_runs.is_decided then
+    keyed := ids;
+  elsif num_nonnulls(variadic start_runs.idempotency_keys) > 0 then
     with key as (
       insert into pgflow.run_keys (run_id, alias, key, owner_id)
       select r.run_id, flow.alias, r.key, started_by
@@ -63,13 +72,21 @@ begin
     )
     select array_agg(run_id) into keyed from key;
   end if;
+  if flow.singleton_when_busy is not null and not start_runs.is_decided then
+    return query select * from pgflow.start_singletons(
+      flow, ids, start_runs.inputs, start_runs.idempotency_keys, keyed, started_by, start_runs.group_id, start_runs.metadata,
+      start_runs.delay, start_runs.priority, start_runs.is_client
+    );
+    return;
+  end if;
 
   -- Plain root steps start with their run, and have their tasks where all of them are plain, as mostly. One statement, so that
   -- the trigger of runs finds its steps, and writes one statement of events.
   with
     run as (
-      insert into pgflow.runs (run_id, flow_slug, input, owner_id, group_id, idempotency_key, metadata, started_at)
-      select r.run_id, flow.flow_slug, r.input, started_by, start_runs.group_id, r.key, start_runs.metadata, as_of
+      insert into pgflow.runs (run_id, flow_slug, input, owner_id, group_id, idempotency_key, metadata, started_at, priority)
+      select r.run_id, flow.flow_slug, r.input, started_by, start_runs.group_id, r.key, start_runs.metadata, as_of,
+             coalesce(start_runs.priority, flow.priority)
       from unnest(ids, start_runs.inputs, start_runs.idempotency_keys) with ordinality r (run_id, input, key, n)
       where r.key is null or r.run_id = any (keyed)
       order by r.n
@@ -133,7 +150,8 @@ begin
       union all
       select existing.*
       from pgflow.existing_run(
-        flow, r.run_id, r.input, r.key, started_by, start_runs.group_id, start_runs.metadata, start_runs.delay
+        flow, r.run_id, r.input, r.key, started_by, start_runs.group_id, start_runs.metadata, start_runs.delay,
+        start_runs.priority, start_runs.is_client
       ) existing
       where r.run_id <> all (coalesce(started, '{}'))
     ) run
@@ -145,7 +163,8 @@ $$;
 --   select * from pgflow.start_flow('analyze_document', '{"path": "README.md"}');
 -- An alias starts its newest version. The same idempotency key (or run_id) of the same owner and flow, whatever its
 -- version, gives the run that exists; with another input it is an error. The owner is the one named, else the signed-in user;
--- `group_id` is that of a team, for pgflow.can_access_run to look at. `delay` is in seconds, a year at most.
+-- `group_id` is that of a team, for pgflow.can_access_run to look at. `delay` is in seconds, a year at most. `priority` is high,
+-- normal or low, else the flow's. Of a flow with singleton_when_busy the answer may be the run that goes on, or one that waits.
 create function pgflow.start_flow(
   flow_slug text,
   input jsonb,
@@ -154,7 +173,8 @@ create function pgflow.start_flow(
   owner_id uuid default null,
   metadata jsonb default null,
   delay int default 0,
-  group_id uuid default null
+  group_id uuid default null,
+  priority text default null
 )
 returns setof pgflow.runs
 language plpgsql
@@ -163,7 +183,7 @@ as $$
 begin
   return query select * from pgflow.start_runs(
     start_flow.flow_slug, array[start_flow.run_id], array[start_flow.input], array[start_flow.idempotency_key],
-    start_flow.owner_id, start_flow.group_id, start_flow.metadata, start_flow.delay
+    start_flow.owner_id, start_flow.group_id, start_flow.metadata, start_flow.delay, start_flow.priority
   );
 end
 $$;
@@ -180,9 +200,26 @@ create function pgflow.start_flows(
   owner_id uuid default null,
   metadata jsonb default null,
   delay int default 0,
-  group_id uuid default null
+  group_id uuid default null,
+  priority text default null
 )
 returns setof pgflow.runs
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query select * from pgflow.start_runs(
+    start_flows.flow_slug, null, pgflow.inputs_of(start_flows.flow_slug, start_flows.inputs, start_flows.idempotency_keys),
+    start_flows.idempotency_keys, start_flows.owner_id, start_flows.group_id, start_flows.metadata, start_flows.delay,
+    start_flows.priority
+  );
+end
+$$;
+comment on function pgflow.start_flows is 'Starts a run of a flow for each of many inputs.';
+
+-- The inputs of many runs, from a JSON array; PT400 where it is none, or has not as many elements as there are keys.
+create function pgflow.inputs_of(flow_slug text, inputs jsonb, idempotency_keys text[])
+returns jsonb[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -194,13 +231,9 @@ begin
       detail = format('inputs: %s, keys: %s', coalesce(jsonb_typeof(inputs), 'null'), cardinality(idempotency_keys)),
       hint = 'Give inputs as a JSON array, and idempotency_keys not at all or as many as there are inputs.';
   end if;
-  return query select * from pgflow.start_runs(
-    start_flows.flow_slug, null, array(select i.input from jsonb_array_elements(start_flows.inputs) i (input)),
-    start_flows.idempotency_keys, start_flows.owner_id, start_flows.group_id, start_flows.metadata, start_flows.delay
-  );
+  return array(select i.input from jsonb_array_elements(inputs_of.inputs) i (input));
 end
 $$;
-comment on function pgflow.start_flows is 'Starts a run of a flow for each of many inputs.';
 
 -- The flow that a name stands for; its shape is kept as it is until the transaction ends. All starts of a flow share a lock in
 -- memory: one of the flow's row, which many hold at the same time, would be written to the log, and change the row.
@@ -245,7 +278,8 @@ create function pgflow.assert_can_start(
   inputs jsonb[],
   idempotency_keys text[],
   metadata jsonb,
-  delay int
+  delay int,
+  priority text
 )
 returns void
 language plpgsql
@@ -282,6 +316,12 @@ begin
       errcode = 'PT400', message = 'delay is not a number of seconds',
       hint = 'Give delay in whole seconds, from 0 to a year (31536000).';
   end if;
+  if assert_can_start.priority not in ('high', 'normal', 'low') then
+    raise exception using
+      errcode = 'PT400',
+      message = format('priority is %s', left(to_json(assert_can_start.priority)::text, 100)),
+      hint = 'Give priority as high, normal or low, or leave it out: it is then the flow''s.';
+  end if;
   if flow.input_schema is not null then
     perform pgflow.assert_valid_inputs(flow, assert_can_start.inputs);
   end if;
@@ -298,7 +338,9 @@ create function pgflow.existing_run(
   owner_id uuid,
   group_id uuid,
   metadata jsonb,
-  delay int
+  delay int,
+  priority text,
+  is_client boolean
 )
 returns pgflow.runs
 language plpgsql
@@ -325,7 +367,7 @@ begin
     delete from pgflow.run_keys k where k.run_id = existing_run.run_id; -- which this start has taken for the run that is gone
     select r.* into run from pgflow.start_runs(
       flow.flow_slug, array[existing_run.run_id], array[existing_run.input], array[existing_run.idempotency_key],
-      owner_id, group_id, metadata, delay
+      owner_id, group_id, metadata, delay, priority, is_client
     ) r;
     return run;
   end if;

@@ -50,6 +50,9 @@ begin
       perform pgflow.store_errors(results, applied);
     end if;
   end if;
+  if quantity > 0 and exists (select from pgflow.alarms a where a.due_at <= pgflow.now() and a.kind = 'begin') then
+    perform pgflow.try_to_begin_runs();
+  end if;
   tasks := (
     select coalesce(jsonb_agg(to_jsonb(t)), '[]')
     from pgflow.claim_tasks(

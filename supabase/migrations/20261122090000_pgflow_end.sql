@@ -38,7 +38,7 @@ begin
   update pgflow.step_states ss set status = 'cancelled'
   where ss.run_id = run.run_id and ss.status in ('created', 'started');
   perform pgflow.close_tasks(array[run.run_id]);
-  update pgflow.runs r set status = 'cancelled', error = cancel_run.reason, cancelled_at = pgflow.now()
+  update pgflow.runs r set status = 'cancelled', error = cancel_run.reason, cancelled_at = pgflow.now(), waits_for = null
   where r.run_id = run.run_id
   returning * into run;
   return run;
@@ -49,6 +49,7 @@ comment on function pgflow.cancel_run is 'Cancels a run, its steps and its tasks
 -- Lets a failed or cancelled run go on: its failed and cancelled steps run again, with all their attempts; completed
 -- steps, and completed items of maps, keep their outputs.
 --   select * from pgflow.retry_run('…');
+-- One of a flow with singleton_when_busy needs its key: it is an error while another run goes on or waits.
 create function pgflow.retry_run(run_id uuid)
 returns pgflow.runs
 language plpgsql
@@ -64,6 +65,7 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
+  has_key boolean := pgflow.take_key_again(retry_run.run_id); -- before the run is locked, as a start does
   run pgflow.runs := pgflow.locked_run(retry_run.run_id);
   as_of timestamptz := pgflow.now();
   skips pgflow.step_change[] := pgflow.cascading_skips(run.run_id);

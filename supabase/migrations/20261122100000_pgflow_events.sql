@@ -56,7 +56,10 @@ begin
   select n.run_id, 1,
          'run:' || n.status, null,
          coalesce(n.completed_at, n.failed_at, n.cancelled_at, n.started_at),
-         case when n.status in ('failed', 'cancelled') then jsonb_build_object('error', n.error) end,
+         case
+           when n.status in ('failed', 'cancelled') then jsonb_build_object('error', n.error)
+           when n.waits_for is not null then jsonb_build_object('waits_for', n.waits_for)
+         end,
          case when n.status in ('started', 'cancelled') then actor_id end,
          case when n.status in ('started', 'cancelled') then actor_role end
   from new_rows n
@@ -73,7 +76,7 @@ create trigger _900_events_of_insert after insert on pgflow.runs
   referencing new table as new_rows
   for each statement execute function pgflow.tg_runs__after_insert();
 
--- A run that ends, or is retried.
+-- A run that ends, is retried, or waits for something else or no more. One that ends may let another one begin.
 create function pgflow.tg_runs__after_update()
 returns trigger
 language plpgsql
@@ -95,23 +98,33 @@ begin
   insert into pgflow.run_events (run_id, seq, type, at, data, actor_id, actor_role)
   select n.run_id,
          1 + (select coalesce(max(e.seq), 0) from pgflow.run_events e where e.run_id = n.run_id),
-         case n.status when 'started' then 'run:retried' else 'run:' || n.status end,
+         'run:' || case
+           when n.status <> 'started' then n.status
+           when o.status <> 'started' then 'retried'
+           when n.waits_for is null then 'begun'
+           else 'waiting'
+         end,
          coalesce(n.completed_at, n.failed_at, n.cancelled_at, pgflow.now()),
-         case n.status
-           when 'completed' then null
-           when 'started' then jsonb_build_object('step_slugs', (
+         case
+           when n.status = o.status then jsonb_build_object('waits_for', n.waits_for)
+           when n.status = 'completed' then null
+           when n.status = 'started' then jsonb_build_object('step_slugs', (
              select coalesce(jsonb_agg(ss.step_slug order by s.step_index), '[]')
              from pgflow.step_states ss
              join pgflow.steps s using (flow_slug, step_slug)
              where ss.run_id = n.run_id and ss.status = 'created'
            ))
+           when o.waits_for is not null then jsonb_build_object('error', n.error, 'waits_for', null)
            else jsonb_build_object('error', n.error)
          end,
-         case when n.status in ('started', 'cancelled') then actor_id end,
-         case when n.status in ('started', 'cancelled') then actor_role end
+         case when n.status in ('started', 'cancelled') and n.status <> o.status then actor_id end,
+         case when n.status in ('started', 'cancelled') and n.status <> o.status then actor_role end
   from new_rows n
   full join old_rows o using (run_id)
-  where coalesce(n.status <> o.status, false);
+  where coalesce(n.status <> o.status or n.status = o.status and n.waits_for is distinct from o.waits_for, false);
+  if exists (select from pgflow.run_singletons) then
+    perform pgflow.free_singletons(array(select n.run_id from new_rows n where n.status <> 'started'));
+  end if;
   return null;
 end
 $$;

@@ -263,7 +263,8 @@ declare
   new_id uuid := (pgflow.new_run_ids())[1];
 begin
   perform pgflow.start_scheduled_runs(schedule.alias, array[pgflow.scheduled_run_of(schedule, new_id, pgflow.now())], false);
-  update pgflow.schedules s set last_run_id = new_id where s.schedule_id = schedule.schedule_id;
+  update pgflow.schedules s set last_run_id = new_id
+  where s.schedule_id = schedule.schedule_id and exists (select from pgflow.runs r where r.run_id = new_id);
   return query select r.* from pgflow.runs r where r.run_id = new_id;
 end
 $$;
@@ -306,22 +307,25 @@ $$;
 comment on function pgflow.start_due_schedules is
   'Starts the runs of schedules that are due; answers how many, and when the next one is due.';
 
--- What becomes of schedules that are due. Runs that have to be cancelled are locked; the schedule of one that somebody else holds is
--- left out, and so stays due.
+-- What becomes of schedules that are due. Runs that have to be cancelled are locked, after the keys of singletons among them, which
+-- their successors take; the schedule of one that somebody else holds is left out, and so stays due.
 create function pgflow.turns_of(due pgflow.schedules[], as_of timestamptz)
 returns pgflow.schedule_turn[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  to_cancel uuid[] := array(
+  to_cancel uuid[] := pgflow.lock_keys_of(
+    array(select d.last_run_id from unnest(due) d where d.overlap = 'cancel' and d.paused_at is null)
+  );
+begin
+  to_cancel := array(
     select r.run_id
     from pgflow.runs r
-    where r.run_id in (select d.last_run_id from unnest(due) d where d.overlap = 'cancel' and d.paused_at is null) and r.status = 'started'
+    where r.run_id = any (to_cancel) and r.status = 'started'
     order by r.run_id
     for no key update skip locked
   );
-begin
   return array(
     select row(
       d::pgflow.schedules,

@@ -24,6 +24,21 @@ begin
 end
 $$;
 
+-- Whether the caller may do something with a run that exists; what they may not view, they may not change either.
+create function pgflow.caller_may(run_id uuid, action text)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pgflow.assert_can_access_run(caller_may.run_id, caller_may.action);
+  return true;
+exception
+  when sqlstate 'PT403' or sqlstate 'PT404' then return false;
+end
+$$;
+
 -- Raises PT404 where a run does not exist or the caller may not see it, PT403 where they may see it and no more.
 create function pgflow.assert_can_access_run(run_id uuid, action text)
 returns void
@@ -59,7 +74,13 @@ end
 $$;
 
 -- Refuses a start that is not for the caller to make. The service role may start everything.
-create function pgflow.assert_may_start(flow_slug text, inputs jsonb, idempotency_keys text[], group_id uuid)
+create function pgflow.assert_may_start(
+  flow_slug text,
+  inputs jsonb,
+  idempotency_keys text[],
+  group_id uuid,
+  priority text default null
+)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -92,6 +113,14 @@ begin
       errcode = 'PT403',
       message = format('you may not start runs in group %s', group_id),
       hint = 'The project decides it in pgflow.can_start_in_group.';
+  end if;
+  if array_position(array['low', 'normal', 'high'], assert_may_start.priority)
+     > array_position(array['low', 'normal', 'high'], flow.priority) then
+    raise exception using
+      errcode = 'PT403',
+      message = format('you may not start flow "%s" with priority %s', assert_may_start.flow_slug, assert_may_start.priority),
+      detail = format('the priority of the flow is %s', flow.priority),
+      hint = 'Ask for the flow''s own priority or a lower one, start it on the server with a secret key, or define the flow with a higher one.';
   end if;
   perform pgflow.assert_fits(flow, inputs);
   if pgflow.may_start(flow.flow_slug, pgflow.current_user_id(), jsonb_array_length(inputs)) is not true then

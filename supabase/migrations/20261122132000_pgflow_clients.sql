@@ -67,7 +67,8 @@ create function pgflow.client_start_flow(
   metadata jsonb,
   watch text,
   delay int,
-  group_id uuid
+  group_id uuid,
+  priority text
 )
 returns jsonb
 language plpgsql
@@ -79,12 +80,12 @@ declare
 begin
   perform pgflow.assert_may_start(
     client_start_flow.flow_slug, jsonb_build_array(client_start_flow.input), array[client_start_flow.idempotency_key],
-    client_start_flow.group_id
+    client_start_flow.group_id, client_start_flow.priority
   );
-  select r.* into run from pgflow.start_flow(
-    client_start_flow.flow_slug, client_start_flow.input,
-    idempotency_key => client_start_flow.idempotency_key, metadata => client_start_flow.metadata,
-    delay => client_start_flow.delay, group_id => client_start_flow.group_id
+  select r.* into run from pgflow.start_runs(
+    client_start_flow.flow_slug, null, array[client_start_flow.input], array[client_start_flow.idempotency_key], null,
+    client_start_flow.group_id, client_start_flow.metadata, client_start_flow.delay, client_start_flow.priority,
+    is_client => not pgflow.caller_is_service()
   ) r;
   perform pgflow.watch_runs(array[run.run_id], pgflow.topic_of_caller(client_start_flow.watch));
   return pgflow.snapshot(run.run_id);
@@ -98,7 +99,8 @@ create function pgflow.client_start_flows(
   metadata jsonb,
   watch text,
   delay int,
-  group_id uuid
+  group_id uuid,
+  priority text
 )
 returns jsonb
 language plpgsql
@@ -109,13 +111,16 @@ declare
   run_ids uuid[];
 begin
   perform pgflow.assert_may_start(
-    client_start_flows.flow_slug, client_start_flows.inputs, client_start_flows.idempotency_keys, client_start_flows.group_id
+    client_start_flows.flow_slug, client_start_flows.inputs, client_start_flows.idempotency_keys, client_start_flows.group_id,
+    client_start_flows.priority
   );
   run_ids := array(
     select r.run_id
-    from pgflow.start_flows(
-      client_start_flows.flow_slug, client_start_flows.inputs, client_start_flows.idempotency_keys,
-      metadata => client_start_flows.metadata, delay => client_start_flows.delay, group_id => client_start_flows.group_id
+    from pgflow.start_runs(
+      client_start_flows.flow_slug, null,
+      pgflow.inputs_of(client_start_flows.flow_slug, client_start_flows.inputs, client_start_flows.idempotency_keys),
+      client_start_flows.idempotency_keys, null, client_start_flows.group_id, client_start_flows.metadata,
+      client_start_flows.delay, client_start_flows.priority, is_client => not pgflow.caller_is_service()
     ) with ordinality r
     order by r.ordinality
   );

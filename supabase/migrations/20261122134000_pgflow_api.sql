@@ -13,7 +13,8 @@ $$;
 comment on function pgflow_public.schema_version is 'The version of the installed migrations.';
 
 -- Starts a run of a flow and answers with its snapshot. `delay` is in seconds; `group_id` is a team's, where
--- pgflow.can_start_in_group lets the caller start runs in it. `watch` is a UUID that the client has chosen for itself: the run's
+-- pgflow.can_start_in_group lets the caller start runs in it. `priority` is high, normal or low: users may ask for the flow's own
+-- or a lower one. `watch` is a UUID that the client has chosen for itself: the run's
 -- events are sent to pgflow:user:<id of the user>, for a secret key to pgflow:watch:<the UUID>, until five minutes have passed.
 --   supabase.schema('pgflow_public').rpc('start_flow', { flow_slug: 'analyze_document', input: { path: 'README.md' } })
 create function pgflow_public.start_flow(
@@ -23,14 +24,15 @@ create function pgflow_public.start_flow(
   metadata jsonb default null,
   watch text default null,
   delay int default 0,
-  group_id uuid default null
+  group_id uuid default null,
+  priority text default null
 )
 returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
   -- PostgREST passes the JSON value null as SQL's.
-  select pgflow.client_start_flow(flow_slug, coalesce(input, 'null'), idempotency_key, metadata, watch, delay, group_id)
+  select pgflow.client_start_flow(flow_slug, coalesce(input, 'null'), idempotency_key, metadata, watch, delay, group_id, priority)
 $$;
 comment on function pgflow_public.start_flow is
   'Starts a run of a flow and answers with its snapshot. watch: a UUID of the client, for five minutes of its events.';
@@ -44,13 +46,14 @@ create function pgflow_public.start_flows(
   metadata jsonb default null,
   watch text default null,
   delay int default 0,
-  group_id uuid default null
+  group_id uuid default null,
+  priority text default null
 )
 returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-  select pgflow.client_start_flows(flow_slug, inputs, idempotency_keys, metadata, watch, delay, group_id)
+  select pgflow.client_start_flows(flow_slug, inputs, idempotency_keys, metadata, watch, delay, group_id, priority)
 $$;
 comment on function pgflow_public.start_flows is
   'Starts a run of a flow for each of many inputs and answers with their snapshots.';

@@ -12,6 +12,7 @@ alter table pgflow.steps enable row level security;
 alter table pgflow.deps enable row level security;
 alter table pgflow.runs enable row level security;
 alter table pgflow.run_keys enable row level security;
+alter table pgflow.run_singletons enable row level security;
 alter table pgflow.step_states enable row level security;
 alter table pgflow.step_tasks enable row level security;
 alter table pgflow.run_events enable row level security;
@@ -39,6 +40,7 @@ create policy closed on pgflow.flow_aliases for all to anon, authenticated using
 create policy closed on pgflow.steps for all to anon, authenticated using (false);
 create policy closed on pgflow.deps for all to anon, authenticated using (false);
 create policy closed on pgflow.run_keys for all to anon, authenticated using (false);
+create policy closed on pgflow.run_singletons for all to anon, authenticated using (false);
 create policy closed on pgflow.step_tasks for all to anon, authenticated using (false);
 create policy closed on pgflow.run_watches for all to anon, authenticated using (false);
 create policy closed on pgflow.wait_assignees for all to anon, authenticated using (false);
@@ -93,8 +95,8 @@ revoke all on all functions in schema pgflow, pgflow_public, pgflow_worker from 
 grant usage on schema pgflow_public, pgflow to anon, authenticated, service_role;
 
 grant execute on function
-  pgflow_public.start_flow(text, jsonb, text, jsonb, text, int, uuid),
-  pgflow_public.start_flows(text, jsonb, text[], jsonb, text, int, uuid),
+  pgflow_public.start_flow(text, jsonb, text, jsonb, text, int, uuid, text),
+  pgflow_public.start_flows(text, jsonb, text[], jsonb, text, int, uuid, text),
   pgflow_public.get_run(uuid, text),
   pgflow_public.get_run_events(uuid, bigint, text),
   pgflow_public.sync(jsonb, text),
@@ -106,8 +108,8 @@ grant execute on function
   pgflow_public.list_waits(text, int, jsonb, uuid, text),
   pgflow_public.schema_version(),
   pgflow.schema_version(),
-  pgflow.client_start_flow(text, jsonb, text, jsonb, text, int, uuid),
-  pgflow.client_start_flows(text, jsonb, text[], jsonb, text, int, uuid),
+  pgflow.client_start_flow(text, jsonb, text, jsonb, text, int, uuid, text),
+  pgflow.client_start_flows(text, jsonb, text[], jsonb, text, int, uuid, text),
   pgflow.client_get_run(uuid, text),
   pgflow.client_get_run_events(uuid, bigint, text),
   pgflow.client_sync(jsonb, text),

@@ -33,9 +33,9 @@ select set_eq(
     'pgflow.client_get_run_events(uuid,bigint,text)',
     'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer,uuid,text)',
     'pgflow.client_retry_run(uuid)',
-    'pgflow.client_start_flow(text,jsonb,text,jsonb,text,integer,uuid)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,text,integer,uuid,text)',
     'pgflow.client_sync(jsonb,text)',
-    'pgflow.client_start_flows(text,jsonb,text[],jsonb,text,integer,uuid)',
+    'pgflow.client_start_flows(text,jsonb,text[],jsonb,text,integer,uuid,text)',
     'pgflow_public.get_run(uuid,text)',
     'pgflow_public.cancel_run(uuid,text)',
     'pgflow_public.get_run_events(uuid,bigint,text)',
@@ -51,9 +51,9 @@ select set_eq(
     'pgflow_public.pause_schedule(text,uuid)',
     'pgflow_public.resume_schedule(text,uuid)',
     'pgflow_public.schedule_flow(text,text,jsonb,text,text,text,text,integer,uuid)',
-    'pgflow_public.start_flow(text,jsonb,text,jsonb,text,integer,uuid)',
+    'pgflow_public.start_flow(text,jsonb,text,jsonb,text,integer,uuid,text)',
     'pgflow_public.sync(jsonb,text)',
-    'pgflow_public.start_flows(text,jsonb,text[],jsonb,text,integer,uuid)'
+    'pgflow_public.start_flows(text,jsonb,text[],jsonb,text,integer,uuid,text)'
   ],
   'what anon executes'
 );
@@ -74,9 +74,9 @@ select set_eq(
     'pgflow.client_get_run_events(uuid,bigint,text)',
     'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer,uuid,text)',
     'pgflow.client_retry_run(uuid)',
-    'pgflow.client_start_flow(text,jsonb,text,jsonb,text,integer,uuid)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,text,integer,uuid,text)',
     'pgflow.client_sync(jsonb,text)',
-    'pgflow.client_start_flows(text,jsonb,text[],jsonb,text,integer,uuid)',
+    'pgflow.client_start_flows(text,jsonb,text[],jsonb,text,integer,uuid,text)',
     'pgflow.current_user_id()',
     'pgflow_public.get_run(uuid,text)',
     'pgflow_public.cancel_run(uuid,text)',
@@ -93,9 +93,9 @@ select set_eq(
     'pgflow_public.pause_schedule(text,uuid)',
     'pgflow_public.resume_schedule(text,uuid)',
     'pgflow_public.schedule_flow(text,text,jsonb,text,text,text,text,integer,uuid)',
-    'pgflow_public.start_flow(text,jsonb,text,jsonb,text,integer,uuid)',
+    'pgflow_public.start_flow(text,jsonb,text,jsonb,text,integer,uuid,text)',
     'pgflow_public.sync(jsonb,text)',
-    'pgflow_public.start_flows(text,jsonb,text[],jsonb,text,integer,uuid)'
+    'pgflow_public.start_flows(text,jsonb,text[],jsonb,text,integer,uuid,text)'
   ],
   'what authenticated executes'
 );
@@ -114,9 +114,9 @@ select set_eq(
     'pgflow.client_get_run_events(uuid,bigint,text)',
     'pgflow.client_list_runs(text,text,jsonb,uuid,uuid,integer,uuid,text)',
     'pgflow.client_retry_run(uuid)',
-    'pgflow.client_start_flow(text,jsonb,text,jsonb,text,integer,uuid)',
+    'pgflow.client_start_flow(text,jsonb,text,jsonb,text,integer,uuid,text)',
     'pgflow.client_sync(jsonb,text)',
-    'pgflow.client_start_flows(text,jsonb,text[],jsonb,text,integer,uuid)',
+    'pgflow.client_start_flows(text,jsonb,text[],jsonb,text,integer,uuid,text)',
     'pgflow.fetch_value(uuid,text,text)',
     'pgflow.forget_owner(uuid,integer)',
     'pgflow.hand_back(jsonb)',
@@ -154,9 +154,9 @@ select set_eq(
     'pgflow_public.pause_schedule(text,uuid)',
     'pgflow_public.resume_schedule(text,uuid)',
     'pgflow_public.schedule_flow(text,text,jsonb,text,text,text,text,integer,uuid)',
-    'pgflow_public.start_flow(text,jsonb,text,jsonb,text,integer,uuid)',
+    'pgflow_public.start_flow(text,jsonb,text,jsonb,text,integer,uuid,text)',
     'pgflow_public.sync(jsonb,text)',
-    'pgflow_public.start_flows(text,jsonb,text[],jsonb,text,integer,uuid)'
+    'pgflow_public.start_flows(text,jsonb,text[],jsonb,text,integer,uuid,text)'
   ],
   'what service_role executes'
 );

@@ -120,11 +120,11 @@ create table if not exists pgflow.alarms (
 
 -- How many items of a map have failed.
 create index if not exists step_tasks_failed on pgflow.step_tasks (run_id, step_slug, failed_at) where failed_at is not null;
--- An event says that a step no longer waits for a slot.
+-- Events say that a step no longer waits for a slot, and what a run waits for.
 alter table pgflow.run_events
   drop constraint if exists type_is_known,
   add constraint type_is_known check (type in (
-    'run:started', 'run:completed', 'run:failed', 'run:cancelled', 'run:retried',
+    'run:started', 'run:waiting', 'run:begun', 'run:completed', 'run:failed', 'run:cancelled', 'run:retried',
     'step:started', 'step:admitted', 'step:progress', 'step:retrying', 'step:completed', 'step:failed', 'step:skipped', 'step:cancelled'
   ));
 do $$
@@ -156,3 +156,42 @@ begin
   end if;
 end
 $$;
+
+-- Singletons and the priority of runs.
+create table if not exists pgflow.run_singletons (
+  alias text not null,
+  key text not null,
+  run_id uuid,
+  waiting_run_id uuid,
+  begins_at timestamptz,
+  primary key (alias, key),
+  constraint key_has_255_characters_at_most check (length(key) <= 255)
+);
+create unique index if not exists run_singletons_by_run on pgflow.run_singletons (run_id);
+create unique index if not exists run_singletons_by_waiting_run on pgflow.run_singletons (waiting_run_id);
+do $$
+begin
+  if to_regtype('pgflow.singleton_start') is null then
+    create type pgflow.singleton_start as (
+      n bigint,
+      turn bigint,
+      key text,
+      new_run_id uuid,
+      input jsonb,
+      idempotency_key text,
+      run_id uuid,
+      waiting_run_id uuid
+    );
+  end if;
+end
+$$;
+drop function if exists pgflow.start_runs(text, uuid[], jsonb[], text[], uuid, uuid, jsonb, int);
+drop function if exists pgflow.start_flow(text, jsonb, uuid, text, uuid, jsonb, int, uuid);
+drop function if exists pgflow.start_flows(text, jsonb, text[], uuid, jsonb, int, uuid);
+drop function if exists pgflow.assert_can_start(pgflow.flows, int, jsonb[], text[], jsonb, int);
+drop function if exists pgflow.existing_run(pgflow.flows, uuid, jsonb, text, uuid, uuid, jsonb, int);
+drop function if exists pgflow.assert_may_start(text, jsonb, text[], uuid);
+drop function if exists pgflow.client_start_flow(text, jsonb, text, jsonb, text, int, uuid);
+drop function if exists pgflow.client_start_flows(text, jsonb, text[], jsonb, text, int, uuid);
+drop function if exists pgflow_public.start_flow(text, jsonb, text, jsonb, text, int, uuid);
+drop function if exists pgflow_public.start_flows(text, jsonb, text[], jsonb, text, int, uuid);

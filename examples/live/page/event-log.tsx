@@ -55,9 +55,9 @@ export function EventLog({ events, owner, startedAt, isOpen }: EventLogProps) {
 /** The status that an event gives to its run or step, for its colour. */
 function statusOf(event: RunEvent): string {
   const { type } = event
-  if (event.type === 'step:started' && event.waits_for) return 'waiting'
+  if ((event.type === 'step:started' || event.type === 'run:started') && event.waits_for) return 'waiting'
   const change = type.slice(type.indexOf(':') + 1)
-  return change === 'progress' || change === 'retried' ? 'started' : change
+  return ['progress', 'retried', 'begun'].includes(change) ? 'started' : change
 }
 
 /** Who caused it, where that was a person. */
@@ -89,6 +89,9 @@ function detailsOf(event: RunEvent): string | null {
     case 'step:failed':
       return event.error
     case 'run:started':
+    case 'run:waiting':
+      return event.waits_for ? `waits for ${event.waits_for === 'run' ? 'another run' : 'a time'}` : null
+    case 'run:begun':
     case 'step:cancelled':
       return null
   }

@@ -11,8 +11,15 @@ const mostAssignees = 3
 /** So many lines of a stack. */
 const deepest = 8
 
-export function lineOfRun({ run_id, flow_slug, status, started_at, error }: RunRow): string {
-  return [run_id, started_at.slice(0, 19), status.padEnd(9), flow_slug, cut(error ?? '')].join('  ').trimEnd()
+export function lineOfRun({ run_id, flow_slug, status, started_at, error, waits_for }: RunRow): string {
+  const note = cut(error ?? waitOfRun(waits_for))
+  return [run_id, started_at.slice(0, 19), status.padEnd(9), flow_slug, note].join('  ').trimEnd()
+}
+
+/** What a run waits for that has not begun. */
+function waitOfRun(waits_for: RunRow['waits_for'] | undefined): string {
+  if (!waits_for) return ''
+  return waits_for === 'run' ? 'waits for another run' : 'waits for a time without further starts'
 }
 
 export function lineOfCount({ flow_slug, status, count }: RunCount): string {
@@ -130,6 +137,9 @@ function factsOf(event: RunEvent): string {
     case 'run:cancelled':
     case 'step:failed':
       return event.error ?? ''
+    case 'run:started':
+    case 'run:waiting':
+      return waitOfRun(event.waits_for)
     case 'run:retried':
       return event.step_slugs.join(', ')
     case 'step:started':

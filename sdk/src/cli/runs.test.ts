@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
+import type { RunEvent } from '../client/types.ts'
 import { compile, Flow } from '../flow/index.ts'
 import { startWorker } from '../worker/index.ts'
 import { startTestDatabase, type TestDatabase } from '../worker/testing/database.ts'
 import type { Io } from './command.ts'
 import { runsCommand } from './runs.ts'
+import { lineOfEvent } from './runs-text.ts'
 import { schedulesCommand } from './schedules.ts'
 import { said } from './testing/command.ts'
 import { pgflow } from './testing/pgflow.ts'
@@ -51,6 +53,25 @@ describe('pgflow runs list', () => {
     expect(await ids('--since', '2h')).toEqual([going])
     expect(await ids('--since', new Date(Date.now() - 4 * 3_600_000).toISOString())).toEqual([going, failed])
     await db.sql`select pgflow.cancel_run(${going})`
+  })
+
+  it('says which run waits', async () => {
+    const once = new Flow<string>({ slug: 'once' }).step('a', ({ run }) => run)
+    await db.sql.unsafe(compile(once))
+    await db.sql`update pgflow.flows set singleton_when_busy = 'after' where flow_slug = 'once'`
+    const going = await db.startRun('once', '')
+    const waiting = await db.startRun('once', '')
+    const { out } = await runs(['list', '--flow', 'once'])
+    expect(out).toEqual([
+      expect.stringMatching(new RegExp(`^${waiting} .* started    once  waits for another run$`)),
+      expect.stringMatching(new RegExp(`^${going} .* started    once$`)),
+    ])
+    const shown = await runs(['show', waiting])
+    expect(shown.out[0]).toMatch(/waits for another run$/)
+    const [{ event }] = await db.sql<[{ event: RunEvent }]>`
+      select event from pgflow.run_event_records where run_id = ${waiting}`
+    expect(lineOfEvent(event)).toMatch(/run:started +waits for another run$/)
+    await db.sql`select pgflow.cancel_run(${waiting}), pgflow.cancel_run(${going})`
   })
 
   it('takes an alias for all versions', async () => {

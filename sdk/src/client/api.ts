@@ -3,7 +3,7 @@ import type { Connection, RequestOptions } from './connection.ts'
 import type { ResponseError } from './errors.ts'
 import { checkOptions } from './options.ts'
 import type { WireEvent } from './store.ts'
-import type { RunRow, RunSnapshot, RunStatus, WaitRow } from './types.ts'
+import type { Priority, RunRow, RunSnapshot, RunStatus, WaitRow } from './types.ts'
 
 /** So many runs are asked for at once, and so many runs or waits come in one answer, at most. */
 export const pageSize = 1000
@@ -13,6 +13,7 @@ interface CommonStartArguments {
   readonly metadata?: unknown
   readonly delay?: number
   readonly group_id?: string
+  readonly priority?: Priority
 }
 
 export interface StartArguments extends CommonStartArguments {

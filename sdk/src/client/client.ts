@@ -10,7 +10,7 @@ import { type Lives, livesOf } from './lives.ts'
 import { argumentsFrom, checkOptions, invalid } from './options.ts'
 import { LiveRun } from './run.ts'
 import type { SupabaseLike } from './supabase.ts'
-import type { RunRow, RunSnapshot, RunStatus, WaitRow } from './types.ts'
+import type { Priority, RunRow, RunSnapshot, RunStatus, WaitRow } from './types.ts'
 
 export interface ClientOptions {
   /**
@@ -33,6 +33,10 @@ interface CommonStartOptions extends RequestOptions {
   readonly delay?: Duration
   /** The id of the group with which the run is shared, such as a team. */
   readonly groupId?: string
+  /**
+   * Which tasks come first. With a user's token, the flow's own priority or a lower one. @default that of the flow
+   */
+  readonly priority?: Priority
   /** A Standard Schema that validates the input before it is sent, for instance the flow's. */
   readonly schema?: StandardSchemaV1
 }
@@ -110,13 +114,14 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
   }
 
   /**
-   * Starts a flow: one request, which does not wait for Realtime.
+   * Starts a flow: one request, which does not wait for Realtime. Of a flow that has one run at a time (`singleton`), the run may be
+   * the one that exists already, or one that waits (`run.snapshot.waits_for`).
    *
    * @throws InvalidInputError if an argument or option cannot be used, or the input is not JSON or not what `schema` says
    *   (nothing is sent then), or not what the flow takes
    * @throws NotFoundError if there is no such flow
-   * @throws ForbiddenError if the caller may not start it, or not in this group
-   * @throws ConflictError if the key was used with another input
+   * @throws ForbiddenError if the caller may not start it, or not in this group or with this priority
+   * @throws ConflictError if the key was used with another input; or the flow has one run at a time, and there is another run
    * @throws TimeoutError if the server does not answer in time; the run may have been started nevertheless
    */
   async startFlow<Name extends FlowName<Flows>>(
@@ -240,4 +245,4 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
 
 const lists = () => import('./lists.ts')
 
-const startNames = 'flowSlug! metadata delay groupId schema signal'
+const startNames = 'flowSlug! metadata delay groupId priority schema signal'

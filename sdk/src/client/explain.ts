@@ -23,6 +23,7 @@ const forms: Readonly<Record<OptionName, string>> = {
   idempotencyKeys: 'an array with a text, or null, for each input',
   metadata: 'JSON',
   delay: "whole seconds: a number, or text such as '90s', '5m' or '2h'",
+  priority: "'high', 'normal' or 'low'",
   schema: "a Standard Schema, such as the flow's",
   signal: 'an AbortSignal, such as the signal of an AbortController',
   status: "'started', 'completed', 'failed' or 'cancelled'",

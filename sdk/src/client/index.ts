@@ -27,6 +27,7 @@ export type { SupabaseLike } from './supabase.ts'
 export type {
   Actor,
   EventOfType,
+  Priority,
   RunEvent,
   RunEventType,
   RunRow,

@@ -49,8 +49,7 @@ export const stepEventTypes: readonly StepEventType[] = [...statuses, 'progress'
 
 /** The types of all events of a run, as `run.on` takes them. */
 export const eventTypes: readonly RunEventType[] = [
-  ...statuses.slice(0, 4).map((type) => `run:${type}` as RunEventType),
-  'run:retried',
+  ...[...statuses.slice(0, 4), 'retried', 'waiting', 'begun'].map((type) => `run:${type}` as RunEventType),
   ...stepEventTypes.map((type) => `step:${type}` as const),
 ]
 

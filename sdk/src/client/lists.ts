@@ -2,13 +2,23 @@
 import type { ListFilter, WaitFilter } from './api.ts'
 import type { RequestOptions } from './connection.ts'
 import type { Lives } from './lives.ts'
-import type { argumentsFrom, CallOptions } from './options.ts'
+import type { argumentsFrom, CallOptions, MoreTests } from './options.ts'
 import type { RunRow, WaitRow } from './types.ts'
 
 /** A wait, as it is listed or by its run and slug. */
 export interface WaitKey {
   readonly run_id: string
   readonly step_slug: string
+}
+
+const isUuid = (value: unknown) => /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(String(value))
+
+const tests: MoreTests = {
+  status: (value) => ['started', 'completed', 'failed', 'cancelled'].includes(value as string),
+  ownerId: isUuid,
+  cursor: (value) => value === null || isUuid(value),
+  limit: (value) => Number.isInteger(value) && (value as number) >= 1,
+  afterWait: (value) => (value as WaitRow | null)?.step_slug !== undefined,
 }
 
 /** `argumentsFrom` is loaded already, and given, so that the client stays in one file. */
@@ -23,7 +33,11 @@ export async function listRuns(
     cursor,
     limit = 50,
     ...filter
-  } = await argumentsFrom<ListFilter>(options, 'flowSlug status metadata ownerId groupId cursor limit signal')
+  } = await argumentsFrom<ListFilter>(
+    options,
+    'flowSlug status metadata ownerId groupId cursor limit signal',
+    tests,
+  )
   const quantity = Math.min(limit, 1000)
   const args = { ...filter, quantity, before: cursor ?? undefined }
   const runs = await connection.call('list_runs', args, options)
@@ -39,6 +53,7 @@ export async function listWaits(
   const { flow_slug, limit, after_wait } = await argumentsFrom<WaitFilter>(
     options,
     'flowSlug limit afterWait signal',
+    tests,
   )
   const args = { flow_slug, quantity: limit, after: after_wait, watch: undefined }
   return connection.call('list_waits', args, options)

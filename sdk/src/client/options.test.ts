@@ -40,6 +40,12 @@ describe('what cannot be used is refused before anything is sent', () => {
     ['one input for many', () => client.startFlows('review', 1), 'inputs is 1', 'an array'],
     ['a key', () => client.startFlow('review', 1, { idempotencyKey: 7 }), 'idempotencyKey is 7', 'a text'],
     ['a delay', () => client.startFlow('review', 1, { delay: 0.5 }), 'delay is 0.5', 'whole seconds'],
+    [
+      'a priority',
+      () => client.startFlow('review', 1, { priority: 'urgent' }),
+      "priority is 'urgent'",
+      "'high'",
+    ],
     ['another delay', () => client.startFlow('review', 1, { delay: 'soon' }), "delay is 'soon'", "'5m'"],
     [
       'a schema',
@@ -109,7 +115,7 @@ describe('what cannot be used is refused before anything is sent', () => {
         name: 'InvalidInputError',
         message: "There is no event 'step:complete'",
         hint:
-          'The events are: run:started, run:completed, run:failed, run:cancelled, run:retried, step:started, ' +
+          'The events are: run:started, run:completed, run:failed, run:cancelled, run:retried, run:waiting, run:begun, step:started, ' +
           "step:completed, step:failed, step:cancelled, step:skipped, step:progress, step:retrying, and '*' for all.",
       }),
     )

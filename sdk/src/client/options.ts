@@ -10,10 +10,6 @@ function matches(pattern: RegExp): Test {
   return (value) => typeof value === 'string' && pattern.test(value)
 }
 
-function isWholeFrom(least: number): Test {
-  return (value) => Number.isInteger(value) && (value as number) >= least
-}
-
 export function has(property: string): Test {
   return (value) => (value as Record<string, unknown> | null)?.[property] !== undefined
 }
@@ -34,20 +30,19 @@ const tests = {
   delay: (value) => Number.isInteger(secondsOf(value)),
   groupId: isUuid,
   schema: has('~standard'),
-  status: matches(/^(started|completed|failed|cancelled)$/),
-  ownerId: isUuid,
-  cursor: (value) => value === null || isUuid(value),
-  limit: isWholeFrom(1),
-  after: isWholeFrom(0),
-  afterWait: has('step_slug'),
+  priority: matches(/^(high|normal|low)$/),
+  after: (value) => Number.isInteger(value) && (value as number) >= 0,
   timeout: (value) => secondsOf(value) !== undefined,
   reason: isText,
   output: (value) => value !== undefined,
   signal: has('aborted'),
 } satisfies Record<string, Test>
 
-/** Each argument and option that is tested. */
-export type OptionName = keyof typeof tests
+/** Each argument and option that is tested; those of lists are tested by what is loaded with them. */
+export type OptionName = keyof typeof tests | 'status' | 'ownerId' | 'cursor' | 'limit' | 'afterWait'
+
+/** Tests that are loaded when they are needed. */
+export type MoreTests = Partial<Record<OptionName, Test>>
 
 /**
  * Nothing, if each option exists and can be used. One that is `undefined` is left out.
@@ -55,12 +50,13 @@ export type OptionName = keyof typeof tests
  * @param known the names of the options, and no others; those with `!` have to be given
  * @returns otherwise a promise that rejects with InvalidInputError: the reason is loaded when there is one
  */
-export function checkOptions(options: object, known: string): Promise<never> | undefined {
+export function checkOptions(options: object, known: string, more?: MoreTests): Promise<never> | undefined {
+  const all: MoreTests = { ...tests, ...more }
   const names = known.split(' ')
   for (const [name, value] of Object.entries(options)) {
     const isRequired = names.includes(`${name}!`)
     if (!isRequired && !names.includes(name)) return refuse(name, value, known)
-    if ((isRequired || value !== undefined) && !tests[name as OptionName](value)) return refuse(name, value)
+    if ((isRequired || value !== undefined) && !all[name as OptionName]!(value)) return refuse(name, value)
   }
   return undefined
 }
@@ -84,8 +80,12 @@ export interface CallOptions {
  *
  * @throws InvalidInputError as `checkOptions`, for an input that `schema` refuses, and for what is not JSON
  */
-export async function argumentsFrom<Arguments>(options: CallOptions, known: string): Promise<Arguments> {
-  await checkOptions(options, known)
+export async function argumentsFrom<Arguments>(
+  options: CallOptions,
+  known: string,
+  more?: MoreTests,
+): Promise<Arguments> {
+  await checkOptions(options, known, more)
   const { signal, schema, ...values } = options
   const reason =
     schema && (await (await import('./explain.ts')).whyInvalid(schema, values.inputs ?? [values.input]))

@@ -41,6 +41,8 @@ function startOf(...slugs: string[]): RunSnapshot {
     completed_at: null,
     failed_at: null,
     cancelled_at: null,
+    priority: 'normal',
+    waits_for: null,
     seq: 0,
     steps: slugs.map(step),
   }
@@ -260,6 +262,37 @@ describe('RunStore', () => {
     store.add(log)
     drain(store)
     expect(seqs(store)).toEqual([5, 7, 8])
+  })
+
+  it('knows what a run waits for, from its first event on', () => {
+    const waiting: WireEvent[] = [
+      { seq: 1, type: 'run:started', step_slug: null, at: at(1), waits_for: 'time' },
+      { seq: 2, type: 'run:waiting', step_slug: null, at: at(2), waits_for: 'run' },
+      { seq: 3, type: 'run:begun', step_slug: null, at: at(3), waits_for: null },
+      { seq: 4, type: 'step:started', step_slug: 'text', at: at(3), initial_tasks: 1 },
+    ]
+    const store = new RunStore(applyEvent(startOf('text', 'mail'), waiting[0]!))
+    store.add(waiting)
+    const states: unknown[] = [store.snapshot]
+    while (store.next()) states.push(store.snapshot)
+    expect(states).toMatchObject([
+      { status: 'started', waits_for: 'time', started_at: at(1) },
+      { status: 'started', waits_for: 'run' },
+      { status: 'started', waits_for: null, started_at: at(1) },
+      { seq: 4 },
+    ])
+    expect(store.currentEvents).toEqual(waiting)
+    const cancelled = {
+      type: 'run:cancelled',
+      step_slug: null,
+      at: at(2),
+      error: null,
+      waits_for: null,
+    } as const
+    expect(applyEvent(states[1] as RunSnapshot, { seq: 3, ...cancelled })).toMatchObject({
+      status: 'cancelled',
+      waits_for: null,
+    })
   })
 
   it('takes a newer snapshot only before the first event', () => {

@@ -10,7 +10,16 @@ export function emptied(run: RunSnapshot): RunSnapshot {
   const { run_id, flow_slug } = run
   const steps = run.steps.map((step) => unstarted(step, epoch))
   // The columns that are never null.
-  return { ...nullsOf(run), run_id, flow_slug, status: 'started', started_at: epoch, seq: 0, steps }
+  return {
+    ...nullsOf(run),
+    run_id,
+    flow_slug,
+    status: 'started',
+    started_at: epoch,
+    priority: 'normal',
+    seq: 0,
+    steps,
+  }
 }
 
 /** A step before it starts, for the first time or again. */
@@ -110,8 +119,8 @@ export class RunStore {
     const latest = new Map<string | null, Map<RunEventType, RunEvent>>()
     for (const event of this.#log) {
       if (event.type === 'run:retried') for (const reopened of event.step_slugs) latest.delete(reopened)
-      // A change of status ends what was known of its run or step; progress and retries add to it.
-      const adds = /progress|retrying/.test(event.type)
+      // A change of status, as `started`, ends what was known of its run or step; progress, retries and waiting add to it.
+      const adds = /[^d]$|admitted/.test(event.type)
       const kept = adds ? latest.get(event.step_slug) : undefined
       latest.set(event.step_slug, new Map(kept).set(event.type, event))
     }

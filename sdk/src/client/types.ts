@@ -2,6 +2,9 @@ import type { AnyFlow, InputOf, Json, JsonOf, OutputOf, StepProgressOf, StepsOf 
 
 export type RunStatus = 'started' | 'completed' | 'failed' | 'cancelled'
 
+/** Which tasks come first. */
+export type Priority = 'high' | 'normal' | 'low'
+
 export type StepStatus = 'created' | 'started' | 'completed' | 'failed' | 'skipped' | 'cancelled'
 
 /** The slugs of a flow's steps. */
@@ -31,6 +34,12 @@ interface RunRecord<Input, Output> {
   readonly completed_at: string | null
   readonly failed_at: string | null
   readonly cancelled_at: string | null
+  readonly priority: Priority
+  /**
+   * What a run waits for that has not begun, of a flow that has one run at a time: for another `'run'`, or for a `'time'` without
+   * further starts; `null` in all others.
+   */
+  readonly waits_for: 'run' | 'time' | null
 }
 
 /** A run with its steps: its row, the number of the last event in it, and its step states. */
@@ -93,7 +102,12 @@ export type StepStates<F extends AnyFlow = AnyFlow> = {
 
 /** What each type of event says of a run. */
 interface RunColumns<F extends AnyFlow> {
-  'run:started': unknown
+  /** `waits_for` is what it waits for, if it does not begin at once. */
+  'run:started': { readonly waits_for?: 'run' | 'time' }
+  /** A run that has waited for a time waits for another run now. */
+  'run:waiting': { readonly waits_for: 'run' | 'time' }
+  /** A run that has waited begins. */
+  'run:begun': { readonly waits_for: null }
   'run:completed': { readonly output: OutputOf<F> }
   'run:failed': { readonly error: string }
   'run:cancelled': { readonly error: string | null }

@@ -117,3 +117,32 @@ describe('a wait', () => {
     expect(await client.listWaits({ afterWait: second.at(-1) })).toEqual([])
   })
 })
+
+it('a run that waits for another one says so, and begins when that has ended', async () => {
+  await rig.sql`
+    select pgflow.create_flow('index', start_role => 'authenticated', max_attempts => 1), pgflow.add_step('index', 'a')`
+  await rig.sql`update pgflow.flows set singleton_when_busy = 'after', singleton_path = 'run.id' where flow_slug = 'index'`
+  const client = new PgflowClient(await rig.user())
+  const before = await client.startFlow('index', { id: 1 })
+  const run = await client.startFlow('index', { id: 1 }, { priority: 'low' })
+  expect(run.snapshot).toMatchObject({ status: 'started', waits_for: 'run', priority: 'low', seq: 1 })
+  const { runs } = await client.listRuns({ flowSlug: 'index' })
+  expect(runs.map(({ waits_for }) => waits_for)).toEqual(['run', null])
+  const begun = new Promise((resolve) => run.on('run:begun', resolve))
+  await rig.settle(before.runId, 'a', { output: 1 })
+  await rig.sql`select pgflow.tick()`
+  expect(await begun).toMatchObject({ waits_for: null })
+  expect(run.snapshot.waits_for).toBe(null)
+  const late = new Promise((resolve) => run.on('run:started', resolve))
+  expect(await late).toMatchObject({ seq: 1, waits_for: 'run' })
+  await rig.sql`update pgflow.flows set singleton_when_busy = 'return' where flow_slug = 'index'`
+  const same = await client.startFlow('index', { id: 1 }, { idempotencyKey: 'k' })
+  expect(same.runId).toBe(run.runId)
+  await rig.settle(run.runId, 'a', { output: 2 })
+  expect(await same.waitForCompletion()).toEqual({ a: 2 })
+  await expect(client.startFlow('index', { id: 2 }, { priority: 'high' })).rejects.toThrow(ForbiddenError)
+  await rig.sql`update pgflow.flows set singleton_when_busy = 'reject' where flow_slug = 'index'`
+  const other = await client.startFlow('index', { id: 1 })
+  await expect(client.startFlow('index', { id: 1 })).rejects.toThrow(ConflictError)
+  await expect(client.startFlow('index', { id: 1 })).rejects.toThrow(other.runId)
+})

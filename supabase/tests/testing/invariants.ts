@@ -25,7 +25,9 @@ const rules = {
     select run_id, format('%s after %s', run.status, last.type) from run cross join lateral (
       select e.type from event e where e.run_id = run.run_id and e.step_slug is null order by e.seq desc limit 1
     ) last
-    where last.type <> 'run:' || run.status and not (run.status = 'started' and last.type = 'run:retried')`,
+    where last.type <> 'run:' || run.status and not (
+      run.status = 'started' and last.type in ('run:retried', case when run.waits_for is null then 'run:begun' else 'run:waiting' end)
+    )`,
   'the last event of a step says what it is': `
     select run_id, format('%s: %s after %s', state.step_slug, state.status, last.type)
     from state left join lateral (
@@ -46,7 +48,9 @@ const rules = {
       when before in ('step:started', 'step:retrying', 'step:progress')
         then '{step:retrying,step:progress,step:completed,step:failed,step:skipped,step:cancelled}'
       when before in ('step:failed', 'step:cancelled') then '{step:started,step:failed,step:skipped,step:cancelled}'
-      when before in ('run:started', 'run:retried') then '{run:completed,run:failed,run:cancelled}'
+      when before in ('run:started', 'run:waiting')
+        then '{run:waiting,run:begun,run:completed,run:failed,run:cancelled}'
+      when before in ('run:retried', 'run:begun') then '{run:completed,run:failed,run:cancelled}'
       when before in ('run:failed', 'run:cancelled') then '{run:retried}'
     end::text[]), false)`,
   'a run that ended says nothing more': `
@@ -64,8 +68,18 @@ const rules = {
     where state.status <> 'started' and task.status in ('waiting', 'queued', 'started')`,
   'a run that goes on has work': `
     select run_id, status from run
-    where status = 'started'
+    where status = 'started' and waits_for is null
       and not exists (select from task where task.run_id = run.run_id and task.status in ('waiting', 'queued', 'started'))`,
+  'of a key at most one run goes on': `
+    select min(run_id::text)::uuid, format('%s runs of %s', count(*), pgflow.singleton_key(f, run.input))
+    from run join pgflow.flows f using (flow_slug)
+    where f.singleton_when_busy is not null and run.status = 'started' and run.waits_for is null
+    group by f.alias, pgflow.singleton_key(f, run.input) having count(*) > 1`,
+  'a run that waits has another one before it, or a time': `
+    select run.run_id, concat_ws(' ', run.waits_for, s.begins_at) from run left join pgflow.run_singletons s on s.waiting_run_id = run.run_id
+    where run.status = 'started' and run.waits_for is not null and (s.begins_at > pgflow.now()) is not true and not exists (
+      select from pgflow.runs r where r.run_id = s.run_id and r.status = 'started'
+    )`,
   'an open task has its message': `
     select run_id, format('%s %s has no message %s', step_slug, task_index, message_id) from task
     where status in ('queued', 'started') and not exists (
