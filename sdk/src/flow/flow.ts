@@ -1,10 +1,10 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Duration } from '../shared/duration.ts'
+import type { BatchSettings, HandlerOf, ReturnedForOne } from './batch-types.ts'
 import { FlowBuilder } from './builder.ts'
 import type { ValidCondition } from './condition-types.ts'
-import type { Context } from './context.ts'
 import type { AnyFlow, FlowOptions, FlowSchedule, StepFallback, StepTiming } from './definition.ts'
-import type { Handler, HandlerFunction } from './handler-types.ts'
+import type { Handler } from './handler-types.ts'
 import type { InputJson, JsonOf } from './json-types.ts'
 import type { ItemOf, ItemsOption } from './map-types.ts'
 import type { SourceStep } from './path-types.ts'
@@ -76,6 +76,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
     Progress = never,
+    const Size extends number = never,
   >(
     step:
       | NewSlug<keyof F['steps'], Slug>
@@ -88,8 +89,9 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
             TakesPayload<In, Dep>,
             MakesJson<Out>,
             ProgressType<Progress>
-          >),
-    handler: Handler<F, Dep, In, Returned, Out, Progress>,
+          > &
+          BatchSettings<Size>),
+    handler: Handler<F, Dep, In, Returned, Out, Progress, Size>,
     options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
       ValidCondition<Unless, StoredPayload<F, Dep>>,
@@ -98,13 +100,14 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       TakesPayload<In, Dep>,
       MakesJson<Out>,
       ProgressType<Progress>
-    >,
+    > &
+      BatchSettings<Size>,
   ): Flow<
     WithStep<
       F,
       Slug,
       Dep,
-      StoredOutput<Returned, Out>,
+      StoredOutput<ReturnedForOne<Returned, Size>, Out>,
       SkipsOf<If, Unless, Unmet, Exhausted>,
       SchemaOutput<In>,
       StepProgress<Progress>
@@ -121,10 +124,11 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
     Progress = never,
+    const Size extends number = never,
   >(
     slug: NewSlug<keyof F['steps'], Slug>,
     dependsOn: Deps<keyof F['steps'], Dep>,
-    handler: Handler<F, Dep, In, Returned, Out, Progress>,
+    handler: Handler<F, Dep, In, Returned, Out, Progress, Size>,
     options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
       ValidCondition<Unless, StoredPayload<F, Dep>>,
@@ -133,13 +137,14 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       TakesPayload<In, Dep>,
       MakesJson<Out>,
       ProgressType<Progress>
-    >,
+    > &
+      BatchSettings<Size>,
   ): Flow<
     WithStep<
       F,
       Slug,
       Dep,
-      StoredOutput<Returned, Out>,
+      StoredOutput<ReturnedForOne<Returned, Size>, Out>,
       SkipsOf<If, Unless, Unmet, Exhausted>,
       SchemaOutput<In>,
       StepProgress<Progress>
@@ -168,6 +173,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
     Progress = never,
+    const Size extends number = never,
   >(
     step: Named<NewSlug<keyof F['steps'], Slug>, Deps<keyof F['steps'], Dep>> &
       ItemsOption<F, Dep, Items> &
@@ -179,14 +185,14 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
         TakesJson<In>,
         MakesJson<Out>,
         ProgressType<Progress>
-      >,
-    handler: HandlerFunction<
+      > &
+      BatchSettings<Size>,
+    handler: HandlerOf<
+      Size,
       HandlerInput<ItemOf<F, Dep, Items>, In>,
-      Context<
-        F['resources'],
-        Payload<F, Dep | SourceStep<Items>, JsonOf<F['input']>>,
-        ProgressArguments<Progress>
-      >,
+      F['resources'],
+      Payload<F, Dep | SourceStep<Items>, JsonOf<F['input']>>,
+      ProgressArguments<Progress>,
       Returned,
       Out
     >,
@@ -195,7 +201,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       F,
       Slug,
       Dep | SourceStep<Items>,
-      StoredOutput<Returned, Out>[],
+      StoredOutput<ReturnedForOne<Returned, Size>, Out>[],
       SkipsOf<If, Unless, Unmet, Exhausted>,
       [HandlerInput<ItemOf<F, Dep, Items>, In>],
       MapProgress<Progress>
