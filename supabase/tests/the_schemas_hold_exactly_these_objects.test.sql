@@ -236,7 +236,6 @@ select set_eq(
     'pgflow.start_flow(flow_slug text, input jsonb, run_id uuid, idempotency_key text, owner_id uuid, metadata jsonb, delay integer, group_id uuid)',
     'pgflow.start_flows(flow_slug text, inputs jsonb, idempotency_keys text[], owner_id uuid, metadata jsonb, delay integer, group_id uuid)',
     'pgflow.start_runs(flow_slug text, run_ids uuid[], inputs jsonb[], idempotency_keys text[], owner_id uuid, group_id uuid, metadata jsonb, delay integer)',
-<<<<<<< HEAD
     'pgflow.add_step(flow_slug text, step_slug text, deps_slugs text[], max_attempts integer, base_delay numeric, timeout integer, start_delay integer, step_type text, map_source text, map_path text, run_if jsonb, run_unless jsonb, when_unmet text, when_exhausted text, completed_by text, assignees_path text, not_by_owner boolean, when_timed_out text, timed_out_output jsonb, webhook text, sleep_for integer, until_path text, options jsonb)',
     'pgflow.assert_valid_definition(definition jsonb, needs_steps boolean)',
     'pgflow.create_flow(flow_slug text, max_attempts integer, base_delay numeric, timeout integer, start_role text, broadcast text, options jsonb)',
@@ -258,10 +257,8 @@ select set_eq(
     'pgflow.with_arguments(options jsonb, arguments jsonb, not_options text[])',
     'pgflow.with_step(definition jsonb, step jsonb)',
     'pgflow.write_limits(wanted pgflow.limits[])',
-=======
     'pgflow.admissible(candidates pgflow.slot_task[], rooms pgflow.slot_room[])',
     'pgflow.admit(tasks pgflow.slot_task[], as_of timestamp with time zone, OUT admitted pgflow.slot_task[], OUT busy text[])',
->>>>>>> flow
     'pgflow.admit_tasks(quantity integer)',
     'pgflow.admit_to_claim(flow_slugs text[], quantity integer, lease integer)',
     'pgflow.admitted_tasks(quantity integer, as_of timestamp with time zone)',
