@@ -30,15 +30,15 @@ select pgflow.complete_task(pg_temp.run(1), 'a', 0, '[1]'), pgflow.cancel_run(pg
 select is_empty('select from pgflow.alarms', 'a flow without deadlines has no alarms');
 
 -- Of steps: roots, dependents, maps
-select pgflow.create_flow('f', base_delay => 0), pgflow.add_step('f', 'a'), pgflow.add_step('f', 'b', array['a'], start_delay => 10);
-select pgflow.add_step('f', 'c', array['a'], step_type => 'map');
-update pgflow.steps s set opt_deadline = d.seconds from (values ('a', 60), ('b', 30), ('c', 40)) d (slug, seconds) where s.flow_slug = 'f' and s.step_slug = d.slug;
+select pgflow.create_flow('f', base_delay => 0), pgflow.add_step('f', 'a', options => '{"deadline": 60}');
+select pgflow.add_step('f', 'b', array['a'], start_delay => 10, options => '{"deadline": 30}');
+select pgflow.add_step('f', 'c', array['a'], step_type => 'map', options => '{"deadline": 40, "concurrency": 1}');
 select pgflow.start_flow('f', '1', run_id => pg_temp.run(2));
 select is(pg_temp.alarms(), '2 a 60.00', 'a root step has its deadline from when it starts');
 select is((select step_slug from pgflow.claim_tasks(array['f'], 10, gen_random_uuid())), 'a', 'it is claimed as ever');
 select is((select pg_temp.seconds(next_due_at) from pgflow.tick()), 60.00, 'the clock knows when to look');
 select pg_temp.at(5);
-select pgflow.complete_task(pg_temp.run(2), 'a', 0, '[1, 2]');
+select pgflow.complete_task(pg_temp.run(2), 'a', 0, '[1, 2]'), pgflow.tick(); -- which admits a task of the map
 select is(pg_temp.alarms(), '2 b 35.00, 2 c 45.00, 2 a 60.00', 'others from when their deps are done, start delays included');
 select pg_temp.at(34.9);
 select is(pg_temp.tick(), 0, 'nothing ends before');
@@ -54,7 +54,7 @@ select is(
 select is((select count(*) from pgmq.q_f), 0::bigint, 'messages are archived');
 -- A retry
 select pg_temp.at(40);
-select pgflow.retry_run(pg_temp.run(2));
+select pgflow.retry_run(pg_temp.run(2)), pgflow.tick();
 select is(pg_temp.alarms(), '2 c 45.00, 2 a 60.00, 2 b 70.00, 2 c 80.00', 'a retry begins new deadlines');
 select pg_temp.at(62);
 select is(pg_temp.tick() || ' ' || pg_temp.alarms(), '0 2 b 70.00, 2 c 80.00, 2 c 80.00', 'what an older alarm asks is looked at again then');
@@ -65,10 +65,9 @@ select is(pg_temp.tick() || coalesce(pg_temp.alarms(), ''), '0', 'leaves alarms 
 
 -- when_exhausted
 select pgflow.create_flow('skips');
-select pgflow.add_step('skips', 'soft', when_exhausted => 'skip', step_type => 'map'), pgflow.add_step('skips', 'after', array['soft']);
-select pgflow.add_step('skips', 'hard', when_exhausted => 'skip-cascade'), pgflow.add_step('skips', 'gone', array['hard']);
-update pgflow.steps s set opt_deadline = 60, when_item_fails = case s.step_type when 'map' then 'collect' else 'fail' end
-where s.flow_slug = 'skips' and s.deps_count = 0;
+select pgflow.add_step('skips', 'soft', when_exhausted => 'skip', step_type => 'map', options => '{"deadline": 60, "when_item_fails": "collect"}');
+select pgflow.add_step('skips', 'after', array['soft']);
+select pgflow.add_step('skips', 'hard', when_exhausted => 'skip-cascade', options => '{"deadline": 60}'), pgflow.add_step('skips', 'gone', array['hard']);
 select pgflow.start_flow('skips', '[1, 2]', run_id => pg_temp.run(3));
 select pgflow.settle_tasks(jsonb_build_array(jsonb_build_object(
   'run_id', pg_temp.run(3), 'step_slug', 'soft', 'task_index', 0, 'error', 'x', 'permanent', true
@@ -88,8 +87,7 @@ select is(
 
 -- A retry that is due later, or that does not count
 select pg_temp.at(200);
-select pgflow.create_flow('busy', max_attempts => 1), pgflow.add_step('busy', 'a');
-update pgflow.steps set opt_deadline = 60 where flow_slug = 'busy';
+select pgflow.create_flow('busy', max_attempts => 1), pgflow.add_step('busy', 'a', options => '{"deadline": 60}');
 select pgflow.start_flow('busy', '1', run_id => pg_temp.run(4));
 select pgflow.settle_tasks(jsonb_build_array(jsonb_build_object(
   'run_id', pg_temp.run(4), 'step_slug', 'a', 'task_index', 0, 'error', 'busy', 'retry_delay', 86400, 'uncounted', true
@@ -100,8 +98,7 @@ select is(pg_temp.tick() || ' ' || pg_temp.run_is(4), '1 failed 260.00 step "a" 
 
 -- Of runs
 select pg_temp.at(300);
-select pgflow.create_flow('whole'), pgflow.add_step('whole', 'a'), pgflow.add_step('whole', 'b', array['a']);
-update pgflow.flows set opt_deadline = 100 where flow_slug = 'whole';
+select pgflow.create_flow('whole', options => '{"deadline": 100}'), pgflow.add_step('whole', 'a'), pgflow.add_step('whole', 'b', array['a']);
 select pgflow.start_flow('whole', '1', run_id => pg_temp.run(n)) from generate_series(5, 6) n;
 select pgflow.start_flow('whole', '1', run_id => pg_temp.run(7), delay => 50);
 select pgflow.start_flow('whole', '1', run_id => pg_temp.run(7));

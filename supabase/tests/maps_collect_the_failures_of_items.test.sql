@@ -29,9 +29,10 @@ return (
 create function pg_temp.flow(slug text, tolerate_count int default null, tolerate_share numeric default null, when_exhausted text default 'fail')
 returns void language sql as $$
   select pgflow.create_flow(slug, max_attempts => 1, base_delay => 0);
-  select pgflow.add_step(slug, 'each', step_type => 'map', when_exhausted => flow.when_exhausted), pgflow.add_step(slug, 'next', array['each']);
-  update pgflow.steps s set when_item_fails = 'collect', tolerate_count = flow.tolerate_count, tolerate_share = flow.tolerate_share
-  where s.flow_slug = slug and s.step_slug = 'each';
+  select pgflow.add_step(slug, 'each', step_type => 'map', when_exhausted => flow.when_exhausted, options => jsonb_build_object(
+    'when_item_fails', 'collect', 'tolerate_count', flow.tolerate_count, 'tolerate_share', flow.tolerate_share
+  ));
+  select pgflow.add_step(slug, 'next', array['each']);
 $$;
 create function pg_temp.start(n int, slug text, items int default 4) returns void language sql as $$
   select pgflow.start_flow(slug, (select coalesce(jsonb_agg(i), '[]') from generate_series(1, items) i), run_id => pg_temp.run(n))

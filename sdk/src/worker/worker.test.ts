@@ -422,12 +422,15 @@ describe('A handler that fails', () => {
   it('is tried again by a RetryAfterError that does not count until the deadline of its step, and is aborted then', async () => {
     const slug = newSlug()
     const aborted = gate()
-    const flow = new Flow<string[]>({ slug, maxAttempts: 1 }).map({ slug: 'each' }, async (item, { attempt, signal }) => {
-      if (item === 'later') throw new RetryAfterError('1h', 'busy', { countsAsAttempt: false })
-      if (attempt < 3) throw new RetryAfterError(0, 'busy', { countsAsAttempt: false })
-      await once(signal, 'abort')
-      aborted.open(signal.reason)
-    })
+    const flow = new Flow<string[]>({ slug, maxAttempts: 1 }).map(
+      { slug: 'each' },
+      async (item, { attempt, signal }) => {
+        if (item === 'later') throw new RetryAfterError('1h', 'busy', { countsAsAttempt: false })
+        if (attempt < 3) throw new RetryAfterError(0, 'busy', { countsAsAttempt: false })
+        await once(signal, 'abort')
+        aborted.open(signal.reason)
+      },
+    )
     const worker = await startWorker({ connection: db.url, flows: [flow], lease: 1 })
     onTestFinished(() => worker.stop({ gracePeriod: 0 }))
     await db.sql`update pgflow.steps set opt_deadline = 1 where flow_slug = ${slug}`
