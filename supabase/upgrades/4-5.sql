@@ -116,3 +116,7 @@ create table if not exists pgflow.alarms (
     (kind = 'slot') = (slot_key is not null) and (kind = 'slot') = (run_id is null) and (step_slug is null or kind = 'deadline')
   )
 );
+
+-- Messages have a priority.
+drop function if exists pgflow.send_messages(text, jsonb[], int);
+drop function if exists pgflow.read_queue(text, int, int);
