@@ -295,7 +295,7 @@ create table pgflow.step_tasks (
     case
       when status = 'waiting' then message_id is null and waits_for is not null
         and waits_for in ('signal', 'time', 'run', 'slot') and (waits_for <> 'time' or due_at is not null)
-        and (waits_for = 'slot') = (slot_keys is not null)
+        and case when waits_for = 'slot' then slot_keys is not null else waits_for = 'time' or slot_keys is null end
       else waits_for is null and due_at is null and (message_id is not null or status not in ('queued', 'started'))
         and (slot_keys is null or status in ('queued', 'started'))
     end
@@ -332,7 +332,7 @@ create table pgflow.run_events (
   constraint seq_is_positive check (seq > 0),
   constraint type_is_known check (type in (
     'run:started', 'run:completed', 'run:failed', 'run:cancelled', 'run:retried',
-    'step:started', 'step:progress', 'step:retrying', 'step:completed', 'step:failed', 'step:skipped', 'step:cancelled'
+    'step:started', 'step:admitted', 'step:progress', 'step:retrying', 'step:completed', 'step:failed', 'step:skipped', 'step:cancelled'
   )),
   constraint step_events_name_their_step check ((type like 'step:%') = (step_slug is not null))
 );
@@ -403,11 +403,13 @@ create index limit_uses_by_limit on pgflow.limit_uses (limit_slug);
 comment on table pgflow.limit_uses is
   'Which limits the tasks of a step have, or where step_slug is * those of all steps of the flow together. Each value at by_path in the step''s input has a limit of its own; without a path all tasks share one.';
 
-create table pgflow.limit_rates (
+create table pgflow.limit_keys (
   slot_key text primary key,
-  next_at timestamptz not null
+  next_at timestamptz,
+  last_keys text[]
 );
-comment on table pgflow.limit_rates is 'From when on a key of a limit with a rate admits its next task.';
+comment on table pgflow.limit_keys is
+  'Of a key of a limit with a rate, from when on it admits the next task. Of one that many combinations of keys wait for, which was looked at last.';
 
 create table pgflow.alarms (
   due_at timestamptz not null,
@@ -509,7 +511,7 @@ create trigger _100_children after delete on pgflow.runs
 create function pgflow.tg_step_states__after_delete()
 returns trigger
 language plpgsql
-security definer -- whoever may delete a step state deletes its tasks
+security definer -- whoever may delete a step state deletes its tasks, which frees their slots
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -521,7 +523,12 @@ set join_collapse_limit = 1
 set jit = off
 as $$
 begin
-  delete from pgflow.step_tasks t using old_rows o where (t.run_id, t.step_slug) = (o.run_id, o.step_slug);
+  with deleted as (
+    delete from pgflow.step_tasks t using old_rows o where (t.run_id, t.step_slug) = (o.run_id, o.step_slug)
+    returning t.slot_keys
+  )
+  insert into pgflow.alarms (due_at, kind, slot_key)
+  select distinct pgflow.now(), 'slot', key from deleted d cross join unnest(d.slot_keys) key;
   return null;
 end
 $$;

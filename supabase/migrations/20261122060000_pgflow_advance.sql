@@ -311,7 +311,7 @@ begin
              case when d.change in ('started', 'waiting') then d.total when d.change = 'completed' then 0 end as items,
              0 as retries,
              null::timestamptz as retry_at,
-             null::text as waits_for,
+             case when d.change = 'started' and d.is_limited and d.step_type = 'single' then 'slot' end as waits_for,
              null::timestamptz as due_at
     ) c
   );
@@ -364,7 +364,7 @@ begin
       join pgflow.step_states ss using (run_id, step_slug)
       join pgflow.steps s using (flow_slug, step_slug)
       join pgflow.flows f using (flow_slug)
-      where ss.status = 'started' and s.step_type = 'single' and (
+      where ss.status = 'started' and s.step_type = 'single' and not s.is_limited and (
         select t.status from pgflow.step_tasks t
         where t.run_id = ss.run_id and t.step_slug = ss.step_slug and t.task_index = 0
       ) is null
@@ -394,7 +394,7 @@ begin
 end
 $$;
 
--- The same where some of the steps are maps, or start again. Of a map that starts again, completed tasks are kept.
+-- The same where some of the steps are maps, wait or are limited, or start again. Of a map that starts again, completed tasks are kept.
 create function pgflow.create_other_tasks(steps pgflow.step_key[], as_of timestamptz, delay int)
 returns void
 language plpgsql
@@ -409,7 +409,7 @@ begin
       join pgflow.step_states ss using (run_id, step_slug)
       join pgflow.steps s using (flow_slug, step_slug)
       join pgflow.flows f using (flow_slug)
-      where ss.status = 'started'
+      where ss.status = 'started' and not s.is_limited
     ),
     task as (
       select s.*, 0 as task_index, null::jsonb as input
@@ -456,6 +456,7 @@ begin
       queued_at = excluded.queued_at,
       failed_at = null;
   perform pgflow.create_waiting_tasks(create_other_tasks.steps, create_other_tasks.as_of);
+  perform pgflow.create_slot_tasks(create_other_tasks.steps, create_other_tasks.as_of, create_other_tasks.delay);
 end
 $$;
 
@@ -519,25 +520,27 @@ begin
     with
       -- Materialized: a task that a claim changes meanwhile is looked at again by the update, which a union would prevent.
       open as materialized (
-        select t.run_id, t.step_slug, t.task_index, 'cancelled' as status, t.waits_for
+        select t.run_id, t.step_slug, t.task_index, 'cancelled' as status, t.waits_for, t.slot_keys
         from pgflow.step_tasks t
         where t.run_id = any (run_ids) and t.status in ('waiting', 'queued', 'started')
         union all
-        select t.run_id, t.step_slug, t.task_index, 'skipped', t.waits_for
+        select t.run_id, t.step_slug, t.task_index, 'skipped', t.waits_for, t.slot_keys
         from unnest(skipped) k
         join pgflow.step_tasks t using (run_id, step_slug)
         where t.run_id <> all (run_ids) and t.status in ('waiting', 'queued', 'started')
       ),
       task as (
         update pgflow.step_tasks t
-        set status = o.status, waits_for = null, due_at = null
+        set status = o.status, waits_for = null, due_at = null, slot_keys = null, slot_rank = null
         from open o
         where (t.run_id, t.step_slug, t.task_index) = (o.run_id, o.step_slug, o.task_index)
           and t.status in ('waiting', 'queued', 'started')
-        returning t.flow_slug, t.message_id, o.run_id, o.step_slug, o.waits_for
+        returning t.flow_slug, t.message_id, o.run_id, o.step_slug, o.waits_for, o.slot_keys
       )
     select f.queue_name, array_agg(t.message_id) filter (where t.message_id is not null) as msg_ids,
-           array_agg(row(t.run_id, t.step_slug)::pgflow.step_key) filter (where t.waits_for = 'signal') as waits
+           array_agg(row(t.run_id, t.step_slug)::pgflow.step_key) filter (where t.waits_for = 'signal') as waits,
+           array_agg(t.slot_keys[1]) filter (where t.slot_keys is not null) || array_agg(t.slot_keys[2]) filter (where t.slot_keys is not null)
+             || array_agg(t.slot_keys[3]) filter (where t.slot_keys is not null) as slot_keys
     from task t join pgflow.flows f using (flow_slug)
     group by f.queue_name
   loop
@@ -546,6 +549,9 @@ begin
     end if;
     if closed.waits is not null then
       perform pgflow.close_waits(closed.waits);
+    end if;
+    if closed.slot_keys is not null then
+      perform pgflow.look_at_slots(closed.slot_keys, pgflow.now());
     end if;
   end loop;
 end

@@ -25,10 +25,11 @@ create type pgflow.settled_task as (
   outcome text,
   is_item boolean,
   error text,
-  retry_at timestamptz
+  retry_at timestamptz,
+  slot_keys text[]
 );
 comment on type pgflow.settled_task is
-  'What became of a task, which is a map''s item or a single step; n is the place of its result in the batch. The outcome is completed, failed or retrying; or held, where another transaction has locked the run.';
+  'What became of a task, which is a map''s item or a single step; n is the place of its result in the batch. The outcome is completed, failed or retrying; or held, where another transaction has locked the run. slot_keys are the keys of the slots that it has given up.';
 
 -- Locks those of the runs that are started, and answers with them. Without `wait` it leaves out what somebody else holds;
 -- else it waits for one run at a time, and holds no other meanwhile: all locks are taken at once, or let go.
@@ -103,7 +104,7 @@ begin
   if cardinality(locked) < cardinality(run_ids) and not wait then
     return query
       select r.ordinality, r.run_id, r.step_slug, r.task_index, run.flow_slug, null::bigint, 'held', null::boolean,
-             null, null::timestamptz
+             null, null::timestamptz, null::text[]
       from unnest(results) with ordinality r
       join pgflow.runs run using (run_id)
       where r.run_id <> all (locked) and run.status = 'started';
@@ -123,9 +124,10 @@ begin
     with
       result as (
         select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.attempt, left(r.error, 10000) as error, r.uncounted,
+               t.message_id, t.slot_keys,
                case
                  when r.error is null then 'completed'
-                 when r.permanent or t.status = 'waiting' or used.attempts >= (
+                 when r.permanent or t.status = 'waiting' and t.slot_keys is null or used.attempts >= (
                    select o.max_attempts from pgflow.step_options o
                    where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
                  ) then 'failed'
@@ -146,7 +148,7 @@ begin
           on (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
         cross join lateral (
           select t.attempts_count - t.attempts_before
-               + case t.status when 'queued' then 1 else 0 end - case when r.uncounted then 1 else 0 end
+               + case when t.status in ('waiting', 'queued') then 1 else 0 end - case when r.uncounted then 1 else 0 end
         ) as used (attempts)
         where r.run_id = any (record_results.run_ids) and case
           when r.attempt is null then t.status in ('waiting', 'queued', 'started')
@@ -159,15 +161,25 @@ begin
         order by r.run_id, r.step_slug, r.task_index, r.n
       )
     update pgflow.step_tasks t
-    set status = case d.outcome when 'retrying' then 'queued' else d.outcome end,
-        attempts_count = t.attempts_count + case when t.status = 'queued' and d.error is not null then 1 else 0 end,
+    set status = case
+          when d.outcome <> 'retrying' then d.outcome
+          when d.slot_keys is null then 'queued'
+          else 'waiting'
+        end,
+        attempts_count = t.attempts_count + case
+          when d.error is not null and (t.status = 'queued' or t.status = 'waiting' and d.slot_keys is not null) then 1 else 0
+        end,
         attempts_before = t.attempts_before + case when d.uncounted and d.error is not null then 1 else 0 end,
         output = case
           when t.input is not null and d.outcome = 'completed' then coalesce(outputs -> (d.n - 1)::int -> 'output', 'null')
         end,
         error_message = d.error,
-        waits_for = null,
-        due_at = null,
+        -- One of a limited step gives its slots up, and waits for others when its next attempt is due.
+        message_id = case when d.outcome = 'retrying' and d.slot_keys is not null then null else t.message_id end,
+        waits_for = case when d.outcome = 'retrying' and d.slot_keys is not null then 'time' end,
+        due_at = case when d.outcome = 'retrying' and d.slot_keys is not null then d.retry_at end,
+        slot_keys = case when d.outcome = 'retrying' then d.slot_keys end,
+        slot_rank = case when d.outcome = 'retrying' and d.slot_keys is not null then pgflow.slot_rank(t.run_id, d.retry_at) end,
         completed_at = case d.outcome when 'completed' then as_of end,
         failed_at = case d.outcome when 'failed' then as_of end
     from decided d
@@ -177,8 +189,8 @@ begin
         when d.attempt is null then t.status in ('waiting', 'queued', 'started')
         else t.status = 'started' and t.attempts_count = d.attempt
       end
-    returning d.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, d.outcome,
-              t.input is not null, d.error, d.retry_at;
+    returning d.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, d.message_id, d.outcome,
+              t.input is not null, d.error, d.retry_at, d.slot_keys;
 end
 $$;
 
@@ -200,7 +212,8 @@ begin
              min(s.n) filter (where s.outcome = 'completed') as result_n,
              min(s.error) filter (where s.outcome = 'failed') as fatal,
              (array_agg(s.error order by s.n desc) filter (where s.outcome = 'retrying'))[1] as error,
-             max(s.retry_at) filter (where s.outcome = 'retrying') as retry_at
+             max(s.retry_at) filter (where s.outcome = 'retrying') as retry_at,
+             bool_or(s.slot_keys is not null) as is_limited
       from unnest(changes_of.settled) s
       group by s.run_id, s.flow_slug, s.step_slug
     ) b
@@ -233,7 +246,8 @@ begin
              -- A step that closes is not tried again, whatever else was in the batch.
              case next.change when 'working' then b.retries end as retries,
              case next.change when 'working' then b.retry_at end as retry_at,
-             null::text as waits_for, null::timestamptz as due_at
+             case when next.change = 'working' and b.is_limited and not b.is_map then 'slot' end as waits_for,
+             null::timestamptz as due_at
     ) c
   );
 end
@@ -252,10 +266,12 @@ declare
 begin
   for released in
     select f.queue_name, f.flow_slug,
-           array_agg(s.message_id) filter (where s.outcome <> 'retrying') as done,
+           array_agg(s.message_id) filter (where s.outcome <> 'retrying' or s.slot_keys is not null) as done,
            array_agg(row(s.run_id, s.step_slug)::pgflow.step_key) filter (where s.message_id is null) as waits,
-           array_agg(s.message_id order by s.message_id) filter (where s.outcome = 'retrying') as retrying,
-           array_agg(s.retry_at order by s.message_id) filter (where s.outcome = 'retrying') as until
+           array_agg(s.message_id order by s.message_id) filter (where s.outcome = 'retrying' and s.slot_keys is null) as retrying,
+           array_agg(s.retry_at order by s.message_id) filter (where s.outcome = 'retrying' and s.slot_keys is null) as until,
+           array_agg(s.slot_keys[1]) filter (where s.slot_keys is not null) || array_agg(s.slot_keys[2]) filter (where s.slot_keys is not null)
+             || array_agg(s.slot_keys[3]) filter (where s.slot_keys is not null) as slot_keys
     from unnest(settled) s join pgflow.flows f using (flow_slug)
     group by f.queue_name, f.flow_slug
   loop
@@ -270,9 +286,12 @@ begin
       if cardinality(hidden) < cardinality(released.retrying) then
         perform pgflow.replace_messages(released.queue_name, array(
           select s from unnest(settled) s
-          where s.flow_slug = released.flow_slug and s.outcome = 'retrying' and s.message_id <> all (hidden)
+          where s.flow_slug = released.flow_slug and s.outcome = 'retrying' and s.slot_keys is null and s.message_id <> all (hidden)
         ));
       end if;
+    end if;
+    if released.slot_keys is not null then
+      perform pgflow.look_at_slots(released.slot_keys, pgflow.now());
     end if;
   end loop;
 end

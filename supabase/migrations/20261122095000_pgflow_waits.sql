@@ -169,7 +169,7 @@ begin
     select ss.run_id, ss.step_slug, 0, ss.flow_slug, 'waiting', ss.waits_for, ss.due_at, create_waiting_tasks.as_of
     from unnest(create_waiting_tasks.steps) k
     join pgflow.step_states ss using (run_id, step_slug)
-    where ss.status = 'started' and ss.waits_for is not null
+    where ss.status = 'started' and ss.waits_for in ('signal', 'time')
     on conflict (run_id, step_slug, task_index) do update
     set status = 'waiting',
         waits_for = excluded.waits_for,

@@ -28,7 +28,7 @@ declare
       select t.run_id, t.step_slug
       from pgflow.step_tasks t
       join pgflow.runs r using (run_id)
-      where t.due_at <= as_of and t.waits_for in ('signal', 'time') and r.status = 'started'
+      where t.due_at <= as_of and t.slot_keys is null and r.status = 'started'
       order by t.due_at
       limit greatest(tick.quantity, 0)
       for no key update of r skip locked
@@ -50,7 +50,7 @@ begin
     from unnest(due) k
     join pgflow.step_tasks t using (run_id, step_slug)
     join pgflow.steps s using (flow_slug, step_slug)
-    where t.due_at <= as_of;
+    where t.due_at <= as_of and t.slot_keys is null;
     done := array(
       select d from pgflow.record_results(array(select distinct k.run_id from unnest(due) k), results, outputs, as_of) d
     );
@@ -60,7 +60,9 @@ begin
       perform pgflow.release_messages(done);
     end if;
   end if;
-  if exists (select from pgflow.alarms a where a.due_at <= as_of) then
+  if exists (select from pgflow.alarms a where a.due_at <= as_of) or exists (
+    select from pgflow.step_tasks t where t.due_at <= as_of and t.slot_keys is not null
+  ) then
     settled := settled + pgflow.end_overdue(tick.quantity) + pgflow.begin_runs(tick.quantity) + pgflow.admit_tasks(tick.quantity);
   end if;
   if exists (select from pgflow.schedules s where s.due_at <= as_of) then

@@ -221,6 +221,8 @@ begin
            when 'step:skipped' then jsonb_build_object('skip_reason', event.skip_reason, 'error', event.error)
            when 'step:retrying' then
              jsonb_build_object('error', event.error, 'retries', event.retries, 'retry_at', event.retry_at)
+               || case event.waits_for when 'slot' then '{"waits_for": "slot"}' else '{}'::jsonb end
+           when 'step:admitted' then '{"waits_for": null}'
            when 'step:progress' then jsonb_build_object('progress', event.progress)
          end,
          case when settled.by_somebody then actor_id when settled.early then pgflow.early_answer_by(event.run_id, event.step_slug) end,
@@ -250,6 +252,7 @@ begin
          case
            when o.status = 'created' and n.status = 'completed' then 'step:started'
            when n.status = o.status and n.progress is distinct from o.progress then 'step:progress'
+           when n.status = o.status and n.waits_for is null and o.waits_for = 'slot' then 'step:admitted'
          end)
     ) as kind (place, type)
     where kind.type is not null

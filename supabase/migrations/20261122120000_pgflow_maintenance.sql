@@ -92,15 +92,11 @@ declare
   ticked record;
   is_left boolean := false;
 begin
-  loop
-    ticked := pgflow.tick();
-    due := due + ticked.settled;
-    exit when ticked.settled < 1000 or clock_timestamp() >= deadline;
-  end loop;
   if pg_try_advisory_xact_lock(hashtextextended('pgflow.maintain', 0)) then
     if extract(epoch from as_of) - (select s.last_value from pgflow.last_repair s) not between 0 and 300 then
       perform setval('pgflow.last_repair', greatest(1, extract(epoch from as_of)::bigint));
       resent := (select r.messages from pgflow.repair() r);
+      perform pgflow.recheck_limit();
     end if;
     loop
       pruned := case when keep_runs is null then 0 else pgflow.prune_runs(keep_runs) end;
@@ -121,6 +117,12 @@ begin
     delete from pgflow.inbox_watches w
     where w.topic in (select lapsed.topic from pgflow.inbox_watches lapsed where lapsed.watched_until < as_of for update skip locked);
   end if;
+  -- Last, since it keeps others from admitting tasks of the keys that it looks at.
+  loop
+    ticked := pgflow.tick();
+    due := due + ticked.settled;
+    exit when ticked.settled < 1000 or clock_timestamp() >= deadline;
+  end loop;
   return jsonb_build_object(
     'runs', runs, 'messages', messages, 'workers', workers, 'watches', watches, 'resent', resent, 'due', due, 'left', is_left
   );

@@ -19,7 +19,7 @@ alter table pgflow.run_watches enable row level security;
 alter table pgflow.wait_assignees enable row level security;
 alter table pgflow.alarms enable row level security;
 alter table pgflow.inbox_watches enable row level security;
-alter table pgflow.limit_rates enable row level security;
+alter table pgflow.limit_keys enable row level security;
 alter table pgflow.limit_uses enable row level security;
 alter table pgflow.limits enable row level security;
 alter table pgflow.workers enable row level security;
@@ -44,7 +44,7 @@ create policy closed on pgflow.run_watches for all to anon, authenticated using 
 create policy closed on pgflow.wait_assignees for all to anon, authenticated using (false);
 create policy closed on pgflow.alarms for all to anon, authenticated using (false);
 create policy closed on pgflow.inbox_watches for all to anon, authenticated using (false);
-create policy closed on pgflow.limit_rates for all to anon, authenticated using (false);
+create policy closed on pgflow.limit_keys for all to anon, authenticated using (false);
 create policy closed on pgflow.limit_uses for all to anon, authenticated using (false);
 create policy closed on pgflow.limits for all to anon, authenticated using (false);
 create policy closed on pgflow.workers for all to anon, authenticated using (false);

@@ -59,7 +59,7 @@ begin
         case
           when status = 'waiting' then message_id is null and waits_for is not null
             and waits_for in ('signal', 'time', 'run', 'slot') and (waits_for <> 'time' or due_at is not null)
-            and (waits_for = 'slot') = (slot_keys is not null)
+            and case when waits_for = 'slot' then slot_keys is not null else waits_for = 'time' or slot_keys is null end
           else waits_for is null and due_at is null and (message_id is not null or status not in ('queued', 'started'))
             and (slot_keys is null or status in ('queued', 'started'))
         end
@@ -99,9 +99,10 @@ create table if not exists pgflow.limit_uses (
   constraint by_path_has_1000_characters_at_most check (length(by_path) <= 1000)
 );
 create index if not exists limit_uses_by_limit on pgflow.limit_uses (limit_slug);
-create table if not exists pgflow.limit_rates (
+create table if not exists pgflow.limit_keys (
   slot_key text primary key,
-  next_at timestamptz not null
+  next_at timestamptz,
+  last_keys text[]
 );
 create table if not exists pgflow.alarms (
   due_at timestamptz not null,
@@ -116,3 +117,75 @@ create table if not exists pgflow.alarms (
     (kind = 'slot') = (slot_key is not null) and (kind = 'slot') = (run_id is null) and (step_slug is null or kind = 'deadline')
   )
 );
+
+-- An event says that a step no longer waits for a slot.
+alter table pgflow.run_events
+  drop constraint if exists type_is_known,
+  add constraint type_is_known check (type in (
+    'run:started', 'run:completed', 'run:failed', 'run:cancelled', 'run:retried',
+    'step:started', 'step:admitted', 'step:progress', 'step:retrying', 'step:completed', 'step:failed', 'step:skipped', 'step:cancelled'
+  ));
+do $$
+begin
+  if not exists (
+    select from pg_attribute a
+    where a.attrelid = (select t.typrelid from pg_type t where t.oid = 'pgflow.settled_task'::regtype) and a.attname = 'slot_keys'
+  ) then
+    alter type pgflow.settled_task add attribute slot_keys text[];
+  end if;
+end
+$$;
+do $$
+begin
+  if to_regtype('pgflow.slot_task') is null then
+    create type pgflow.slot_task as (
+      run_id uuid,
+      step_slug text,
+      task_index int,
+      slot_keys text[],
+      slot_rank timestamptz
+    );
+    create type pgflow.slot_room as (
+      key text,
+      room int,
+      next_at timestamptz,
+      spacing interval
+    );
+  end if;
+end
+$$;
+
+-- Definitions: one front end, with options.
+drop function if exists pgflow.create_flow(text, int, numeric, int, text, text);
+drop function if exists pgflow.add_step(
+  text, text, text[], int, numeric, int, int, text, text, text, jsonb, jsonb, text, text, text, text, boolean, text, jsonb, text, int, text
+);
+drop function if exists pgflow.add_step(
+  text, text, int, numeric, int, int, text, text, text, jsonb, jsonb, text, text, text, text, boolean, text, jsonb, text, int, text
+);
+drop function if exists pgflow.assert_same_step(pgflow.steps, pgflow.steps, text[]);
+drop function if exists pgflow.assert_new_step(pgflow.steps, text[]);
+drop function if exists pgflow.assert_valid_definition(jsonb);
+do $$
+begin
+  if not exists (
+    select from pg_attribute a
+    where a.attrelid = 'pgflow.flow_definition'::regclass and a.attname = 'limits' and not a.attisdropped
+  ) then
+    alter type pgflow.flow_definition
+      add attribute priority text,
+      add attribute deadline int,
+      add attribute singleton_path text,
+      add attribute singleton_when_busy text,
+      add attribute singleton_wait int,
+      add attribute limits jsonb;
+    alter type pgflow.step_definition
+      add attribute concurrency int,
+      add attribute deadline int,
+      add attribute when_item_fails text,
+      add attribute tolerate_count int,
+      add attribute tolerate_share numeric,
+      add attribute limits jsonb;
+  end if;
+end
+$$;
