@@ -1,6 +1,6 @@
 import { describe, expectTypeOf, test } from 'vitest'
 import { z } from 'zod'
-import { Flow, type OutputOf, type StepInputOf, type StepOutputOf, type } from './index.ts'
+import { Flow, type ItemResult, type OutputOf, type StepInputOf, type StepOutputOf, type } from './index.ts'
 
 interface Doc {
   id: number
@@ -30,6 +30,18 @@ describe('a batch handler', () => {
     })
     expectTypeOf<StepInputOf<typeof flow, 'vectors'>>().toEqualTypeOf<Doc>()
     expectTypeOf<StepOutputOf<typeof flow, 'vectors'>>().toEqualTypeOf<number[][]>()
+  })
+
+  test('of a map that collects failures has outputs that say so', () => {
+    const options = {
+      slug: 'a',
+      items: 'run.documents',
+      batch,
+      whenItemFails: 'collect',
+      tolerate: 3,
+    } as const
+    const flow = Import.map(options, (documents) => documents.map(({ id }) => id))
+    expectTypeOf<OutputOf<typeof flow>>().toEqualTypeOf<{ a: ItemResult<number>[] }>()
   })
 
   test('of a step gets the payloads of several runs', () => {

@@ -3,9 +3,18 @@ import type { Duration } from '../shared/duration.ts'
 import type { BatchSettings, HandlerOf, ReturnedForOne } from './batch-types.ts'
 import { FlowBuilder } from './builder.ts'
 import type { ValidCondition } from './condition-types.ts'
-import type { AnyFlow, FlowOptions, FlowSchedule, StepFallback, StepTiming } from './definition.ts'
+import type {
+  AnyFlow,
+  FlowOptions,
+  FlowSchedule,
+  MapOptions,
+  StepFallback,
+  StepTiming,
+  TaskOptions,
+} from './definition.ts'
 import type { Handler } from './handler-types.ts'
 import type { InputJson, JsonOf } from './json-types.ts'
+import type { ItemFallback, KnownKey, KnownRunKey, MapOutput, Tolerated } from './limit-types.ts'
 import type { ItemOf, ItemsOption } from './map-types.ts'
 import type { SourceStep } from './path-types.ts'
 import type { MapProgress, ProgressArguments, ProgressType, StepProgress } from './progress-types.ts'
@@ -77,6 +86,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     Out extends StandardSchemaV1 = never,
     Progress = never,
     const Size extends number = never,
+    const Key extends string = never,
   >(
     step:
       | NewSlug<keyof F['steps'], Slug>
@@ -88,7 +98,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
             Exhausted,
             TakesPayload<In, Dep>,
             MakesJson<Out>,
-            ProgressType<Progress>
+            ProgressType<Progress>,
+            KnownKey<F, Dep, Key>
           > &
           BatchSettings<Size>),
     handler: Handler<F, Dep, In, Returned, Out, Progress, Size>,
@@ -99,7 +110,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       Exhausted,
       TakesPayload<In, Dep>,
       MakesJson<Out>,
-      ProgressType<Progress>
+      ProgressType<Progress>,
+      KnownKey<F, Dep, Key>
     > &
       BatchSettings<Size>,
   ): Flow<
@@ -125,6 +137,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     Out extends StandardSchemaV1 = never,
     Progress = never,
     const Size extends number = never,
+    const Key extends string = never,
   >(
     slug: NewSlug<keyof F['steps'], Slug>,
     dependsOn: Deps<keyof F['steps'], Dep>,
@@ -136,7 +149,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       Exhausted,
       TakesPayload<In, Dep>,
       MakesJson<Out>,
-      ProgressType<Progress>
+      ProgressType<Progress>,
+      KnownKey<F, Dep, Key>
     > &
       BatchSettings<Size>,
   ): Flow<
@@ -174,6 +188,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     Out extends StandardSchemaV1 = never,
     Progress = never,
     const Size extends number = never,
+    const Key extends string = never,
+    const Fails extends ItemFallback = 'fail',
   >(
     step: Named<NewSlug<keyof F['steps'], Slug>, Deps<keyof F['steps'], Dep>> &
       ItemsOption<F, Dep, Items> &
@@ -184,8 +200,10 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
         Exhausted,
         TakesJson<In>,
         MakesJson<Out>,
-        ProgressType<Progress>
+        ProgressType<Progress>,
+        KnownKey<F, Dep | SourceStep<Items>, Key>
       > &
+      MapSettings<Fails> &
       BatchSettings<Size>,
     handler: HandlerOf<
       Size,
@@ -201,7 +219,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       F,
       Slug,
       Dep | SourceStep<Items>,
-      StoredOutput<ReturnedForOne<Returned, Size>, Out>[],
+      MapOutput<StoredOutput<ReturnedForOne<Returned, Size>, Out>, Fails>,
       SkipsOf<If, Unless, Unmet, Exhausted>,
       [HandlerInput<ItemOf<F, Dep, Items>, In>],
       MapProgress<Progress>
@@ -343,8 +361,9 @@ interface Named<Slug, Deps> {
   readonly dependsOn?: Deps
 }
 
-interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress>
+interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress, Key>
   extends StepTiming,
+    TaskOptions<Key>,
     Conditional<If, Unless, Unmet> {
   /** What becomes of a step whose last attempt failed; see `whenUnmet`. @default 'fail' */
   readonly whenExhausted?: Exhausted
@@ -356,8 +375,19 @@ interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress>
   readonly progress?: Progress
 }
 
+interface MapSettings<Fails extends ItemFallback> extends Omit<MapOptions, 'whenItemFails' | 'tolerate'> {
+  /**
+   * What happens when the last attempt of an item has failed: the step fails, or its output says so (`'collect'`): it is then an array
+   * of `{ status: 'completed', value }` and `{ status: 'failed', error }`. @default 'fail'
+   */
+  readonly whenItemFails?: Fails | NoInfer<ItemFallback>
+  /** With `'collect'`, how many failed items are no failure of the step: a number, or a share (`'5%'`). @default all */
+  readonly tolerate?: Tolerated<Fails>
+}
+
 /** A flow before its first step, whose input can still be named. */
-interface FlowWithoutInput<F extends FlowTypes, Schedules> extends FlowWithoutResources<F> {
+interface FlowWithoutInput<F extends FlowTypes, Schedules, Key extends string>
+  extends FlowWithoutResources<F> {
   /**
    * Names the type of what a run is started with. `new Flow<Input>({ slug })` does it too, but leaves the compiler without
    * the flow's slug.
@@ -368,7 +398,10 @@ interface FlowWithoutInput<F extends FlowTypes, Schedules> extends FlowWithoutRe
    * new Flow({ slug: 'crawl' }).input<{ url: string }>()
    */
   input<Input>(
-    this: FlowWithoutInput<F, Schedules> & InputJson<Input> & ScheduledWith<Schedules, Input>,
+    this: FlowWithoutInput<F, Schedules, Key> &
+      InputJson<Input> &
+      ScheduledWith<Schedules, Input> &
+      KeyedWith<Key, Input>,
   ): FlowWithoutResources<WithInput<F, Input>>
 }
 
@@ -376,6 +409,13 @@ interface FlowWithoutInput<F extends FlowTypes, Schedules> extends FlowWithoutRe
 type ScheduledWith<Schedules, Input> = [Schedules] extends [readonly FlowSchedule<Input>[]]
   ? unknown
   : FlowTypeError<'A schedule of the flow does not have an input of this type: give it one'>
+
+/** Nothing, if the paths in the flow's options lead to values of this input; a `FlowTypeError` if not. */
+type KeyedWith<Key extends string, Input> = [Key] extends [never]
+  ? unknown
+  : [KnownRunKey<Input, Key>] extends [Key]
+    ? unknown
+    : Exclude<KnownRunKey<Input, Key>, Key>
 
 /** A flow before its first step, whose resources can still be named. */
 interface FlowWithoutResources<F extends FlowTypes> extends Flow<F> {
@@ -406,8 +446,9 @@ interface FlowConstructor {
     const Slug extends string = string,
     const Version extends number = never,
     Schedules extends readonly FlowSchedule[] = never,
+    const Key extends string = never,
   >(
-    options: FlowOptions & {
+    options: FlowOptions<KnownRunKey<StandardSchemaV1.InferInput<Schema>, Key>> & {
       readonly slug: Slug & InputJson<Input>
       readonly version?: [Version] extends [never] ? number : Version
       /** A Standard Schema of what a run is started with. Handlers get what it makes of that, as `run`. */
@@ -425,7 +466,8 @@ interface FlowConstructor {
       StandardSchemaV1.InferOutput<Schema>,
       Resources
     >,
-    Schedules
+    Schedules,
+    Key
   >
 }
 

@@ -11,9 +11,14 @@ export type {
   CronExpression,
   FlowOptions,
   FlowSchedule,
+  Limit,
+  MapOptions,
   MapSource,
+  Priority,
+  Rate,
   RetryOptions,
   ScheduleTiming,
+  Singleton,
   SleepOptions,
   StartRole,
   StepDefinition,
@@ -22,6 +27,7 @@ export type {
   StepOptions,
   StepTiming,
   StepType,
+  TaskOptions,
   WaitOptions,
 } from './definition.ts'
 export type { ErrorDescription } from './error-description.ts'
@@ -40,6 +46,7 @@ export type {
 export { Flow } from './flow.ts'
 export { toJson } from './json.ts'
 export type { Json, JsonOf } from './json-types.ts'
+export type { ItemFallback, ItemResult } from './limit-types.ts'
 export { type PicturedRun, toMermaid } from './mermaid.ts'
 export type { MapProgress } from './progress-types.ts'
 export type { ResponseHeaders, ResponseLike, RetryTime } from './retry-after.ts'

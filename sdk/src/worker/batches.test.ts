@@ -327,7 +327,7 @@ describe('The concurrency of a worker', () => {
       expect.objectContaining({
         code: 'worker_not_started',
         message:
-          'concurrency is 299, but the step "a" of the flow "flow" has batches of 300: give it 300 or more, or the step a smaller size',
+          'concurrency is 299, but the step "a" of the flow "flow" has batches of 300: make it 300 or more, or the batches smaller',
       }),
     )
   })

@@ -246,9 +246,9 @@ export function concurrencyFor(flows: readonly AnyFlow[], concurrency: number | 
     for (const { slug, batch } of flow.steps.values()) {
       if (batch === undefined) continue
       if (concurrency !== undefined && batch.size > concurrency) {
-        const step = `the step "${slug}" of the flow "${flow.slug}" has batches of ${batch.size}`
-        const advice = `give it ${batch.size} or more, or the step a smaller size`
-        throw new WorkerStartError(`concurrency is ${concurrency}, but ${step}: ${advice}`)
+        throw new WorkerStartError(
+          `concurrency is ${concurrency}, but the step "${slug}" of the flow "${flow.slug}" has batches of ${batch.size}: make it ${batch.size} or more, or the batches smaller`,
+        )
       }
       least = Math.max(least, batch.size)
     }

@@ -49,7 +49,7 @@ describe('A worker that is killed with SIGKILL in the middle of a step', () => {
 })
 
 it('A batch whose worker is killed comes back as single tasks, each for its next attempt', async () => {
-  const first = await readyProcess({ lease: 1 })
+  const first = await readyProcess({ lease: 2 })
   const run_id = await db.startRun('batches', [1, 2, 3])
   await first.said('gathered 3')
   first.kill('SIGKILL')
