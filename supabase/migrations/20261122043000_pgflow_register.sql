@@ -173,6 +173,13 @@ begin
         (d.max_attempts, d.base_delay, d.timeout, d.start_role, d.broadcast, d.schedulable, d.input_schema, d.output_schema,
          d.priority, d.deadline, d.singleton_path, d.singleton_when_busy, d.singleton_wait);
 
+  if exists (
+    select from jsonb_populate_recordset(null::pgflow.step_definition, wanted.steps) d
+    join pgflow.steps s using (step_slug)
+    where s.flow_slug = wanted.flow_slug and s.opt_concurrency <> coalesce(d.concurrency, 0)
+  ) then
+    perform pgflow.recheck_limit(''); -- the keys of maps
+  end if;
   update pgflow.steps s
   set opt_max_attempts = d.max_attempts,
       opt_base_delay = d.base_delay,
