@@ -185,7 +185,7 @@ select set_eq(
     'pgflow.queue_rank(priority text, at timestamp with time zone)',
     'pgflow.raise_blocked(flow_slug text, alias text)',
     'pgflow.read_messages(flow_slugs text[], quantity integer, lease integer)',
-    'pgflow.read_queue(queue_name text, quantity integer, lease integer, low boolean)',
+    'pgflow.read_queue(queue_name text, quantity integer, lease integer, low boolean, OUT messages pgflow.message[], OUT has_low boolean)',
     'pgflow.register_flow(definition jsonb)',
     'pgflow.register_worker(worker_id uuid, name text, flow_slugs text[])',
     'pgflow.release_messages(settled pgflow.settled_task[])',
