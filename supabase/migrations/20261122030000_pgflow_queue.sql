@@ -5,6 +5,11 @@
 -- skipped that way heals: a task that is retried gets another message, and the next claim archives one that is not its
 -- task's, or whose task is closed.
 --
+-- A queue is read in the order of `vt`, from when on messages are visible. So a priority is a time: a high message has been
+-- visible for an hour when it is sent, a low one since two thousand years before. By these years low messages are told from
+-- others, behind which they are read; after an hour they are moved among them (`age_messages`). Messages with a delay, and those of
+-- tasks that are tried again, have their turn from when they are due.
+--
 -- A queue can be lost: dropped, purged, or left out of a backup. A missing one stops no other flow: sending and claiming
 -- create it again, and `repair` gives open tasks their messages back.
 
@@ -72,20 +77,46 @@ begin
 end
 $$;
 
+-- The `vt` of a message that is sent at a time, without a delay. The years are given in hours, which have the same length in all
+-- time zones.
+create function pgflow.queue_rank(priority text, at timestamptz)
+returns timestamptz
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case priority
+    when 'high' then at - interval '1 hour'
+    when 'low' then at - interval '17531640 hours'
+    else at
+  end
+$$;
+
 -- Sends messages to one queue, visible after `delay` seconds; answers with their numbers, in order. As pgmq.send_batch does,
 -- without the functions that it calls.
-create function pgflow.send_messages(queue_name text, messages jsonb[], delay int)
+create function pgflow.send_messages(queue_name text, messages jsonb[], delay int, priority text default 'normal')
 returns setof bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  visible_at timestamptz := clock_timestamp() + make_interval(secs => delay);
 begin
+  if priority <> 'normal' then
+    messages := array(
+      select m.message || jsonb_build_object('priority', send_messages.priority)
+      from unnest(messages) with ordinality m (message, n) order by m.n
+    );
+    if delay = 0 then
+      visible_at := pgflow.queue_rank(priority, visible_at);
+    end if;
+  end if;
   if to_regclass(format('pgmq.%I', 'q_' || queue_name)) is null then
     perform pgflow.create_queue(queue_name);
   end if;
   return query execute format(
     'insert into pgmq.%I (vt, message) select $2, m.message from unnest($1) as m (message) returning msg_id', 'q_' || queue_name
-  ) using messages, clock_timestamp() + make_interval(secs => delay);
+  ) using messages, visible_at;
 end
 $$;
 
@@ -117,7 +148,7 @@ end
 $$;
 
 -- Hides messages of one queue, each until its own time, and answers with them; those that somebody holds at the moment
--- are left as they are. Where the time is null, a message is visible again, before those that were sent later.
+-- are left as they are. Where the time is null, a message is visible again, where it was before it was claimed.
 create function pgflow.hide_messages(queue_name text, msg_ids bigint[], until timestamptz[])
 returns bigint[]
 language plpgsql
@@ -134,7 +165,7 @@ begin
          free as (select q.msg_id from pgmq.%1$I q join wanted using (msg_id) for update of q skip locked),
          hidden as (
            update pgmq.%1$I q
-           set vt = coalesce(wanted.until, q.enqueued_at)
+           set vt = coalesce(wanted.until, pgflow.queue_rank(q.message ->> ''priority'', q.enqueued_at))
            from wanted join free using (msg_id)
            where q.msg_id = wanted.msg_id
            returning q.msg_id
@@ -170,8 +201,8 @@ end
 $$;
 
 -- Reads up to `quantity` visible messages of the flows' queues and hides each for `lease` seconds. The queues are asked in
--- random order, first for an equal share each, then for what is left: a long one does not starve the others. A queue that
--- is missing is created again. Most queues of many are empty: a table without pages costs some microseconds. Of more than
+-- random order, first for an equal share each, then for what is left: a long one does not starve the others. Messages of low
+-- priority come last, after those of all queues. A queue that is missing is created again. Most queues of many are empty: a table without pages costs some microseconds. Of more than
 -- a hundred others, each claim asks a hundred, since it locks them.
 create function pgflow.read_messages(flow_slugs text[], quantity int, lease int)
 returns pgflow.message[]
@@ -182,8 +213,9 @@ declare
   queues text[];
   share int;
   long_queues text[] := '{}';
+  low_queues text[] := '{}';
   queue text;
-  found_here pgflow.message[];
+  found_here record;
   messages pgflow.message[] := '{}';
 begin
   if quantity is null or lease is null or lease < 1 then
@@ -212,26 +244,35 @@ begin
       perform pgflow.create_queue(queue);
     end if;
     found_here := pgflow.read_queue(queue, least(share, quantity - cardinality(messages)), lease);
-    messages := messages || found_here;
-    if cardinality(found_here) = share then
+    messages := messages || found_here.messages;
+    if cardinality(found_here.messages) = share then
       long_queues := long_queues || queue;
+    end if;
+    if found_here.has_low then
+      low_queues := low_queues || queue;
     end if;
   end loop;
   -- Where there is one queue, its share was all.
   if cardinality(queues) > 1 then
     foreach queue in array long_queues loop
       exit when cardinality(messages) >= quantity;
-      messages := messages || pgflow.read_queue(queue, quantity - cardinality(messages), lease);
+      messages := messages || (pgflow.read_queue(queue, quantity - cardinality(messages), lease)).messages;
     end loop;
   end if;
+  foreach queue in array low_queues loop
+    exit when cardinality(messages) >= quantity;
+    messages := messages || (pgflow.read_queue(queue, quantity - cardinality(messages), lease, low => true)).messages;
+  end loop;
   return messages;
 end
 $$;
 
--- The messages of one queue for `read_messages`, in the order in which they became visible. pgmq.read asks by number, and so reads
--- all hidden messages before it finds a visible one; by the index on `vt` they are not in the way.
-create function pgflow.read_queue(queue_name text, quantity int, lease int)
-returns pgflow.message[]
+-- The messages of one queue for `read_messages`, in the order in which they became visible: those of low priority, or the others, and
+-- then whether there are low ones, too. pgmq.read asks by number, and so reads all hidden messages before it finds a visible one; by
+-- the index on `vt` they are not in the way.
+create function pgflow.read_queue(
+  queue_name text, quantity int, lease int, low boolean default false, out messages pgflow.message[], out has_low boolean
+)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -241,29 +282,37 @@ declare
     where a.attrelid = to_regclass(format('pgmq.%I', 'q_' || queue_name)) and a.attname = 'last_read_at' and not a.attisdropped
   );
   as_of timestamptz := clock_timestamp();
+  first_low timestamptz;
   msg_ids bigint[];
   read_cts int[];
   run_ids text[];
   step_slugs text[];
   task_indexes text[];
-  messages pgflow.message[];
 begin
   execute format('
     with read as (
       update pgmq.%1$I q
       set vt = $2 + make_interval(secs => $3), read_ct = q.read_ct + 1 %2$s
       where q.msg_id = any (array(
-        select due.msg_id from pgmq.%1$I due where due.vt <= $2 order by due.vt limit $1 for update skip locked
+        select due.msg_id from pgmq.%1$I due where due.vt >= $4 and due.vt <= $5 order by due.vt limit $1 for update skip locked
       ))
       returning q.msg_id, q.read_ct, q.message ->> ''run_id'' as run_id, q.message ->> ''step_slug'' as step_slug,
                 q.message ->> ''task_index'' as task_index
     )
-    select array_agg(r.msg_id), array_agg(r.read_ct), array_agg(r.run_id), array_agg(r.step_slug), array_agg(r.task_index)
+    select array_agg(r.msg_id), array_agg(r.read_ct), array_agg(r.run_id), array_agg(r.step_slug), array_agg(r.task_index),
+           (select due.vt from pgmq.%1$I due where due.vt < ''epoch'' order by due.vt limit 1)
     from read r', 'q_' || queue_name, case when has_read_time then ', last_read_at = $2' end)
-  into msg_ids, read_cts, run_ids, step_slugs, task_indexes
-  using quantity, as_of, lease;
+  into msg_ids, read_cts, run_ids, step_slugs, task_indexes, first_low
+  using quantity, as_of, lease,
+        case when low then '-infinity' else 'epoch'::timestamptz end,
+        case when low then 'epoch'::timestamptz - interval '1 microsecond' else as_of end;
+  has_low := first_low is not null;
+  if first_low < pgflow.queue_rank('low', as_of - interval '1 hour') then
+    perform pgflow.age_messages(queue_name, quantity, as_of);
+  end if;
+  messages := '{}';
   if msg_ids is null then
-    return '{}';
+    return;
   end if;
   begin
     messages := array(
@@ -274,10 +323,28 @@ begin
   exception
     when data_exception then null; -- one of them is not ours
   end;
-  if cardinality(messages) = cardinality(msg_ids) then
-    return messages;
+  if cardinality(messages) < cardinality(msg_ids) then
+    messages := pgflow.messages_of_tasks(queue_name, msg_ids, read_cts, run_ids, step_slugs, task_indexes);
   end if;
-  return pgflow.messages_of_tasks(queue_name, msg_ids, read_cts, run_ids, step_slugs, task_indexes);
+end
+$$;
+
+-- Moves up to `quantity` messages of low priority that have waited for an hour among the others: before those that were sent more
+-- than an hour after them. Called by each claim that finds some, for as many as it may read, so that none is left behind.
+create function pgflow.age_messages(queue_name text, quantity int, as_of timestamptz)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute format('
+    update pgmq.%1$I q
+    set vt = greatest(q.vt + ($2 - pgflow.queue_rank(''low'', $2)) + interval ''1 hour'', ''epoch'')
+    where q.msg_id = any (array(
+      select old.msg_id from pgmq.%1$I old
+      where old.vt < pgflow.queue_rank(''low'', $2 - interval ''1 hour'')
+      order by old.vt limit $1 for update skip locked
+    ))', 'q_' || queue_name) using quantity, as_of;
 end
 $$;
 
@@ -392,7 +459,7 @@ begin
         for no key update of t skip locked
       ),
       batch as (
-        select due.delay,
+        select due.delay, due.priority,
                array_agg(t.run_id order by t.run_id, t.step_slug, t.task_index) as run_ids,
                array_agg(t.step_slug order by t.run_id, t.step_slug, t.task_index) as step_slugs,
                array_agg(t.task_index order by t.run_id, t.step_slug, t.task_index) as task_indexes,
@@ -414,15 +481,16 @@ begin
           end
         ) as visible (at)
         cross join lateral (
-          select greatest(0, least(2147483647, ceil(extract(epoch from visible.at - clock_timestamp()))))::int
-        ) as due (delay)
-        group by due.delay
+          select greatest(0, least(2147483647, ceil(extract(epoch from visible.at - clock_timestamp()))))::int,
+                 (select r.priority from pgflow.runs r where r.run_id = t.run_id)
+        ) as due (delay, priority)
+        group by due.delay, due.priority
       ),
       sent as materialized (
         select m.run_id, m.step_slug, m.task_index, m.msg_id
         from batch b
         cross join lateral rows from (
-          unnest(b.run_ids), unnest(b.step_slugs), unnest(b.task_indexes), pgmq.send_batch(%L, b.messages, b.delay)
+          unnest(b.run_ids), unnest(b.step_slugs), unnest(b.task_indexes), pgflow.send_messages(%L, b.messages, b.delay, b.priority)
         ) as m (run_id, step_slug, task_index, msg_id)
       ),
       resent as (

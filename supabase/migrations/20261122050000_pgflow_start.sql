@@ -91,7 +91,7 @@ begin
       where r.key is null or r.run_id = any (keyed)
       order by r.n
       on conflict do nothing
-      returning run_id
+      returning run_id, priority
     ),
     state as (
       insert into pgflow.step_states (
@@ -106,14 +106,14 @@ begin
       returning run_id, step_slug, status, remaining_deps
     ),
     batch as (
-      select root.delay, array_agg(r.run_id) as run_ids, array_agg(root.step_slug) as step_slugs,
+      select root.delay, r.priority, array_agg(r.run_id) as run_ids, array_agg(root.step_slug) as step_slugs,
              array_agg(jsonb_build_object(
                'flow_slug', flow.flow_slug, 'run_id', r.run_id, 'step_slug', root.step_slug, 'task_index', 0
              )) as messages
       from run r
       cross join unnest(roots, root_delays) root (step_slug, delay)
       where are_plain
-      group by root.delay
+      group by root.delay, r.priority
     ),
     task as (
       insert into pgflow.step_tasks (run_id, step_slug, task_index, flow_slug, message_id, queued_at)
@@ -121,7 +121,7 @@ begin
       from batch b
       cross join lateral rows from (
         unnest(b.run_ids), unnest(b.step_slugs),
-        pgflow.send_messages(flow.queue_name, b.messages, b.delay + start_runs.delay)
+        pgflow.send_messages(flow.queue_name, b.messages, b.delay + start_runs.delay, b.priority)
       ) as t (run_id, step_slug, msg_id)
     )
   select (select array_agg(run_id) from run),

@@ -312,22 +312,24 @@ begin
   perform pgflow.create_queue(queue_name) where to_regclass(format('pgmq.%I', 'q_' || queue_name)) is null;
   with
     batch as (
-      select array_agg(r.run_id) as run_ids, array_agg(r.step_slug) as step_slugs, array_agg(r.task_index) as task_indexes,
+      select run.priority,
+             array_agg(r.run_id) as run_ids, array_agg(r.step_slug) as step_slugs, array_agg(r.task_index) as task_indexes,
              array_agg(r.retry_at) as until, array_agg(jsonb_build_object(
                'flow_slug', r.flow_slug, 'run_id', r.run_id, 'step_slug', r.step_slug, 'task_index', r.task_index
              )) as messages
       from unnest(retried) r
       join pgflow.step_tasks t using (run_id, step_slug, task_index)
+      join pgflow.runs run using (run_id)
       where t.status = 'queued'
+      group by run.priority
     ),
     sent as materialized (
       select s.*
       from batch b
       cross join lateral rows from (
         unnest(b.run_ids), unnest(b.step_slugs), unnest(b.task_indexes), unnest(b.until),
-        pgflow.send_messages(replace_messages.queue_name, b.messages, 0)
+        pgflow.send_messages(replace_messages.queue_name, b.messages, 0, b.priority)
       ) as s (run_id, step_slug, task_index, retry_at, msg_id)
-      where b.messages is not null
     ),
     task as (
       update pgflow.step_tasks t

@@ -622,13 +622,15 @@ begin
   where to_regclass(format('pgmq.%I', 'q_' || f.queue_name)) is null;
   with
     task as (
-      select a.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, f.queue_name
+      select a.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, f.queue_name,
+             (select r.priority from pgflow.runs r where r.run_id = t.run_id) as priority
       from unnest(send_admitted.tasks) with ordinality a (run_id, step_slug, task_index, slot_keys, slot_rank, n)
       join pgflow.step_tasks t using (run_id, step_slug, task_index)
       join pgflow.flows f using (flow_slug)
     ),
     batch as (
-      select t.queue_name, array_agg(t.run_id order by t.n) as run_ids, array_agg(t.step_slug order by t.n) as step_slugs,
+      select t.queue_name, t.priority,
+             array_agg(t.run_id order by t.n) as run_ids, array_agg(t.step_slug order by t.n) as step_slugs,
              array_agg(t.task_index order by t.n) as task_indexes,
              array_agg(
                jsonb_build_object(
@@ -636,13 +638,13 @@ begin
                ) order by t.n
              ) as messages
       from task t
-      group by t.queue_name
+      group by t.queue_name, t.priority
     ),
     sent as materialized (
       select s.*
       from batch b
       cross join lateral rows from (
-        unnest(b.run_ids), unnest(b.step_slugs), unnest(b.task_indexes), pgflow.send_messages(b.queue_name, b.messages, 0)
+        unnest(b.run_ids), unnest(b.step_slugs), unnest(b.task_indexes), pgflow.send_messages(b.queue_name, b.messages, 0, b.priority)
       ) as s (run_id, step_slug, task_index, msg_id)
     )
   update pgflow.step_tasks t

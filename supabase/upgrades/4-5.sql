@@ -118,6 +118,10 @@ create table if not exists pgflow.alarms (
   )
 );
 
+-- Messages have a priority.
+drop function if exists pgflow.send_messages(text, jsonb[], int);
+drop function if exists pgflow.read_queue(text, int, int);
+
 -- Events say that a step no longer waits for a slot, and what a run waits for.
 alter table pgflow.run_events
   drop constraint if exists type_is_known,
