@@ -4,8 +4,10 @@ select plan(31);
 -- Starts a run of a priority; its number is its input.
 create function pg_temp.start(n int, priority text, flow text default 'f', delay int default 0) returns void language plpgsql as $$
 begin
-  execute format('alter table pgflow.runs alter column priority set default %L', priority);
-  perform pgflow.start_flow(flow, to_jsonb(n), run_id => format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid, delay => start.delay);
+  perform pgflow.start_flow(
+    flow, to_jsonb(n), run_id => format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid, delay => start.delay,
+    priority => start.priority
+  );
 end
 $$;
 -- Lets the message of a run be older.
