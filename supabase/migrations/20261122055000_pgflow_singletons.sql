@@ -594,6 +594,7 @@ begin
   if begun is null then
     return 0;
   end if;
+  perform pgflow.set_deadlines(begun, as_of);
   perform pgflow.advance(
     pgflow.decide(
       array(

@@ -118,6 +118,9 @@ create table if not exists pgflow.alarms (
   )
 );
 
+-- How many items of a map have failed.
+create index if not exists step_tasks_failed on pgflow.step_tasks (run_id, step_slug, failed_at) where failed_at is not null;
+
 -- Messages have a priority.
 drop function if exists pgflow.send_messages(text, jsonb[], int);
 drop function if exists pgflow.read_queue(text, int, int);
