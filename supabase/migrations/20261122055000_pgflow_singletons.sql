@@ -170,34 +170,35 @@ begin
 end
 $$;
 
--- Those of the runs of which no other transaction has the key, now locked; runs without a key too. It waits for nobody.
-create function pgflow.lock_keys_of(run_ids uuid[])
-returns uuid[]
+-- Locks the keys of runs that a schedule starts, and the runs that they may replace; false where another transaction holds one of them,
+-- since a tick waits for nobody. Nothing is locked for a flow without singletons.
+create function pgflow.try_to_lock_keys(alias text, inputs jsonb[])
+returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '20ms'
 as $$
 declare
-  held uuid[];
+  flow pgflow.flows;
+  keys text[];
 begin
-  if not exists (select from pgflow.run_singletons) then
-    return run_ids;
-  end if;
-  held := array(
-    select s.run_id from pgflow.run_singletons s where s.run_id = any (run_ids) order by s.alias, s.key for update skip locked
-  ) || array(
-    select s.waiting_run_id from pgflow.run_singletons s
-    where s.waiting_run_id = any (run_ids)
-    order by s.alias, s.key
-    for update skip locked
-  );
-  return array(
-    select r.run_id from unnest(run_ids) r (run_id)
-    where r.run_id = any (held) or not exists (
-      select from pgflow.run_singletons s where s.run_id = r.run_id
-      union all
-      select from pgflow.run_singletons s where s.waiting_run_id = r.run_id
+  select f.* into flow from pgflow.flows f where f.flow_slug = pgflow.newest_version(try_to_lock_keys.alias);
+  if flow.singleton_when_busy is not null then
+    keys := array(select distinct pgflow.singleton_key(flow, i) from unnest(inputs) i);
+    perform pgflow.lock_keys(flow.alias, keys);
+    perform from pgflow.runs r
+    where r.run_id in (
+      select one.run_id
+      from pgflow.run_singletons s
+      cross join unnest(array[s.run_id, s.waiting_run_id]) one (run_id)
+      where s.alias = flow.alias and s.key = any (keys)
     )
-  );
+    order by r.run_id
+    for no key update;
+  end if;
+  return true;
+exception
+  when lock_not_available then return false;
 end
 $$;
 
@@ -300,13 +301,28 @@ begin
 end
 $$;
 
--- Of starts that are answered with the run that goes on or waits, that run in the place of a new one.
+-- Of starts that are answered with the run that goes on or waits, that run in the place of a new one. It is locked against being
+-- deleted before it has been read.
 create function pgflow.return_singletons(flow pgflow.flows, starts pgflow.singleton_start[], is_client boolean)
 returns pgflow.singleton_start[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  kept uuid[] := array(
+    select r.run_id from pgflow.runs r
+    where r.run_id in (select one.run_id from unnest(starts) t cross join unnest(array[t.run_id, t.waiting_run_id]) one (run_id))
+    order by r.run_id
+    for key share
+  );
 begin
+  starts := array(
+    select row(
+      t.n, t.turn, t.key, t.new_run_id, t.input, t.idempotency_key,
+      case when t.run_id = any (kept) then t.run_id end, case when t.waiting_run_id = any (kept) then t.waiting_run_id end
+    )::pgflow.singleton_start
+    from unnest(starts) t
+  );
   if is_client then
     perform pgflow.assert_may_all(flow, array(select coalesce(t.run_id, t.waiting_run_id) from unnest(starts) t), 'view');
   end if;
@@ -578,6 +594,7 @@ begin
   if begun is null then
     return 0;
   end if;
+  perform pgflow.set_deadlines(begun, as_of);
   perform pgflow.advance(
     pgflow.decide(
       array(

@@ -233,7 +233,8 @@ begin
   update pgflow.runs r
   set status = 'failed',
       error = format('the run has exceeded its deadline of %s s', f.opt_deadline),
-      failed_at = fail_runs.as_of
+      failed_at = fail_runs.as_of,
+      waits_for = null
   from pgflow.flows f
   where r.run_id = any (fail_runs.run_ids) and f.flow_slug = r.flow_slug;
 end

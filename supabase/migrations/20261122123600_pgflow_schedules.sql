@@ -307,25 +307,22 @@ $$;
 comment on function pgflow.start_due_schedules is
   'Starts the runs of schedules that are due; answers how many, and when the next one is due.';
 
--- What becomes of schedules that are due. Runs that have to be cancelled are locked, after the keys of singletons among them, which
--- their successors take; the schedule of one that somebody else holds is left out, and so stays due.
+-- What becomes of schedules that are due. Runs that have to be cancelled are locked; the schedule of one that somebody else holds is
+-- left out, and so stays due.
 create function pgflow.turns_of(due pgflow.schedules[], as_of timestamptz)
 returns pgflow.schedule_turn[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  to_cancel uuid[] := pgflow.lock_keys_of(
-    array(select d.last_run_id from unnest(due) d where d.overlap = 'cancel' and d.paused_at is null)
-  );
-begin
-  to_cancel := array(
+  to_cancel uuid[] := array(
     select r.run_id
     from pgflow.runs r
-    where r.run_id = any (to_cancel) and r.status = 'started'
+    where r.run_id in (select d.last_run_id from unnest(due) d where d.overlap = 'cancel' and d.paused_at is null) and r.status = 'started'
     order by r.run_id
     for no key update skip locked
   );
+begin
   return array(
     select row(
       d::pgflow.schedules,
@@ -417,7 +414,7 @@ end
 $$;
 
 -- Starts and cancels what is due, and notes it; answers how many runs were started. The schedules of a flow that somebody is
--- defining at the moment stay due.
+-- defining at the moment stay due, and so do those of one with singletons of which somebody else is starting or ending one.
 create function pgflow.take_turns(turns pgflow.schedule_turn[], as_of timestamptz)
 returns int
 language plpgsql
@@ -442,6 +439,8 @@ begin
   for next_alias in select distinct r.alias from unnest(runs) r order by 1 loop
     perform from pgflow.flows f where f.flow_slug = pgflow.newest_version(next_alias) for key share skip locked;
     if not found and exists (select from pgflow.flows f where f.flow_slug = pgflow.newest_version(next_alias)) then
+      held := held || next_alias;
+    elsif not pgflow.try_to_lock_keys(next_alias, array(select r.input from unnest(runs) r where r.alias = next_alias)) then
       held := held || next_alias;
     else
       problems := problems || pgflow.try_scheduled_runs(

@@ -1,5 +1,5 @@
 begin;
-select plan(59);
+select plan(61);
 
 set pgflow.now = '2030-01-01 00:00:00+00';
 select pgflow.create_flow(slug), pgflow.add_step(slug, 'a') from unnest(array['ret', 'rej', 'rep', 'aft', 'deb', 'plain']) slug;
@@ -8,7 +8,7 @@ update pgflow.flows set singleton_when_busy = 'return', singleton_path = 'run.do
 update pgflow.flows set singleton_when_busy = 'reject' where flow_slug = 'rej';
 update pgflow.flows set singleton_when_busy = 'replace', singleton_path = 'run.doc' where flow_slug = 'rep';
 update pgflow.flows set singleton_when_busy = 'after', singleton_path = 'run.doc', priority = 'low' where flow_slug = 'aft';
-update pgflow.flows set singleton_when_busy = 'after', singleton_wait = 60 where flow_slug = 'deb';
+update pgflow.flows set singleton_when_busy = 'after', singleton_wait = 60, opt_deadline = 600 where flow_slug = 'deb';
 
 create function pg_temp.start(flow text, doc jsonb) returns uuid language sql as $$
   select run_id from pgflow.start_flow(flow, jsonb_build_object('doc', doc))
@@ -167,6 +167,10 @@ select is(pgflow.next_due_at(), '2030-01-01 00:01:50+00'::timestamptz, 'which th
 set pgflow.now = '2030-01-01 00:01:50+00';
 select is((select settled from pgflow.tick()), 1, 'after which');
 select is(pg_temp.state((select run_id from deb2)), 'started', 'it begins');
+select is(
+  (select array_agg(due_at) from pgflow.alarms where kind = 'deadline'), array['2030-01-01 00:11:50+00'::timestamptz],
+  'its deadline counts from then'
+);
 create temp table deb3 as select run_id from pgflow.start_flow('deb', '3');
 set pgflow.now = '2030-01-01 00:02:50+00';
 select is((select settled from pgflow.tick()), 0, 'where the run before goes on after that time');
@@ -175,6 +179,12 @@ select is(
 );
 select pgflow.complete_task((select run_id from deb2), 'a', 0, '1');
 select is((select settled from pgflow.tick()), 1, 'until it has ended');
+set pgflow.now = '2030-01-01 00:12:50+00';
+select pgflow.tick();
+select is(
+  (select array_agg(status order by run_id) from pgflow.runs where flow_slug = 'deb'), '{cancelled,completed,failed}',
+  'and fails ten minutes later'
+);
 select is((select count(*) from pgflow.alarms where kind = 'begin' and due_at <= pgflow.now()), 0::bigint, 'no alarm is left');
 
 -- Flows without

@@ -41,7 +41,9 @@ export class Pool {
   }
 }
 
-export const flowSlugs = ['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait', 'fuzz_collect']
+/** Flows with one run at a time, by what becomes of a further start; two of their keys are in use. */
+const singletons = ['return', 'reject', 'replace', 'after'].map((whenBusy) => `fuzz_${whenBusy}`)
+export const flowSlugs = ['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait', 'fuzz_collect', ...singletons]
 const workers = Array.from({ length: 5 }, () => randomUUID())
 const owners = [randomUUID(), randomUUID()]
 const scheduleSlugs = ['fuzz_s', 'fuzz_t', 'fuzz_declared']
@@ -135,6 +137,14 @@ export async function createFlows(sql: Sql): Promise<void> {
   for (const definition of Object.values(definitions)) {
     await sql`select pgflow.register_flow(${json(definition)}::text::jsonb)`
   }
+  for (const flow_slug of singletons) {
+    await sql`select pgflow.register_flow(${json({ ...definitions.fuzz_chain, flow_slug, schedules: [] })}::text::jsonb)`
+    await sql`
+      update pgflow.flows
+      set singleton_when_busy = ${flow_slug.slice(5)}, singleton_path = 'run.0',
+          singleton_wait = case when ${flow_slug} = 'fuzz_after' then 1 end
+      where flow_slug = ${flow_slug}`
+  }
 }
 
 const input = () => json(pick([[], [1], [1, 2, 3], Array.from({ length: 30 }, (_, n) => n)]))
@@ -172,7 +182,8 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
         select run_id from pgflow.start_flow(
           ${pick([...flowSlugs, 'fuzz_alias'])}, ${input()}::text::jsonb,
           run_id => ${oneIn(5) ? pick(pool.runs) : null},
-          idempotency_key => ${oneIn(2) ? `k${random(30)}` : null}, owner_id => ${pick(owners)}
+          idempotency_key => ${oneIn(2) ? `k${random(30)}` : null}, owner_id => ${pick(owners)},
+          priority => ${pick([null, 'high', 'low'])}
         )`,
     ),
   start_flows: async (sql, pool) =>
@@ -280,7 +291,13 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
   wake_worker: (sql) => sql`select pgflow.wake_worker()`,
   keep_worker_awake: (sql) => sql`select pgflow.keep_worker_awake()`,
   clients_start: (sql) =>
-    asUser(sql, (tx) => tx`select pgflow_public.start_flow('fuzz_chain', '[1]', watch => ${pick(tabs)})`),
+    asUser(
+      sql,
+      (tx) => tx`
+        select pgflow_public.start_flow(
+          ${pick(['fuzz_chain', ...singletons])}, '[1]', watch => ${pick(tabs)}, priority => ${pick([null, 'low'])}
+        )`,
+    ),
   clients_start_wait: (sql, pool) =>
     asUser(sql, async (tx) =>
       pool.addRuns([

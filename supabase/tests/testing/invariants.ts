@@ -164,7 +164,7 @@ function archiveOrphans(flowSlug: string): string {
         select from pgflow.step_tasks t
         where t.flow_slug = '${flowSlug}' and t.message_id = q.msg_id and t.status in ('queued', 'started')
       ) then 'infinity'
-      else '-infinity'
+      else 'epoch' -- before it are those of low priority
     end::timestamptz;
     select pgflow.claim_tasks(array['${flowSlug}'], 100000, null)`
   return `${claim};${claim}`
