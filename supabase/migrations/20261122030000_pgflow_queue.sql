@@ -376,9 +376,10 @@ end
 $$;
 
 -- Creates queues that are missing, and gives every open task that has lost its message another one. Safe at any time, beside
--- workers that claim and settle: whoever has lost nothing notices nothing.
+-- workers that claim and settle: whoever has lost nothing notices nothing. With a `quantity` it ends when it has sent about that
+-- many, and another call goes on: their tasks are locked until the transaction ends.
 --   select * from pgflow.repair();
-create function pgflow.repair(out queues bigint, out messages bigint)
+create function pgflow.repair(quantity int default null, out queues bigint, out messages bigint)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -393,35 +394,90 @@ begin
   perform pgmq.create(archive) from unnest(missing) archive
   where to_regclass(format('pgmq.%I', 'q_' || archive)) is not null;
   perform pgflow.create_queue(queue) from unnest(missing) queue;
-  messages := pgflow.resend_messages(array(select f.flow_slug from pgflow.flows f));
+  messages := pgflow.resend_messages(array(select f.flow_slug from pgflow.flows f), quantity);
 end
 $$;
 comment on function pgflow.repair is 'Creates queues that are missing, and sends the messages that open tasks have lost again.';
 
--- Sends the messages that open tasks of the flows have lost again, and answers how many. A task that is being claimed or
--- settled at the moment is left alone. A new message is visible when the old one would have been: one of a task that is
--- claimed when its lease is over, at the latest, unless its worker extends it.
-create function pgflow.resend_messages(flow_slugs text[])
+-- Sends the messages that open tasks of the flows have lost again, and answers how many; it ends when it has sent `quantity`. A task
+-- that is being claimed or settled at the moment is left alone. A new message is visible when the old one would have been: one of a
+-- task that is claimed when its lease is over, at the latest, unless its worker extends it.
+--
+-- Open tasks are found by their runs, in the order of ids. A statement looks at 10,000 runs and 5,000 tasks at most, so that each takes
+-- some 10 ms however many there are. Only tasks that have lost their messages are locked.
+create function pgflow.resend_messages(flow_slugs text[], quantity int default null)
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
 as $$
 declare
+  -- What was looked at last: tasks of this run up to a step and index, or all of its tasks where these are null.
+  last_run uuid := '00000000-0000-0000-0000-000000000000';
+  last_step text := '';
+  last_index int := -1;
+  slice record;
   open record;
   run_ids uuid[];
   sent bigint := 0;
 begin
-  for open in
-    select f.queue_name, array_agg(t.run_id) as run_ids, array_agg(t.step_slug) as step_slugs,
-           array_agg(t.task_index) as task_indexes
-    from pgflow.step_tasks t
-    join pgflow.flows f using (flow_slug)
-    where t.flow_slug = any (resend_messages.flow_slugs) and t.status in ('queued', 'started')
-    group by f.queue_name
   loop
-    run_ids := pgflow.resend_to_queue(open.queue_name, open.run_ids, open.step_slugs, open.task_indexes);
-    sent := sent + cardinality(run_ids);
-    perform pgflow.notify_workers(run_ids);
+    with
+      run as materialized (
+        select r.run_id, r.flow_slug, r.status,
+               case r.run_id when last_run then last_step else '' end as after_step,
+               case r.run_id when last_run then last_index else -1 end as after_index
+        from pgflow.runs r
+        where r.run_id >= last_run
+        order by r.run_id
+        limit 10000
+      ),
+      task as materialized (
+        select r.flow_slug, t.run_id, t.step_slug, t.task_index
+        from run r
+        cross join lateral (
+          select t.run_id, t.step_slug, t.task_index
+          from pgflow.step_tasks t
+          where t.run_id = r.run_id and t.status in ('queued', 'started')
+            and (t.step_slug, t.task_index) > (r.after_step, r.after_index)
+          order by t.step_slug, t.task_index
+          limit 5000
+        ) t
+        where r.status = 'started' and r.flow_slug = any (resend_messages.flow_slugs)
+        limit 5000
+      )
+    select (select count(*) from run) as runs, (select r.run_id from run r order by r.run_id desc limit 1) as last_run, count(*) as tasks,
+           array_agg(t.flow_slug) as flow_slugs, array_agg(t.run_id) as run_ids, array_agg(t.step_slug) as step_slugs,
+           array_agg(t.task_index) as task_indexes
+    into slice
+    from task t;
+    for open in
+      select f.queue_name, array_agg(t.run_id) as run_ids, array_agg(t.step_slug) as step_slugs,
+             array_agg(t.task_index) as task_indexes
+      from unnest(slice.flow_slugs, slice.run_ids, slice.step_slugs, slice.task_indexes) as t (flow_slug, run_id, step_slug, task_index)
+      join pgflow.flows f using (flow_slug)
+      group by f.queue_name
+    loop
+      run_ids := pgflow.resend_to_queue(open.queue_name, open.run_ids, open.step_slugs, open.task_indexes);
+      sent := sent + cardinality(run_ids);
+      perform pgflow.notify_workers(run_ids);
+    end loop;
+    exit when sent >= quantity or slice.tasks < 5000 and slice.runs < 10000;
+    if slice.tasks = 5000 then
+      last_run := slice.run_ids[5000];
+      last_step := slice.step_slugs[5000];
+      last_index := slice.task_indexes[5000];
+    else
+      last_run := slice.last_run;
+      last_step := null;
+    end if;
   end loop;
   return sent;
 end

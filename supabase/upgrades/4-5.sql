@@ -118,9 +118,11 @@ create table if not exists pgflow.alarms (
   )
 );
 
--- Messages have a priority.
+-- Messages have a priority; lost ones are sent again in slices.
 drop function if exists pgflow.send_messages(text, jsonb[], int);
 drop function if exists pgflow.read_queue(text, int, int);
+drop function if exists pgflow.repair();
+drop function if exists pgflow.resend_messages(text[]);
 
 -- An event says that a step no longer waits for a slot.
 alter table pgflow.run_events
