@@ -214,6 +214,7 @@ declare
   share int;
   long_queues text[] := '{}';
   low_queues text[] := '{}';
+  old_queues text[] := '{}';
   queue text;
   found_here record;
   messages pgflow.message[] := '{}';
@@ -248,8 +249,11 @@ begin
     if cardinality(found_here.messages) = share then
       long_queues := long_queues || queue;
     end if;
-    if found_here.has_low then
+    if found_here.first_low is not null then
       low_queues := low_queues || queue;
+      if found_here.first_low < pgflow.queue_rank('low', clock_timestamp() - interval '1 hour') then
+        old_queues := old_queues || queue;
+      end if;
     end if;
   end loop;
   -- Where there is one queue, its share was all.
@@ -263,15 +267,18 @@ begin
     exit when cardinality(messages) >= quantity;
     messages := messages || (pgflow.read_queue(queue, quantity - cardinality(messages), lease, low => true)).messages;
   end loop;
+  if cardinality(messages) >= quantity then
+    perform pgflow.age_messages(old, quantity) from unnest(old_queues) old;
+  end if;
   return messages;
 end
 $$;
 
--- The messages of one queue for `read_messages`, in the order in which they became visible: those of low priority, or the others, and
--- then whether there are low ones, too. pgmq.read asks by number, and so reads all hidden messages before it finds a visible one; by
+-- The messages of one queue for `read_messages`, in the order in which they became visible: those of low priority, or the others. Also
+-- the `vt` of the first one of low priority. pgmq.read asks by number, and so reads all hidden messages before it finds a visible one; by
 -- the index on `vt` they are not in the way.
 create function pgflow.read_queue(
-  queue_name text, quantity int, lease int, low boolean default false, out messages pgflow.message[], out has_low boolean
+  queue_name text, quantity int, lease int, low boolean default false, out messages pgflow.message[], out first_low timestamptz
 )
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -282,7 +289,6 @@ declare
     where a.attrelid = to_regclass(format('pgmq.%I', 'q_' || queue_name)) and a.attname = 'last_read_at' and not a.attisdropped
   );
   as_of timestamptz := clock_timestamp();
-  first_low timestamptz;
   msg_ids bigint[];
   read_cts int[];
   run_ids text[];
@@ -306,10 +312,6 @@ begin
   using quantity, as_of, lease,
         case when low then '-infinity' else 'epoch'::timestamptz end,
         case when low then 'epoch'::timestamptz - interval '1 microsecond' else as_of end;
-  has_low := first_low is not null;
-  if first_low < pgflow.queue_rank('low', as_of - interval '1 hour') then
-    perform pgflow.age_messages(queue_name, quantity, as_of);
-  end if;
   messages := '{}';
   if msg_ids is null then
     return;
@@ -330,8 +332,9 @@ end
 $$;
 
 -- Moves up to `quantity` messages of low priority that have waited for an hour among the others: before those that were sent more
--- than an hour after them. Called by each claim that finds some, for as many as it may read, so that none is left behind.
-create function pgflow.age_messages(queue_name text, quantity int, as_of timestamptz)
+-- than an hour after them. Each claim that has found some, but had no room for them, does so for as many as it may read; so none is left
+-- behind.
+create function pgflow.age_messages(queue_name text, quantity int)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -344,7 +347,7 @@ begin
       select old.msg_id from pgmq.%1$I old
       where old.vt < pgflow.queue_rank(''low'', $2 - interval ''1 hour'')
       order by old.vt limit $1 for update skip locked
-    ))', 'q_' || queue_name) using quantity, as_of;
+    ))', 'q_' || queue_name) using quantity, clock_timestamp();
 end
 $$;
 
