@@ -214,6 +214,7 @@ declare
   share int;
   long_queues text[] := '{}';
   low_queues text[] := '{}';
+  old_queues text[] := '{}';
   queue text;
   found_here record;
   messages pgflow.message[] := '{}';
@@ -248,8 +249,11 @@ begin
     if cardinality(found_here.messages) = share then
       long_queues := long_queues || queue;
     end if;
-    if found_here.has_low then
+    if found_here.first_low is not null then
       low_queues := low_queues || queue;
+      if found_here.first_low < pgflow.queue_rank('low', clock_timestamp() - interval '1 hour') then
+        old_queues := old_queues || queue;
+      end if;
     end if;
   end loop;
   -- Where there is one queue, its share was all.
@@ -263,15 +267,18 @@ begin
     exit when cardinality(messages) >= quantity;
     messages := messages || (pgflow.read_queue(queue, quantity - cardinality(messages), lease, low => true)).messages;
   end loop;
+  if cardinality(messages) >= quantity then
+    perform pgflow.age_messages(old, quantity) from unnest(old_queues) old;
+  end if;
   return messages;
 end
 $$;
 
--- The messages of one queue for `read_messages`, in the order in which they became visible: those of low priority, or the others, and
--- then whether there are low ones, too. pgmq.read asks by number, and so reads all hidden messages before it finds a visible one; by
+-- The messages of one queue for `read_messages`, in the order in which they became visible: those of low priority, or the others. Also
+-- the `vt` of the first one of low priority. pgmq.read asks by number, and so reads all hidden messages before it finds a visible one; by
 -- the index on `vt` they are not in the way.
 create function pgflow.read_queue(
-  queue_name text, quantity int, lease int, low boolean default false, out messages pgflow.message[], out has_low boolean
+  queue_name text, quantity int, lease int, low boolean default false, out messages pgflow.message[], out first_low timestamptz
 )
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -282,7 +289,6 @@ declare
     where a.attrelid = to_regclass(format('pgmq.%I', 'q_' || queue_name)) and a.attname = 'last_read_at' and not a.attisdropped
   );
   as_of timestamptz := clock_timestamp();
-  first_low timestamptz;
   msg_ids bigint[];
   read_cts int[];
   run_ids text[];
@@ -306,10 +312,6 @@ begin
   using quantity, as_of, lease,
         case when low then '-infinity' else 'epoch'::timestamptz end,
         case when low then 'epoch'::timestamptz - interval '1 microsecond' else as_of end;
-  has_low := first_low is not null;
-  if first_low < pgflow.queue_rank('low', as_of - interval '1 hour') then
-    perform pgflow.age_messages(queue_name, quantity, as_of);
-  end if;
   messages := '{}';
   if msg_ids is null then
     return;
@@ -330,8 +332,9 @@ end
 $$;
 
 -- Moves up to `quantity` messages of low priority that have waited for an hour among the others: before those that were sent more
--- than an hour after them. Called by each claim that finds some, for as many as it may read, so that none is left behind.
-create function pgflow.age_messages(queue_name text, quantity int, as_of timestamptz)
+-- than an hour after them. Each claim that has found some, but had no room for them, does so for as many as it may read; so none is left
+-- behind.
+create function pgflow.age_messages(queue_name text, quantity int)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -344,7 +347,7 @@ begin
       select old.msg_id from pgmq.%1$I old
       where old.vt < pgflow.queue_rank(''low'', $2 - interval ''1 hour'')
       order by old.vt limit $1 for update skip locked
-    ))', 'q_' || queue_name) using quantity, as_of;
+    ))', 'q_' || queue_name) using quantity, clock_timestamp();
 end
 $$;
 
@@ -376,9 +379,10 @@ end
 $$;
 
 -- Creates queues that are missing, and gives every open task that has lost its message another one. Safe at any time, beside
--- workers that claim and settle: whoever has lost nothing notices nothing.
+-- workers that claim and settle: whoever has lost nothing notices nothing. With a `quantity` it ends when it has sent about that
+-- many, and another call goes on: their tasks are locked until the transaction ends.
 --   select * from pgflow.repair();
-create function pgflow.repair(out queues bigint, out messages bigint)
+create function pgflow.repair(quantity int default null, out queues bigint, out messages bigint)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -393,35 +397,90 @@ begin
   perform pgmq.create(archive) from unnest(missing) archive
   where to_regclass(format('pgmq.%I', 'q_' || archive)) is not null;
   perform pgflow.create_queue(queue) from unnest(missing) queue;
-  messages := pgflow.resend_messages(array(select f.flow_slug from pgflow.flows f));
+  messages := pgflow.resend_messages(array(select f.flow_slug from pgflow.flows f), quantity);
 end
 $$;
 comment on function pgflow.repair is 'Creates queues that are missing, and sends the messages that open tasks have lost again.';
 
--- Sends the messages that open tasks of the flows have lost again, and answers how many. A task that is being claimed or
--- settled at the moment is left alone. A new message is visible when the old one would have been: one of a task that is
--- claimed when its lease is over, at the latest, unless its worker extends it.
-create function pgflow.resend_messages(flow_slugs text[])
+-- Sends the messages that open tasks of the flows have lost again, and answers how many; it ends when it has sent `quantity`. A task
+-- that is being claimed or settled at the moment is left alone. A new message is visible when the old one would have been: one of a
+-- task that is claimed when its lease is over, at the latest, unless its worker extends it.
+--
+-- Open tasks are found by their runs, in the order of ids. A statement looks at 10,000 runs and 5,000 tasks at most, so that each takes
+-- some 10 ms however many there are. Only tasks that have lost their messages are locked.
+create function pgflow.resend_messages(flow_slugs text[], quantity int default null)
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set join_collapse_limit = 1
+set jit = off
 as $$
 declare
+  -- What was looked at last: tasks of this run up to a step and index, or all of its tasks where these are null.
+  last_run uuid := '00000000-0000-0000-0000-000000000000';
+  last_step text := '';
+  last_index int := -1;
+  slice record;
   open record;
   run_ids uuid[];
   sent bigint := 0;
 begin
-  for open in
-    select f.queue_name, array_agg(t.run_id) as run_ids, array_agg(t.step_slug) as step_slugs,
-           array_agg(t.task_index) as task_indexes
-    from pgflow.step_tasks t
-    join pgflow.flows f using (flow_slug)
-    where t.flow_slug = any (resend_messages.flow_slugs) and t.status in ('queued', 'started')
-    group by f.queue_name
   loop
-    run_ids := pgflow.resend_to_queue(open.queue_name, open.run_ids, open.step_slugs, open.task_indexes);
-    sent := sent + cardinality(run_ids);
-    perform pgflow.notify_workers(run_ids);
+    with
+      run as materialized (
+        select r.run_id, r.flow_slug, r.status,
+               case r.run_id when last_run then last_step else '' end as after_step,
+               case r.run_id when last_run then last_index else -1 end as after_index
+        from pgflow.runs r
+        where r.run_id >= last_run
+        order by r.run_id
+        limit 10000
+      ),
+      task as materialized (
+        select r.flow_slug, t.run_id, t.step_slug, t.task_index
+        from run r
+        cross join lateral (
+          select t.run_id, t.step_slug, t.task_index
+          from pgflow.step_tasks t
+          where t.run_id = r.run_id and t.status in ('queued', 'started')
+            and (t.step_slug, t.task_index) > (r.after_step, r.after_index)
+          order by t.step_slug, t.task_index
+          limit 5000
+        ) t
+        where r.status = 'started' and r.flow_slug = any (resend_messages.flow_slugs)
+        limit 5000
+      )
+    select (select count(*) from run) as runs, (select r.run_id from run r order by r.run_id desc limit 1) as last_run, count(*) as tasks,
+           array_agg(t.flow_slug) as flow_slugs, array_agg(t.run_id) as run_ids, array_agg(t.step_slug) as step_slugs,
+           array_agg(t.task_index) as task_indexes
+    into slice
+    from task t;
+    for open in
+      select f.queue_name, array_agg(t.run_id) as run_ids, array_agg(t.step_slug) as step_slugs,
+             array_agg(t.task_index) as task_indexes
+      from unnest(slice.flow_slugs, slice.run_ids, slice.step_slugs, slice.task_indexes) as t (flow_slug, run_id, step_slug, task_index)
+      join pgflow.flows f using (flow_slug)
+      group by f.queue_name
+    loop
+      run_ids := pgflow.resend_to_queue(open.queue_name, open.run_ids, open.step_slugs, open.task_indexes);
+      sent := sent + cardinality(run_ids);
+      perform pgflow.notify_workers(run_ids);
+    end loop;
+    exit when sent >= quantity or slice.tasks < 5000 and slice.runs < 10000;
+    if slice.tasks = 5000 then
+      last_run := slice.run_ids[5000];
+      last_step := slice.step_slugs[5000];
+      last_index := slice.task_indexes[5000];
+    else
+      last_run := slice.last_run;
+      last_step := null;
+    end if;
   end loop;
   return sent;
 end

@@ -153,22 +153,27 @@ $$;
 -- Whether the limits of a flow are not as its definition says.
 create function pgflow.limits_differ(wanted jsonb, is_newest boolean)
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select exists (
-    select
-    from pgflow.declared_limits(wanted) d
-    left join pgflow.limit_uses u on u.flow_slug = wanted ->> 'flow_slug' and u.step_slug = d.step_slug and u.limit_slug = d.limit_slug
-    left join pgflow.limits l on l.limit_slug = d.limit_slug
-    where u.limit_slug is null or u.by_path is distinct from d.by_path
-      or is_newest and l.made_by = 'flow' and (l.running, l.rate_count, l.rate_period) is distinct from (d.running, d.rate_count, d.rate_period)
-  ) or exists (
-    select from pgflow.limit_uses u
-    where u.flow_slug = wanted ->> 'flow_slug'
-      and not exists (select from pgflow.declared_limits(wanted) d where d.step_slug = u.step_slug and d.limit_slug = u.limit_slug)
-  )
+#variable_conflict use_column
+begin
+  return (
+    select exists (
+      select
+      from pgflow.declared_limits(wanted) d
+      left join pgflow.limit_uses u on u.flow_slug = wanted ->> 'flow_slug' and u.step_slug = d.step_slug and u.limit_slug = d.limit_slug
+      left join pgflow.limits l on l.limit_slug = d.limit_slug
+      where u.limit_slug is null or u.by_path is distinct from d.by_path
+        or is_newest and l.made_by = 'flow' and (l.running, l.rate_count, l.rate_period) is distinct from (d.running, d.rate_count, d.rate_period)
+    ) or exists (
+      select from pgflow.limit_uses u
+      where u.flow_slug = wanted ->> 'flow_slug'
+        and not exists (select from pgflow.declared_limits(wanted) d where d.step_slug = u.step_slug and d.limit_slug = u.limit_slug)
+    )
+  );
+end
 $$;
 
 -- Which limits a flow and its steps have, as its definition says; answers which ones are no longer used somewhere.

@@ -95,7 +95,10 @@ begin
   if pg_try_advisory_xact_lock(hashtextextended('pgflow.maintain', 0)) then
     if extract(epoch from as_of) - (select s.last_value from pgflow.last_repair s) not between 0 and 300 then
       perform setval('pgflow.last_repair', greatest(1, extract(epoch from as_of)::bigint));
-      resent := (select r.messages from pgflow.repair() r);
+      resent := (select r.messages from pgflow.repair(10000) r);
+      if resent >= 10000 then
+        perform setval('pgflow.last_repair', 1); -- the next call goes on
+      end if;
       perform pgflow.recheck_limit();
     end if;
     loop
@@ -124,7 +127,7 @@ begin
     exit when ticked.settled < 1000 or clock_timestamp() >= deadline;
   end loop;
   return jsonb_build_object(
-    'runs', runs, 'messages', messages, 'workers', workers, 'watches', watches, 'resent', resent, 'due', due, 'left', is_left
+    'runs', runs, 'messages', messages, 'workers', workers, 'watches', watches, 'resent', resent, 'due', due, 'left', is_left or resent >= 10000
   );
 end
 $$;

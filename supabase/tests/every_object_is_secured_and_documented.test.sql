@@ -37,6 +37,7 @@ select set_eq(
     'pgflow.hand_back(jsonb)',
     'pgflow.store_errors(jsonb,bigint[])',
     'pgflow.report_progress(jsonb)',
+    'pgflow.resend_messages(text[],integer)',
     'pgflow.retry_run(uuid)',
     'pgflow.settle(pgflow.task_result[],boolean,jsonb)',
     'pgflow.start_runs(text,uuid[],jsonb[],text[],uuid,uuid,jsonb,integer,text,boolean,boolean)',

@@ -1,5 +1,5 @@
 begin;
-select plan(22);
+select plan(29);
 
 create function pg_temp.run(n int) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 -- The messages that tasks have, and for how many seconds each is hidden, to ten.
@@ -73,10 +73,29 @@ select is((select count(*) from pgmq.q_f), 10::bigint, 'and gives all others the
 drop table pgmq.a_f;
 select is((select queues from pgflow.repair()), 2::bigint, 'an archive is created again, too');
 
+-- Many, beside few: a large map, small runs before and after it, and many that are over
+select pgflow.cancel_run(run_id) from pgflow.runs where status = 'started';
+select pgflow.start_flow('g', to_jsonb(array(select generate_series(1, 6000))), run_id => pg_temp.run(20));
+select pgflow.start_flow('f', '1', run_id => pg_temp.run(n)) from unnest(array[19, 21]) n;
+insert into pgflow.runs (run_id, flow_slug, input, status, started_at, cancelled_at)
+select ('20000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, 'f', '1', 'cancelled', now(), now() from generate_series(1, 12000) n;
+select pgflow.start_flow('f', '1', run_id => '30000000-0000-4000-8000-000000000001');
+create temp table lost as select 6000 + 3 * 2 as messages;
+select pgmq.purge_queue(q) from unnest(array['f', 'g']) q;
+create temp table repaired as select r.messages from pgflow.repair(100) r;
+select ok((select r.messages between 100 and 5000 from repaired r), 'a call with a quantity ends when it has sent as many');
+select is((select r.messages from pgflow.repair() r), messages - (select r.messages from repaired r), 'and another goes on') from lost;
+select is((select r.messages from pgflow.repair() r), 0::bigint, 'until nothing is lost');
+select is((select count(*) from pg_temp.messages('g')), 6000::bigint, 'each task of the map has its message');
+select is((select count(*) from pg_temp.messages('f')), 6::bigint, 'and each of the other runs');
+select pgmq.purge_queue(q) from unnest(array['f', 'g']) q;
+select is((select r.messages from pgflow.repair() r), messages::bigint, 'one call sends all of them, too') from lost;
+select is((select count(*) from pg_temp.messages('f')), 6::bigint, 'to each of the queues');
+
 -- Messages that are none of ours
 select pgmq.send('f', message) from unnest(array['{}', '[]', 'null', '{"run_id": "x"}']::jsonb[]) message;
 select pgflow.claim_tasks('{f}', 100, null);
-select is((select count(*) from pgmq.a_f), 4::bigint, 'are archived when they are read');
+select is((select count(*) from pgmq.a_f where message -> 'flow_slug' is null), 4::bigint, 'are archived when they are read');
 
 select * from finish();
 rollback;

@@ -121,9 +121,11 @@ create table if not exists pgflow.alarms (
 -- How many items of a map have failed.
 create index if not exists step_tasks_failed on pgflow.step_tasks (run_id, step_slug, failed_at) where failed_at is not null;
 
--- Messages have a priority.
+-- Messages have a priority; lost ones are sent again in slices.
 drop function if exists pgflow.send_messages(text, jsonb[], int);
 drop function if exists pgflow.read_queue(text, int, int);
+drop function if exists pgflow.repair();
+drop function if exists pgflow.resend_messages(text[]);
 
 -- Events say that a step no longer waits for a slot, and what a run waits for.
 alter table pgflow.run_events
