@@ -155,7 +155,8 @@ begin
           else t.status = 'started' and t.attempts_count = r.attempt
         end
       ),
-      decided as (
+      -- Materialized: a plan that is made while there are few tasks may look through it for each of them.
+      decided as materialized (
         select distinct on (r.run_id, r.step_slug, r.task_index) r.*
         from result r
         order by r.run_id, r.step_slug, r.task_index, r.n
