@@ -202,8 +202,9 @@ $$;
 
 -- Reads up to `quantity` visible messages of the flows' queues and hides each for `lease` seconds. The queues are asked in
 -- random order, first for an equal share each, then for what is left: a long one does not starve the others. Messages of low
--- priority come last, after those of all queues. A queue that is missing is created again. Most queues of many are empty: a table without pages costs some microseconds. Of more than
--- a hundred others, each claim asks a hundred, since it locks them.
+-- priority come last, after those of all queues. A queue that is missing is created again. Most queues of many are empty: a table
+-- without pages costs 5 µs, nearly all of it for the sizes of files (a join of pg_class by name takes longer). Of more than a hundred
+-- others, each claim asks a hundred, since it locks them.
 create function pgflow.read_messages(flow_slugs text[], quantity int, lease int)
 returns pgflow.message[]
 language plpgsql
@@ -333,7 +334,7 @@ $$;
 
 -- Moves up to `quantity` messages of low priority that have waited for an hour among the others: before those that were sent more
 -- than an hour after them. Each claim that has found some, but had no room for them, does so for as many as it may read; so none is left
--- behind.
+-- behind. A message that somebody gave the time -infinity stays where it is.
 create function pgflow.age_messages(queue_name text, quantity int)
 returns void
 language plpgsql
@@ -342,10 +343,10 @@ as $$
 begin
   execute format('
     update pgmq.%1$I q
-    set vt = greatest(q.vt + ($2 - pgflow.queue_rank(''low'', $2)) + interval ''1 hour'', ''epoch'')
+    set vt = q.vt + ($2 - pgflow.queue_rank(''low'', $2)) + interval ''1 hour''
     where q.msg_id = any (array(
       select old.msg_id from pgmq.%1$I old
-      where old.vt < pgflow.queue_rank(''low'', $2 - interval ''1 hour'')
+      where old.vt >= ''0001-01-01 UTC'' and old.vt < pgflow.queue_rank(''low'', $2 - interval ''1 hour'')
       order by old.vt limit $1 for update skip locked
     ))', 'q_' || queue_name) using quantity, clock_timestamp();
 end
