@@ -187,7 +187,6 @@ begin
     'not_by_owner', add_step.not_by_owner, 'when_timed_out', add_step.when_timed_out, 'timed_out_output', add_step.timed_out_output,
     'webhook', add_step.webhook, 'sleep_for', add_step.sleep_for, 'until_path', add_step.until_path
   ), '{step_slug,deps_slugs}');
-  definition := pgflow.with_step(pgflow.flow_definition(flow.flow_slug), wanted);
 
   select s.* into step from pgflow.steps s where s.flow_slug = add_step.flow_slug and s.step_slug = add_step.step_slug;
   if found then
@@ -195,9 +194,10 @@ begin
     if problem is not null then
       perform pgflow.raise_invalid_definition(add_step.flow_slug, format('step "%s": %s', add_step.step_slug, problem));
     end if;
-    perform pgflow.assert_same_shape(flow, definition);
+    perform pgflow.assert_same_shape(flow, pgflow.with_step(pgflow.flow_definition(flow.flow_slug), wanted));
     return step;
   end if;
+  definition := pgflow.with_step(pgflow.earlier_steps(flow), wanted);
   perform pgflow.assert_valid_definition(definition);
   if exists (select from pgflow.runs r where r.flow_slug = add_step.flow_slug) then
     raise exception using
@@ -244,6 +244,28 @@ begin
       hint = 'Give as options what has no argument of its own: {"limits": [{"running": 5}]}.';
   end if;
   return coalesce(nullif(options, 'null'), '{}') || pgflow.without_nulls(arguments);
+end
+$$;
+
+-- The definition of a flow, of whose steps it has what the next one depends on: their slugs, and their limits. (With all of them, adding
+-- a step would check all that were added before it.)
+create function pgflow.earlier_steps(flow pgflow.flows)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return jsonb_build_object(
+    'flow_slug', flow.flow_slug, 'alias', flow.alias, 'version', flow.version, 'limits', pgflow.limits_used_by(flow.flow_slug, '*'),
+    'steps', coalesce((
+      select jsonb_agg(jsonb_build_object('step_slug', s.step_slug) || case
+          when s.is_limited then jsonb_build_object('limits', pgflow.limits_used_by(s.flow_slug, s.step_slug))
+          else '{}'
+        end order by s.step_index)
+      from pgflow.steps s where s.flow_slug = flow.flow_slug
+    ), '[]')
+  );
 end
 $$;
 

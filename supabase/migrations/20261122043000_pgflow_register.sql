@@ -100,9 +100,10 @@ $$;
 -- Inserts the steps of a definition that its flow does not have yet, and their deps.
 create function pgflow.insert_steps(definition jsonb)
 returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+begin
   with
     step as (
       select definition ->> 'flow_slug' as flow_slug, d.n - 1 as step_index, shape, option
@@ -133,7 +134,8 @@ as $$
       from step s
     )
   insert into pgflow.deps (flow_slug, dep_slug, step_slug)
-  select s.flow_slug, dep, (s.shape).step_slug from step s cross join unnest((s.shape).deps_slugs) dep
+  select s.flow_slug, dep, (s.shape).step_slug from step s cross join unnest((s.shape).deps_slugs) dep;
+end
 $$;
 
 -- The options of a flow and its steps, as their definition says; what is as it should be is not written again.

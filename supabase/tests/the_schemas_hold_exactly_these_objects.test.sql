@@ -260,6 +260,7 @@ select set_eq(
     'pgflow.assert_valid_definition(definition jsonb, needs_steps boolean)',
     'pgflow.create_flow(flow_slug text, max_attempts integer, base_delay numeric, timeout integer, start_role text, broadcast text, options jsonb)',
     'pgflow.declared_limits(definition jsonb)',
+    'pgflow.earlier_steps(flow pgflow.flows)',
     'pgflow.declared_limits_problem(definition jsonb)',
     'pgflow.delete_unused_limits(limit_slugs text[])',
     'pgflow.insert_steps(definition jsonb)',
