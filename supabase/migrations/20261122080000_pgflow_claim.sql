@@ -42,14 +42,16 @@ set join_collapse_limit = 1
 set jit = off
 as $$
 declare
-  messages pgflow.message[];
+  messages pgflow.message[] := '{}';
 begin
   if claim_tasks.quantity > 0 and exists (
     select from pgflow.alarms a where a.due_at <= pgflow.now() and a.kind = 'slot'
   ) then
-    perform pgflow.admit_tasks();
+    messages := pgflow.admit_to_claim(claim_tasks.flow_slugs, claim_tasks.quantity, claim_tasks.lease);
   end if;
-  messages := pgflow.read_messages(claim_tasks.flow_slugs, claim_tasks.quantity, claim_tasks.lease);
+  messages := messages || pgflow.read_messages(
+    claim_tasks.flow_slugs, claim_tasks.quantity - cardinality(messages), claim_tasks.lease
+  );
   if cardinality(messages) = 0 then
     return;
   end if;
@@ -124,6 +126,10 @@ begin
     loop
       perform pgflow.hide_messages(rest.queue_name, rest.msg_ids, rest.until);
     end loop;
+    update pgflow.step_tasks t set status = 'queued', waits_for = null, message_id = m.msg_id, queued_at = pgflow.now()
+    from unnest(messages) with ordinality m
+    where m.ordinality > cardinality(within) and m.read_ct = 0
+      and (t.run_id, t.step_slug, t.task_index) = (m.run_id, m.step_slug, m.task_index);
   end if;
   return within;
 end
@@ -139,7 +145,7 @@ as $$
   select extract(epoch from at)::text
 $$;
 
--- Counts an attempt of each task whose message was read, and answers with what its handler needs. Rows come from the
+-- Counts an attempt of each task whose message was read, or that was admitted (read_ct is 0), and answers with what its handler needs. Rows come from the
 -- locked update, so that no task goes to two workers; a task that is being settled at the moment is left alone.
 create function pgflow.begin_attempts(messages pgflow.message[], worker_id uuid, as_of timestamptz, inline_limit int)
 returns setof pgflow.step_task_record
@@ -150,7 +156,7 @@ begin
   return query
     with
       open as (
-        select t.run_id, t.step_slug, t.task_index, o.timeout
+        select t.run_id, t.step_slug, t.task_index, m.msg_id, o.timeout
         from unnest(begin_attempts.messages) m
         join pgflow.step_tasks t using (run_id, step_slug, task_index)
         cross join lateral (
@@ -158,8 +164,7 @@ begin
           where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
           offset 0 -- else the view is joined first, for all flows
         ) o
-        where t.message_id = m.msg_id
-          and t.status in ('queued', 'started')
+        where case when m.read_ct = 0 then t.waits_for = 'slot' else t.message_id = m.msg_id and t.status in ('queued', 'started') end
           and t.attempts_count - t.attempts_before < o.max_attempts
         order by t.run_id, t.step_slug, t.task_index
         for no key update of t skip locked
@@ -169,7 +174,10 @@ begin
         set status = 'started',
             attempts_count = t.attempts_count + 1,
             started_at = begin_attempts.as_of,
-            last_worker_id = begin_attempts.worker_id
+            last_worker_id = begin_attempts.worker_id,
+            message_id = o.msg_id,
+            queued_at = case t.waits_for when 'slot' then begin_attempts.as_of else t.queued_at end,
+            waits_for = null
         from open o
         where (t.run_id, t.step_slug, t.task_index) = (o.run_id, o.step_slug, o.task_index)
         returning t.*, o.timeout
@@ -239,7 +247,7 @@ begin
   for orphans in
     select m.queue_name, array_agg(m.msg_id) as msg_ids
     from unnest(messages) m
-    where not exists (
+    where m.read_ct > 1 and not exists (
       select from pgflow.step_tasks t
       where (t.run_id, t.step_slug, t.task_index) = (m.run_id, m.step_slug, m.task_index)
         and t.message_id = m.msg_id

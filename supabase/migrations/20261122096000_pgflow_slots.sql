@@ -194,13 +194,52 @@ comment on type pgflow.slot_room is
   'How many tasks a key may admit now; null where nothing limits it. Of a rate, from when on it may admit the next, and how far apart they are.';
 
 -- Admits tasks that wait for slots, of the keys whose alarms are due, up to about `quantity`; answers how many.
-create function pgflow.admit_tasks(quantity int default 1000)
+create function pgflow.admit_tasks(quantity int)
 returns int
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   as_of timestamptz := pgflow.now();
+  admitted pgflow.slot_task[] := pgflow.admitted_tasks(quantity, as_of);
+begin
+  perform pgflow.send_admitted(admitted, as_of);
+  return cardinality(admitted);
+end
+$$;
+
+-- The same for a claim: tasks of its flows begin at once, without being queued, as the messages that it answers with. These are hidden for `lease`
+-- seconds, as if they had been read.
+create function pgflow.admit_to_claim(flow_slugs text[], quantity int, lease int)
+returns pgflow.message[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  as_of timestamptz := pgflow.now();
+  admitted pgflow.slot_task[] := pgflow.admitted_tasks(1000, as_of);
+  messages pgflow.message[] := pgflow.send_claimed(admitted, admit_to_claim.flow_slugs, admit_to_claim.quantity, admit_to_claim.lease);
+begin
+  if cardinality(messages) < cardinality(admitted) then
+    perform pgflow.send_admitted(array(
+      select row(a.*)::pgflow.slot_task from unnest(admitted) a
+      where not exists (
+        select from unnest(messages) m
+        where (m.run_id, m.step_slug, m.task_index) = (a.run_id, a.step_slug, a.task_index)
+      )
+    ), as_of);
+  end if;
+  return messages;
+end
+$$;
+
+-- The tasks that get a slot of each of their keys now, of the keys whose alarms are due. The caller gives them their messages.
+create function pgflow.admitted_tasks(quantity int, as_of timestamptz)
+returns pgflow.slot_task[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
   keys text[];
   combinations jsonb;
   locked text[];
@@ -210,11 +249,11 @@ declare
   busy_keys text[];
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
-    return 0; -- it would count what was there when the transaction began
+    return '{}'; -- it would count what was there when the transaction began
   end if;
   keys := pgflow.take_slot_alarms(as_of);
   if keys is null then
-    return 0;
+    return '{}';
   end if;
   combinations := (
     select jsonb_agg(distinct to_jsonb(c.slot_keys))
@@ -222,7 +261,7 @@ begin
     cross join lateral pgflow.waiting_combinations(key) c (slot_keys)
   );
   if combinations is null then
-    return 0;
+    return '{}';
   end if;
   -- Those of which another transaction admits tasks at the moment are left for later, with all that have them.
   select array_agg(k.key) filter (where k.is_locked), array_agg(k.key) filter (where not k.is_locked) into locked, busy_keys
@@ -237,20 +276,49 @@ begin
     select a.admitted, busy_keys || a.busy into admitted, busy_keys from pgflow.admit(admitted, as_of) a;
     perform pgflow.take_rates(admitted, rooms);
   end if;
+  if busy_keys is not null or cardinality(candidates) >= quantity or exists (
+    select from unnest(rooms) r where r.spacing is not null or coalesce(r.room, quantity) > coalesce(cardinality(admitted), 0)
+  ) then
+    perform pgflow.look_again(combinations, rooms, coalesce(admitted, '{}'), as_of);
+    insert into pgflow.alarms (due_at, kind, slot_key)
+    select distinct as_of + interval '20 milliseconds', 'slot', key from unnest(busy_keys) key
+    union all
+    select as_of, 'slot', key from unnest(keys) key where cardinality(candidates) >= quantity;
+  end if;
+  return coalesce(admitted, '{}');
+end
+$$;
+
+-- Sets alarms for tasks that still wait: where a rate lets the next one pass later; and where there is room for another, since its
+-- row was locked by somebody who may let it go.
+create function pgflow.look_again(combinations jsonb, rooms pgflow.slot_room[], admitted pgflow.slot_task[], as_of timestamptz)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
   insert into pgflow.alarms (due_at, kind, slot_key)
-  select as_of + interval '20 milliseconds', 'slot', key from (select distinct key from unnest(busy_keys) key) b
-  union all
-  -- What a rate has to let pass later.
-  select r.at, 'slot', r.key
+  select distinct next.at, 'slot', c.keys[cardinality(c.keys)]
   from (
-    select k.slot_key as key, k.next_at as at
-    from unnest(rooms) room join pgflow.limit_keys k on k.slot_key = room.key
-    where room.spacing is not null and k.next_at > as_of
-  ) r
-  where exists (select from pgflow.waiting_combinations(r.key))
-  union all
-  select as_of, 'slot', key from unnest(keys) key where cardinality(candidates) >= quantity;
-  return coalesce(cardinality(admitted), 0);
+    select array(select jsonb_array_elements_text(e)) as keys from jsonb_array_elements(look_again.combinations) e
+  ) c
+  cross join lateral (
+    select count(r.key) as known, max(k.next_at) filter (where r.spacing is not null) as next_at, bool_and(
+             r.room is null or r.room > (select count(*) from unnest(look_again.admitted) a where r.key = any (a.slot_keys))
+           ) as has_room
+    from unnest(c.keys) key
+    left join unnest(look_again.rooms) r using (key)
+    left join pgflow.limit_keys k on k.slot_key = key
+  ) room
+  cross join lateral (
+    select case
+      when room.next_at > look_again.as_of then room.next_at
+      when room.has_room and room.known = cardinality(c.keys) then look_again.as_of + interval '1 second'
+    end
+  ) next (at)
+  where next.at is not null and exists (
+    select from pgflow.step_tasks t where t.slot_keys[1] = c.keys[1] and t.waits_for = 'slot' and t.slot_keys = c.keys
+  );
 end
 $$;
 
@@ -452,7 +520,7 @@ begin
 end
 $$;
 
--- Queues tasks that have got their slots. A step that is no map says that it waits, which only the run's holder may change: where
+-- Those of the tasks that are admitted now. A step that is no map says that it waits, which only the run's holder may change: where
 -- somebody else holds the run, the task waits on, and its keys are busy.
 create function pgflow.admit(tasks pgflow.slot_task[], as_of timestamptz, out admitted pgflow.slot_task[], out busy text[])
 language plpgsql
@@ -483,21 +551,67 @@ begin
   if admitted is null then
     return;
   end if;
-  perform pgflow.send_admitted(admitted, as_of);
-  update pgflow.step_states ss set waits_for = null
-  from unnest(steps) k
-  where (ss.run_id, ss.step_slug) = (k.run_id, k.step_slug) and k.run_id = any (held);
-  perform pgflow.notify_workers(array(select t.run_id from unnest(admitted) t));
+  if cardinality(held) > 0 then
+    update pgflow.step_states ss set waits_for = null
+    from unnest(steps) k
+    where (ss.run_id, ss.step_slug) = (k.run_id, k.step_slug) and k.run_id = any (held);
+  end if;
 end
 $$;
 
--- The messages of tasks that are admitted.
+-- Messages for those of the admitted tasks that a claim of some flows takes at once, up to `quantity`; read_ct is 0, since nobody
+-- has read them. They are begun by begin_attempts.
+create function pgflow.send_claimed(tasks pgflow.slot_task[], flow_slugs text[], quantity int, lease int)
+returns pgflow.message[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  batch record;
+  messages pgflow.message[] := '{}';
+begin
+  for batch in
+    select f.queue_name, array_agg(t.run_id order by t.n) as run_ids, array_agg(t.step_slug order by t.n) as step_slugs,
+           array_agg(t.task_index order by t.n) as task_indexes, f.flow_slug
+    from (
+      select a.n, t.run_id, t.step_slug, t.task_index, t.flow_slug
+      from unnest(send_claimed.tasks) with ordinality a (run_id, step_slug, task_index, slot_keys, slot_rank, n)
+      join pgflow.step_tasks t using (run_id, step_slug, task_index)
+      where t.flow_slug = any (send_claimed.flow_slugs) and t.attempts_count - t.attempts_before < (
+        select o.max_attempts from pgflow.step_options o where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
+      )
+      order by a.n
+      limit send_claimed.quantity
+    ) t
+    join pgflow.flows f using (flow_slug)
+    group by f.queue_name, f.flow_slug
+  loop
+    messages := messages || array(
+      select row(batch.queue_name, m.msg_id, 0, m.run_id, m.step_slug, m.task_index)::pgflow.message
+      from rows from (
+        unnest(batch.run_ids), unnest(batch.step_slugs), unnest(batch.task_indexes),
+        pgflow.send_messages(batch.queue_name, array(
+          select jsonb_build_object('flow_slug', batch.flow_slug, 'run_id', k.run_id, 'step_slug', k.step_slug, 'task_index', k.task_index)
+          from unnest(batch.run_ids, batch.step_slugs, batch.task_indexes) with ordinality k (run_id, step_slug, task_index, n)
+          order by k.n
+        ), send_claimed.lease)
+      ) as m (run_id, step_slug, task_index, msg_id)
+    );
+  end loop;
+  return messages;
+end
+$$;
+
+-- The messages of tasks that are admitted, for any worker.
 create function pgflow.send_admitted(tasks pgflow.slot_task[], as_of timestamptz)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if cardinality(tasks) = 0 then
+    return;
+  end if;
   -- Not within the statement, since it changes tasks.
   perform pgflow.create_queue(f.queue_name)
   from (
@@ -535,6 +649,7 @@ begin
   set status = 'queued', waits_for = null, message_id = s.msg_id, queued_at = send_admitted.as_of
   from sent s
   where (t.run_id, t.step_slug, t.task_index) = (s.run_id, s.step_slug, s.task_index);
+  perform pgflow.notify_workers(array(select t.run_id from unnest(tasks) t));
 end
 $$;
 

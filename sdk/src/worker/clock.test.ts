@@ -45,6 +45,15 @@ describe('A worker', () => {
     expect(asked).toBeGreaterThan(15)
   })
 
+  it('asks with each poll while it is idle, so that it learns of what is due soon', async () => {
+    start(flow)
+    await vi.advanceTimersByTimeAsync(10_000)
+    transport.requests.length = 0
+    await vi.advanceTimersByTimeAsync(10_000)
+    expect(transport.requests.length).toBeGreaterThan(5)
+    expect(transport.requests.filter(({ due }) => !due)).toEqual([])
+  })
+
   it('settles a batch after the other', async () => {
     transport.dueAt = Array.from({ length: 2_500 }, () => Date.now() + 1_000)
     start(flow)

@@ -30,10 +30,14 @@ export class Clock {
     this.#options = options
   }
 
-  /** Whether the next exchange has to say when something is due. */
-  ask(): boolean {
+  /**
+   * Whether the next exchange has to say when something is due: now and then, and always where nothing else will call soon.
+   *
+   * @param isIdle whether the last exchange found nothing to do
+   */
+  ask(isIdle: boolean): boolean {
     const now = performance.now()
-    if (now - this.#askedAt < interval * 1000) return false
+    if (!isIdle && now - this.#askedAt < interval * 1000) return false
     this.#askedAt = now
     return true
   }

@@ -300,7 +300,7 @@ export class Core {
       lease,
       inline_limit: inlineLimit,
       waiting: this.#isListening && quantity > 0 && this.#polls.areEmpty,
-      due: this.#clock.ask(),
+      due: this.#clock.ask(this.#polls.areEmpty),
       ...options,
     })
     if (work.next_due_in !== undefined) this.#clock.plan(work.next_due_in)
