@@ -1,7 +1,8 @@
 -- Chapter 5: a definition: a whole flow as one JSON value. It has the arguments of create_flow, and under `steps`, in
 -- topological order, those of add_step. What it leaves out has its default.
 --
--- Its shape is what a run depends on: steps, deps, maps, conditions, schemas. All the rest are options.
+-- Its shape is what a run depends on: steps, deps, maps, conditions, schemas. All the rest are options. What can be wrong with a
+-- definition is said here once: create_flow and add_step make a definition of their arguments.
 
 create type pgflow.flow_definition as (
   flow_slug text,
@@ -16,7 +17,13 @@ create type pgflow.flow_definition as (
   output_schema jsonb,
   steps jsonb,
   schedulable boolean,
-  schedules jsonb
+  schedules jsonb,
+  priority text,
+  deadline int,
+  singleton_path text,
+  singleton_when_busy text,
+  singleton_wait int,
+  limits jsonb
 );
 
 create type pgflow.step_definition as (
@@ -42,7 +49,13 @@ create type pgflow.step_definition as (
   timed_out_output jsonb,
   webhook text,
   sleep_for int,
-  until_path text
+  until_path text,
+  concurrency int,
+  deadline int,
+  when_item_fails text,
+  tolerate_count int,
+  tolerate_share numeric,
+  limits jsonb
 );
 
 -- An object without those of its keys whose value is null.
@@ -53,6 +66,21 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
   select jsonb_object_agg(key, value) from jsonb_each(object) where value <> 'null'
+$$;
+
+-- The limits of a step as a definition has them, or for `*` those of the flow; null where there are none.
+create function pgflow.limits_used_by(flow_slug text, step_slug text)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_agg(pgflow.without_nulls(jsonb_build_object(
+    'limit_slug', u.limit_slug, 'by_path', u.by_path, 'running', l.running, 'rate_count', l.rate_count, 'rate_period', l.rate_period
+  )) order by u.limit_slug collate "C")
+  from pgflow.limit_uses u
+  join pgflow.limits l using (limit_slug)
+  where u.flow_slug = limits_used_by.flow_slug and u.step_slug = limits_used_by.step_slug
 $$;
 
 -- The definition of a flow as it is in the database: what register_flow would make it from.
@@ -75,7 +103,8 @@ as $$
         s.step_type, s.map_source, s.map_path, s.run_if, s.run_unless, s.when_unmet, s.when_exhausted,
         s.opt_max_attempts, s.opt_base_delay, s.opt_timeout, s.opt_start_delay, s.input_schema, s.output_schema,
         s.completed_by, s.assignees_path, s.not_by_owner, s.when_timed_out, s.timed_out_output, s.webhook, s.opt_sleep_for,
-        s.until_path
+        s.until_path, s.opt_concurrency, s.opt_deadline, case s.step_type when 'map' then s.when_item_fails end,
+        s.tolerate_count, s.tolerate_share, pgflow.limits_used_by(s.flow_slug, s.step_slug)
       )::pgflow.step_definition)) order by s.step_index), '[]')
       from pgflow.steps s where s.flow_slug = f.flow_slug
     ), f.schedulable, (
@@ -87,7 +116,8 @@ as $$
       where s.alias = f.alias and s.made_by = 'flow' and not exists (
         select from pgflow.flow_aliases a where a.alias = f.alias and a.flow_slug <> f.flow_slug
       )
-    )
+    ),
+    f.priority, f.opt_deadline, f.singleton_path, f.singleton_when_busy, f.singleton_wait, pgflow.limits_used_by(f.flow_slug, '*')
   )::pgflow.flow_definition))
   from pgflow.flows f
   where f.flow_slug = flow_definition.flow_slug
@@ -128,7 +158,8 @@ as $$
         'when_timed_out', coalesce(s.when_timed_out, case s.step_type when 'wait' then 'fail' end),
         'timed_out_output', s.timed_out_output,
         'webhook', s.webhook,
-        'until_path', s.until_path
+        'until_path', s.until_path,
+        'when_item_fails', coalesce(s.when_item_fails, case s.step_type when 'map' then 'fail' end)
       )) order by s.step_slug collate "C")
       from jsonb_populate_recordset(null::pgflow.step_definition, definition -> 'steps') s
       cross join lateral (
@@ -174,7 +205,7 @@ as $$
       from step
       cross join unnest(array[
         'step_type', 'map_source', 'map_path', 'run_if', 'run_unless', 'when_unmet', 'when_exhausted', 'completed_by',
-        'assignees_path', 'not_by_owner', 'when_timed_out', 'timed_out_output', 'webhook', 'until_path'
+        'assignees_path', 'not_by_owner', 'when_timed_out', 'timed_out_output', 'webhook', 'until_path', 'when_item_fails'
       ]) key
       where before is not null and after is not null and before -> key is distinct from after -> key
       union all
@@ -186,7 +217,8 @@ as $$
   select string_agg(words, '; ' order by slug collate "C", nth, words collate "C") from change
 $$;
 
--- The first key of an object that is not among the known ones, or whose value is not of its kind; null where all are.
+-- The first key of an object that is not among the known ones, or whose value is not of its kind; null where all are. A kind is
+-- the words in which an error names it: numbers are `from` and `to` something, texts may be `one of` some.
 create function pgflow.key_problem(object jsonb, kinds jsonb)
 returns text
 language sql
@@ -199,23 +231,139 @@ as $$
       else format('%s is %s, not %s', key, left(value::text, 100), kind)
     end
   from jsonb_each(object)
-  cross join lateral (select kinds ->> key, jsonb_typeof(value)) k (kind, type)
-  where kind is null or not coalesce(value = 'null' or case kind
-      when 'a text' then type = 'string'
-      when 'a number' then type = 'number'
-      when 'a whole number'
-      then case when type = 'number' then value::numeric % 1 = 0 and abs(value::numeric) <= 2147483647 end
-      when 'an array of texts'
+  cross join lateral (select kinds ->> key, jsonb_typeof(value), value #>> '{}') k (kind, type, content)
+  where kind is null or not coalesce(value = 'null' or case
+      when kind = 'any JSON' then true
+      when kind = 'true or false' then type = 'boolean'
+      when kind = 'an object' then type = 'object'
+      when kind = 'a JSON Schema' then type in ('object', 'boolean')
+      when kind = 'an array of texts'
       then type = 'array' and not jsonb_path_exists(value, 'strict $[*] ? (@.type() != "string")')
-      when 'an array of objects'
+      when kind = 'an array of objects'
       then type = 'array' and not jsonb_path_exists(value, 'strict $[*] ? (@.type() != "object")')
-      when 'an object' then type = 'object'
-      when 'true or false' then type = 'boolean'
-      when 'any JSON' then true
-      when 'a JSON Schema' then type in ('object', 'boolean')
+      when type = 'number'
+      then (kind like 'a number%' or kind like 'a whole number%' and content::numeric % 1 = 0)
+        and content::numeric >= coalesce(substring(kind, ' from (\d+)')::numeric, -2147483647)
+        and content::numeric <= coalesce(substring(kind, ' to (\d+)')::numeric, 2147483647)
+      when type = 'string'
+      then case
+          when kind = 'a text' then true
+          when kind = 'a path of the form a.b' then content ~ '^[^.]+([.][^.]+)*$' and length(content) <= 1000
+          when kind = 'a name of 1 to 255 characters without a colon' then content ~ '^[^:]{1,255}$'
+          when kind like 'one of %' then content = any (string_to_array(substr(kind, 8), ', '))
+        end
     end, false)
   order by key collate "C"
   limit 1
+$$;
+
+-- The keys of a step in a definition.
+create function pgflow.step_keys()
+returns jsonb
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select '{
+    "step_slug": "a text", "deps_slugs": "an array of texts", "step_type": "one of single, map, wait, sleep",
+    "map_source": "a text", "map_path": "a path of the form a.b", "run_if": "an object", "run_unless": "an object",
+    "when_unmet": "one of fail, skip, skip-cascade", "when_exhausted": "one of fail, skip, skip-cascade",
+    "max_attempts": "a whole number from 0", "base_delay": "a number of seconds from 0 to 31536000",
+    "timeout": "a whole number of seconds from 1 to 31536000", "start_delay": "a whole number of seconds from 0 to 31536000",
+    "input_schema": "a JSON Schema", "output_schema": "a JSON Schema",
+    "completed_by": "one of service_role, owner, authenticated, assignees", "assignees_path": "a path of the form a.b",
+    "not_by_owner": "true or false", "when_timed_out": "one of fail, skip, skip-cascade, complete", "timed_out_output": "any JSON",
+    "webhook": "one of plain, stripe, github, slack, standard",
+    "sleep_for": "a whole number of seconds from 1 to 31536000", "until_path": "a path of the form a.b",
+    "concurrency": "a whole number from 1", "deadline": "a whole number of seconds from 1 to 31536000",
+    "when_item_fails": "one of fail, collect", "tolerate_count": "a whole number from 0",
+    "tolerate_share": "a number from 0 to 1", "limits": "an array of objects"
+  }'::jsonb
+$$;
+
+-- What is wrong with a list of limits, the first thing only; null where nothing is. A path begins with one of the sources.
+create function pgflow.limits_problem(limits jsonb, sources text[])
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  with
+    declared as (
+      select n, value, coalesce(
+        pgflow.key_problem(value, '{
+          "limit_slug": "a name of 1 to 255 characters without a colon", "by_path": "a path of the form a.b",
+          "running": "a whole number from 1", "rate_count": "a whole number from 1",
+          "rate_period": "a whole number of seconds from 1 to 31536000"
+        }'),
+        case
+          when (value ->> 'rate_count' is null) <> (value ->> 'rate_period' is null) then 'a rate has rate_count and rate_period'
+          when coalesce(value ->> 'running', value ->> 'rate_count') is null then 'it has neither running nor a rate'
+          when split_part(value ->> 'by_path', '.', 1) <> all (sources)
+          then format(
+            'by_path is "%s", which %s', value ->> 'by_path',
+            case when sources = '{run}' then 'does not begin with run' else 'begins neither with run nor with one of its deps' end
+          )
+        end
+      ) as words
+      from jsonb_array_elements(nullif(limits, 'null')) with ordinality as l (value, n)
+    )
+  select format('limit %s: %s', coalesce('"' || (value ->> 'limit_slug') || '"', n::text), words)
+  from declared
+  where words is not null
+  order by n
+  limit 1
+$$;
+
+-- What is wrong with a step by itself, whose keys are known and have values of their kinds; null where nothing is.
+create function pgflow.step_problem(step jsonb)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  with
+    own as (
+      select coalesce(d.step_type, 'single') as type, array_prepend('run', d.deps_slugs) as sources, d.*
+      from jsonb_populate_record(null::pgflow.step_definition, step) d
+    ),
+    -- What only steps of some types have.
+    special (keys, types) as (
+      values
+        ('{map_source,map_path,concurrency,when_item_fails,tolerate_count,tolerate_share}'::text[], '{map}'::text[]),
+        ('{max_attempts,base_delay,start_delay,deadline,limits}', '{single,map}'),
+        ('{timeout}', '{single,map,wait}'),
+        ('{completed_by,assignees_path,not_by_owner,when_timed_out,timed_out_output,webhook}', '{wait}'),
+        ('{sleep_for,until_path}', '{sleep}')
+    )
+  select coalesce(
+    (
+      select format('its step_type is %s, which has no %s', own.type, key)
+      from special
+      cross join unnest(keys) key
+      where own.type <> all (types) and step -> key <> 'null'
+      order by key collate "C"
+      limit 1
+    ),
+    case
+      when type = 'map' and map_source is null and cardinality(deps_slugs) > 1
+      then 'it has several deps: map_source says which one it maps'
+      when map_source <> all (sources) then format('it maps "%s", which is not one of its deps', map_source)
+      when split_part(coalesce(assignees_path, until_path), '.', 1) <> all (sources)
+      then format('the path "%s" begins neither with run nor with one of its deps', coalesce(assignees_path, until_path))
+      when completed_by is not distinct from 'assignees' and assignees_path is null then 'assignees_path is missing'
+      when completed_by is distinct from 'assignees' and assignees_path is not null
+      then 'it has assignees_path, but completed_by is not assignees'
+      when timed_out_output is not null and when_timed_out is distinct from 'complete'
+      then 'it has timed_out_output, but when_timed_out is not complete'
+      when type = 'sleep' and num_nonnulls(sleep_for, until_path) <> 1 then 'it has not one of sleep_for and until_path'
+      when num_nonnulls(tolerate_count, tolerate_share) > 0 and when_item_fails is distinct from 'collect'
+      then 'failed items are tolerated only where when_item_fails is collect'
+      when num_nonnulls(tolerate_count, tolerate_share) > 1 then 'it has both tolerate_count and tolerate_share'
+    end,
+    pgflow.limits_problem(limits, sources)
+  )
+  from own
 $$;
 
 -- What is wrong with the steps of a definition, the first thing only; null where nothing is.
@@ -227,19 +375,8 @@ set search_path = pg_catalog, pg_temp
 as $$
   with
     step as (
-      select n, value, value ->> 'step_slug' as slug from jsonb_array_elements(steps) with ordinality as s (value, n)
-    ),
-    key_problem as (
-      select n, pgflow.key_problem(value, '{
-        "step_slug": "a text", "deps_slugs": "an array of texts", "step_type": "a text", "map_source": "a text",
-        "map_path": "a text", "run_if": "an object", "run_unless": "an object", "when_unmet": "a text",
-        "when_exhausted": "a text", "max_attempts": "a whole number", "base_delay": "a number",
-        "timeout": "a whole number", "start_delay": "a whole number", "input_schema": "a JSON Schema",
-        "output_schema": "a JSON Schema", "completed_by": "a text", "assignees_path": "a text",
-        "not_by_owner": "true or false", "when_timed_out": "a text", "timed_out_output": "any JSON", "webhook": "a text",
-        "sleep_for": "a whole number", "until_path": "a text"
-      }') as words
-      from step
+      select n, value, value ->> 'step_slug' as slug, pgflow.key_problem(value, pgflow.step_keys()) as key_problem
+      from jsonb_array_elements(nullif(steps, 'null')) with ordinality as s (value, n)
     ),
     dep as (
       select step.n, dep.slug, count(*) as times, (select min(d.n) from step d where d.slug = dep.slug) as at
@@ -248,7 +385,7 @@ as $$
       group by step.n, dep.slug
     ),
     problem as (
-      select n, 0 as nth, words from key_problem where words is not null
+      select n, 0 as nth, key_problem as words from step where key_problem is not null
       union all
       select n, 1, 'step_slug is missing' from step where slug is null
       union all
@@ -262,11 +399,83 @@ as $$
           else format('it names its dep "%s" twice', slug)
         end
       from dep where at is null or at >= n or times > 1
+      union all
+      select n, 4, own.problem
+      from step
+      cross join lateral (select case when key_problem is null then pgflow.step_problem(value) end) own (problem)
+      where own.problem is not null
     )
   select format('step %s: %s', coalesce('"' || step.slug || '"', step.n::text), problem.words)
   from problem join step using (n)
   order by n, nth, words collate "C"
   limit 1
+$$;
+
+-- The limits that a definition declares, of a step or (`*`) the flow. One without a name has that of its flow, which all
+-- versions share, or of its step: `crawl`, `crawl#2`, `crawl.pages`.
+create function pgflow.declared_limits(definition jsonb)
+returns table (step_slug text, limit_slug text, by_path text, running int, rate_count int, rate_period int)
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  with
+    owner (step_slug, name, limits) as (
+      select '*', coalesce(definition ->> 'alias', definition ->> 'flow_slug'), definition -> 'limits'
+      union all
+      select s ->> 'step_slug', concat(coalesce(definition ->> 'alias', definition ->> 'flow_slug'), '.', s ->> 'step_slug'), s -> 'limits'
+      from jsonb_array_elements(nullif(definition -> 'steps', 'null')) s
+    ),
+    declared as (
+      select o.step_slug, case when length(o.name) > 240 then left(o.name, 200) || md5(o.name) else o.name end as name,
+             row_number() over (partition by o.step_slug, d.value ->> 'limit_slug' is null order by d.n) as nth, d.value
+      from owner o
+      cross join jsonb_array_elements(nullif(o.limits, 'null')) with ordinality as d (value, n)
+    )
+  select d.step_slug, coalesce(l.limit_slug, d.name || case when d.nth > 1 then '#' || d.nth else '' end),
+         l.by_path, l.running, l.rate_count, l.rate_period
+  from declared d
+  cross join jsonb_to_record(d.value) as l (limit_slug text, by_path text, running int, rate_count int, rate_period int)
+$$;
+
+-- What is wrong with the limits of a definition taken together, the first thing only; null where nothing is.
+create function pgflow.declared_limits_problem(definition jsonb)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  with
+    declared as (
+      select * from pgflow.declared_limits(definition)
+    ),
+    flow as (
+      select count(*) as limits, array_agg(limit_slug) as slugs from declared where step_slug = '*'
+    ),
+    step as (
+      select s ->> 'step_slug' as slug, case when s ->> 'concurrency' is null then 0 else 1 end as maps,
+             (select count(*) from declared d where d.step_slug = s ->> 'step_slug') as limits
+      from jsonb_array_elements(nullif(definition -> 'steps', 'null')) s
+      where coalesce(s ->> 'step_type', 'single') in ('single', 'map')
+    ),
+    problem (nth, words) as (
+      select 1, format('it declares the limit "%s" twice, with different numbers', limit_slug)
+      from declared group by limit_slug having count(distinct row(running, rate_count, rate_period)) > 1
+      union all
+      select 2, case d.step_slug when '*' then '' else format('step "%s": ', d.step_slug) end || format('it has the limit "%s" twice', d.limit_slug)
+      from declared d cross join flow
+      group by d.step_slug, d.limit_slug, flow.slugs
+      having count(*) > 1 or d.step_slug <> '*' and d.limit_slug = any (flow.slugs)
+      union all
+      select 3, format(
+        'step "%s": it has %s limits, with those of the flow and its concurrency, but 3 at most', step.slug,
+        flow.limits + step.limits + step.maps
+      )
+      from step cross join flow where flow.limits + step.limits + step.maps > 3
+      union all
+      select 4, format('it has %s limits, but 3 at most', flow.limits) from flow where flow.limits > 3
+    )
+  select words from problem order by nth, words collate "C" limit 1
 $$;
 
 -- What is wrong with the schedules of a definition, the first thing only; null where nothing is.
@@ -304,7 +513,7 @@ as $$
 $$;
 
 -- Raises PT400 where a value cannot define a flow, and says where and why.
-create function pgflow.assert_valid_definition(definition jsonb)
+create function pgflow.assert_valid_definition(definition jsonb, needs_steps boolean default false)
 returns void
 language plpgsql
 stable
@@ -315,27 +524,52 @@ declare
     when jsonb_typeof(definition) is distinct from 'object' then 'it is not an object'
     else coalesce(
       pgflow.key_problem(definition, '{
-        "flow_slug": "a text", "alias": "a text", "version": "a whole number", "max_attempts": "a whole number",
-        "base_delay": "a number", "timeout": "a whole number", "start_role": "a text", "broadcast": "a text",
+        "flow_slug": "a text", "alias": "a text", "version": "a whole number", "max_attempts": "a whole number from 0",
+        "base_delay": "a number of seconds from 0 to 31536000", "timeout": "a whole number of seconds from 1 to 31536000",
+        "start_role": "one of service_role, authenticated, anon", "broadcast": "one of watched, always, never",
         "input_schema": "a JSON Schema", "output_schema": "a JSON Schema", "steps": "an array of objects",
-        "schedulable": "true or false", "schedules": "an array of objects"
+        "schedulable": "true or false", "schedules": "an array of objects", "priority": "one of high, normal, low",
+        "deadline": "a whole number of seconds from 1 to 31536000", "singleton_path": "a path of the form a.b",
+        "singleton_when_busy": "one of return, reject, replace, after",
+        "singleton_wait": "a whole number of seconds from 1 to 31536000", "limits": "an array of objects"
       }'),
       case
-        when jsonb_typeof(definition -> 'flow_slug') is distinct from 'string' then 'flow_slug is missing'
-        when jsonb_array_length(coalesce(nullif(definition -> 'steps', 'null'), '[]')) = 0 then 'it has no steps'
+        when definition ->> 'flow_slug' is null then 'flow_slug is missing'
+        when needs_steps and jsonb_array_length(coalesce(nullif(definition -> 'steps', 'null'), '[]')) = 0 then 'it has no steps'
+        when definition ->> 'singleton_when_busy' is null
+          and coalesce(definition ->> 'singleton_path', definition ->> 'singleton_wait') is not null
+        then 'singleton_when_busy is missing'
+        when definition ->> 'singleton_wait' is not null and definition ->> 'singleton_when_busy' <> 'after'
+        then 'it has singleton_wait, but singleton_when_busy is not after'
+        when split_part(definition ->> 'singleton_path', '.', 1) <> 'run'
+        then format('singleton_path is "%s", which does not begin with run', definition ->> 'singleton_path')
       end,
+      pgflow.limits_problem(definition -> 'limits', '{run}'),
       pgflow.steps_problem(definition -> 'steps'),
+      pgflow.declared_limits_problem(definition),
       pgflow.schedules_problem(definition -> 'schedules')
     )
   end;
 begin
   if problem is not null then
-    raise exception using
-      errcode = 'PT400',
-      message = format('the definition%s is invalid: %s', ' of flow "' || (definition ->> 'flow_slug') || '"', problem),
-      hint = 'A definition has the arguments of create_flow, under steps those of add_step, each step after its deps, and under schedules those of schedule.';
+    perform pgflow.raise_invalid_definition(definition ->> 'flow_slug', problem);
   end if;
   perform pgflow.assert_valid_slug(definition ->> 'flow_slug');
-  perform pgflow.assert_valid_slug(step ->> 'step_slug') from jsonb_array_elements(definition -> 'steps') step;
+  perform pgflow.assert_valid_slug(step ->> 'step_slug') from jsonb_array_elements(nullif(definition -> 'steps', 'null')) step;
+end
+$$;
+
+-- Raises PT400 with what is wrong with the definition of a flow.
+create function pgflow.raise_invalid_definition(flow_slug text, problem text)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception using
+    errcode = 'PT400',
+    message = format('the definition%s is invalid: %s', ' of flow "' || raise_invalid_definition.flow_slug || '"', problem),
+    hint = 'A definition has the arguments and options of create_flow, under steps those of add_step, each step after its deps, and under schedules those of schedule.';
 end
 $$;

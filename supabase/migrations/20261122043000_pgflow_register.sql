@@ -20,7 +20,7 @@ declare
   wanted pgflow.flow_definition;
   flow pgflow.flows;
 begin
-  perform pgflow.assert_valid_definition(definition);
+  perform pgflow.assert_valid_definition(definition, needs_steps => true);
   wanted := jsonb_populate_record(null::pgflow.flow_definition, definition);
   wanted.version := coalesce(wanted.version, 1);
   wanted.alias := coalesce(wanted.alias, wanted.flow_slug);
@@ -37,8 +37,10 @@ begin
     end if;
   else
     perform pgflow.create_version(wanted);
+    perform pgflow.insert_steps(definition);
   end if;
   perform pgflow.update_options(wanted);
+  perform pgflow.update_limits(definition);
   perform pgflow.update_schedules(wanted);
   update pgflow.flows f
   set shape_hash = md5(pgflow.flow_shape(pgflow.flow_definition(f.flow_slug))::text)
@@ -78,36 +80,60 @@ begin
 end
 $$;
 
--- A new flow with its steps; options and schemas are left to update_options.
+-- A new flow without steps; the options are left to update_options.
 create function pgflow.create_version(wanted pgflow.flow_definition)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  step pgflow.step_definition;
 begin
   perform pgflow.assert_new_version(wanted);
   perform pgflow.create_flow(wanted.flow_slug);
-  update pgflow.flows f set alias = wanted.alias, version = wanted.version
-  where f.flow_slug = wanted.flow_slug and wanted.version > 1;
-  for step in
-    select * from jsonb_populate_recordset(null::pgflow.step_definition, wanted.steps)
-  loop
-    perform pgflow.add_step(
-      wanted.flow_slug, step.step_slug, step.deps_slugs,
-      step_type => coalesce(step.step_type, 'single'), map_source => step.map_source, map_path => step.map_path,
-      run_if => step.run_if, run_unless => step.run_unless,
-      when_unmet => coalesce(step.when_unmet, 'skip-cascade'), when_exhausted => coalesce(step.when_exhausted, 'fail'),
-      completed_by => step.completed_by, assignees_path => step.assignees_path, not_by_owner => step.not_by_owner,
-      when_timed_out => step.when_timed_out, timed_out_output => step.timed_out_output, webhook => step.webhook,
-      sleep_for => step.sleep_for, until_path => step.until_path
-    );
-  end loop;
+  perform pgflow.lock_shape(wanted.flow_slug);
   if wanted.version > 1 then
+    update pgflow.flows f set alias = wanted.alias, version = wanted.version where f.flow_slug = wanted.flow_slug;
     perform pgflow.move_alias(wanted.alias, wanted.flow_slug);
   end if;
 end
+$$;
+
+-- Inserts the steps of a definition that its flow does not have yet, and their deps.
+create function pgflow.insert_steps(definition jsonb)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  with
+    step as (
+      select definition ->> 'flow_slug' as flow_slug, d.n - 1 as step_index, shape, option
+      from jsonb_array_elements(definition -> 'steps') with ordinality as d (value, n)
+      cross join jsonb_populate_record(null::pgflow.step_definition, d.value) option
+      join jsonb_populate_recordset(null::pgflow.step_definition, pgflow.flow_shape(definition) -> 'steps') shape
+        on shape.step_slug = option.step_slug
+      where not exists (
+        select from pgflow.steps s where s.flow_slug = definition ->> 'flow_slug' and s.step_slug = option.step_slug
+      )
+    ),
+    inserted as (
+      insert into pgflow.steps (
+        flow_slug, step_slug, step_index, step_type, deps_count,
+        opt_max_attempts, opt_base_delay, opt_timeout, opt_start_delay,
+        run_if, run_unless, when_unmet, when_exhausted, map_source, map_path, input_schema, output_schema,
+        completed_by, assignees_path, not_by_owner, when_timed_out, timed_out_output, webhook, until_path, opt_sleep_for,
+        is_limited, opt_concurrency, opt_deadline, when_item_fails, tolerate_count, tolerate_share
+      )
+      select s.flow_slug, (s.shape).step_slug, s.step_index, (s.shape).step_type, cardinality((s.shape).deps_slugs),
+             (s.option).max_attempts, (s.option).base_delay, (s.option).timeout, (s.option).start_delay,
+             (s.shape).run_if, (s.shape).run_unless, (s.shape).when_unmet, (s.shape).when_exhausted, (s.shape).map_source,
+             (s.shape).map_path, (s.shape).input_schema, (s.shape).output_schema,
+             (s.shape).completed_by, (s.shape).assignees_path, (s.shape).not_by_owner, (s.shape).when_timed_out,
+             (s.shape).timed_out_output, (s.shape).webhook, (s.shape).until_path, (s.option).sleep_for,
+             (s.option).concurrency is not null, (s.option).concurrency, (s.option).deadline,
+             coalesce((s.shape).when_item_fails, 'fail'), (s.option).tolerate_count, (s.option).tolerate_share
+      from step s
+    )
+  insert into pgflow.deps (flow_slug, dep_slug, step_slug)
+  select s.flow_slug, dep, (s.shape).step_slug from step s cross join unnest((s.shape).deps_slugs) dep
 $$;
 
 -- The options of a flow and its steps, as their definition says; what is as it should be is not written again.
@@ -124,18 +150,36 @@ begin
       start_role = d.start_role,
       broadcast = d.broadcast,
       schedulable = d.schedulable,
-      input_schema = coalesce(wanted.input_schema, f.input_schema),
-      output_schema = coalesce(wanted.output_schema, f.output_schema)
+      input_schema = d.input_schema,
+      output_schema = d.output_schema,
+      priority = d.priority,
+      opt_deadline = d.deadline,
+      singleton_path = d.singleton_path,
+      singleton_when_busy = d.singleton_when_busy,
+      singleton_wait = d.singleton_wait
   from (
     select coalesce(wanted.max_attempts, 3), coalesce(wanted.base_delay, 5), coalesce(wanted.timeout, 60),
-           coalesce(wanted.start_role, 'service_role'), coalesce(wanted.broadcast, 'watched'), coalesce(wanted.schedulable, false)
-  ) d (max_attempts, base_delay, timeout, start_role, broadcast, schedulable)
+           coalesce(wanted.start_role, 'service_role'), coalesce(wanted.broadcast, 'watched'), coalesce(wanted.schedulable, false),
+           coalesce(wanted.input_schema, f.input_schema), coalesce(wanted.output_schema, f.output_schema),
+           coalesce(wanted.priority, 'normal'), wanted.deadline,
+           wanted.singleton_path, wanted.singleton_when_busy, wanted.singleton_wait
+    from pgflow.flows f where f.flow_slug = wanted.flow_slug
+  ) d (max_attempts, base_delay, timeout, start_role, broadcast, schedulable, input_schema, output_schema, priority, deadline,
+       singleton_path, singleton_when_busy, singleton_wait)
   where f.flow_slug = wanted.flow_slug
-    and (f.opt_max_attempts, f.opt_base_delay, f.opt_timeout, f.start_role, f.broadcast, f.schedulable, f.input_schema, f.output_schema)
+    and (f.opt_max_attempts, f.opt_base_delay, f.opt_timeout, f.start_role, f.broadcast, f.schedulable, f.input_schema, f.output_schema,
+         f.priority, f.opt_deadline, f.singleton_path, f.singleton_when_busy, f.singleton_wait)
         is distinct from
-        (d.max_attempts, d.base_delay, d.timeout, d.start_role, d.broadcast, d.schedulable,
-         coalesce(wanted.input_schema, f.input_schema), coalesce(wanted.output_schema, f.output_schema));
+        (d.max_attempts, d.base_delay, d.timeout, d.start_role, d.broadcast, d.schedulable, d.input_schema, d.output_schema,
+         d.priority, d.deadline, d.singleton_path, d.singleton_when_busy, d.singleton_wait);
 
+  if exists (
+    select from jsonb_populate_recordset(null::pgflow.step_definition, wanted.steps) d
+    join pgflow.steps s using (step_slug)
+    where s.flow_slug = wanted.flow_slug and s.opt_concurrency <> coalesce(d.concurrency, 0)
+  ) then
+    perform pgflow.recheck_limit(''); -- the keys of maps
+  end if;
   update pgflow.steps s
   set opt_max_attempts = d.max_attempts,
       opt_base_delay = d.base_delay,
@@ -143,21 +187,20 @@ begin
       opt_start_delay = d.start_delay,
       opt_sleep_for = d.sleep_for,
       input_schema = coalesce(d.input_schema, s.input_schema),
-      output_schema = coalesce(d.output_schema, s.output_schema)
+      output_schema = coalesce(d.output_schema, s.output_schema),
+      is_limited = s.is_limited or d.concurrency is not null, -- update_limits says exactly
+      opt_concurrency = d.concurrency,
+      opt_deadline = d.deadline,
+      tolerate_count = d.tolerate_count,
+      tolerate_share = d.tolerate_share
   from jsonb_populate_recordset(null::pgflow.step_definition, wanted.steps) d
   where s.flow_slug = wanted.flow_slug and s.step_slug = d.step_slug
     and (s.opt_max_attempts, s.opt_base_delay, s.opt_timeout, s.opt_start_delay, s.opt_sleep_for, s.input_schema,
-         s.output_schema)
+         s.output_schema, s.opt_concurrency, s.opt_deadline, s.tolerate_count, s.tolerate_share)
         is distinct from
         (d.max_attempts, d.base_delay, d.timeout, d.start_delay, d.sleep_for,
-         coalesce(d.input_schema, s.input_schema), coalesce(d.output_schema, s.output_schema));
-exception
-  when check_violation then
-    raise exception using
-      errcode = 'PT400',
-      message = format('flow "%s" has an invalid option', wanted.flow_slug),
-      detail = sqlerrm,
-      hint = 'max_attempts is at least 0, timeout 1 second to a year, base_delay and start_delay 0 seconds to a year, start_role is service_role, authenticated or anon, broadcast is watched, always or never. A wait or sleep has no max_attempts, base_delay or start_delay; sleep_for is 1 second to a year.';
+         coalesce(d.input_schema, s.input_schema), coalesce(d.output_schema, s.output_schema),
+         d.concurrency, d.deadline, d.tolerate_count, d.tolerate_share);
 end
 $$;
 
@@ -296,6 +339,7 @@ begin
       message = format('flow "%s" is what "%s" starts', flow.flow_slug, flow.alias),
       hint = 'Point the row of the alias in pgflow.flow_aliases to another version first.';
   end if;
+  perform pgflow.update_limits(jsonb_build_object('flow_slug', flow.flow_slug));
   delete from pgflow.flow_aliases a where a.flow_slug = delete_flow.flow_slug;
   delete from pgflow.deps d where d.flow_slug = delete_flow.flow_slug;
   delete from pgflow.steps s where s.flow_slug = delete_flow.flow_slug;

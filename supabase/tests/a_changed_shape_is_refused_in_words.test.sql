@@ -1,5 +1,5 @@
 begin;
-select plan(24);
+select plan(25);
 
 create function pg_temp.flow() returns jsonb language sql as $$
   select '{"flow_slug": "x", "input_schema": {"type": "object"}, "steps": [
@@ -25,8 +25,9 @@ insert into changes values
   (jsonb_insert(pg_temp.flow(), '{steps,-1}', '{"step_slug": "c"}'), 'step "c" is new'),
   (pg_temp.flow() #- '{steps,2}', 'step "s" is gone'),
   (pg_temp.with_step('s', '{"step_slug": "t"}'), 'step "s" is gone; step "t" is new'),
-  (pg_temp.with_step('a', '{"step_type": "map"}'), 'map_source of step "a" is run, not absent; step_type of step "a" is map, not single'),
+  (pg_temp.with_step('a', '{"step_type": "map"}'), 'map_source of step "a" is run, not absent; step_type of step "a" is map, not single; when_item_fails of step "a" is fail, not absent'),
   (pg_temp.with_step('m', '{"map_source": "b"}'), 'map_source of step "m" is b, not a'),
+  (pg_temp.with_step('m', '{"when_item_fails": "collect"}'), 'when_item_fails of step "m" is collect, not fail'),
   (pg_temp.with_step('m', '{"map_path": "x"}'), 'map_path of step "m" is x, not absent'),
   (pg_temp.with_step('s', '{"run_if": {"run": 1}}'), 'run_if of step "s" is {"run": 1}, not absent'),
   (pg_temp.with_step('s', '{"run_unless": {"run": 1}}'), 'run_unless of step "s" is {"run": 1}, not absent'),
@@ -56,7 +57,8 @@ select lives_ok(
 select is(
   pgflow.flow_shape('{"flow_slug": "f", "timeout": 3, "steps": [{"step_slug": "a"}, {"step_slug": "B", "step_type": "map", "deps_slugs": ["a"], "max_attempts": 1}]}'),
   '{"flow_slug": "f", "steps": [
-    {"step_slug": "B", "step_type": "map", "deps_slugs": ["a"], "map_source": "a", "when_unmet": "skip-cascade", "when_exhausted": "fail"},
+    {"step_slug": "B", "step_type": "map", "deps_slugs": ["a"], "map_source": "a", "when_unmet": "skip-cascade", "when_exhausted": "fail",
+     "when_item_fails": "fail"},
     {"step_slug": "a", "step_type": "single", "deps_slugs": [], "when_unmet": "skip-cascade", "when_exhausted": "fail"}
   ]}'::jsonb,
   'a shape is canonical: steps and deps in order, defaults written out, no options'

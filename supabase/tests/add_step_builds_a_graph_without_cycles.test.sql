@@ -50,11 +50,11 @@ select results_eq(
 );
 select throws_ok(
   $$ select pgflow.add_step('f', 'c', deps_slugs => array['a']) $$,
-  'PT409', 'the shape of flow "f" differs: step "c": deps is {a,b}, not {a}', 'fewer deps differ'
+  'PT409', 'the shape of "f" changed: step "c" no longer depends on "b"', 'fewer deps differ'
 );
 select throws_ok(
   $$ select pgflow.add_step('f', 'c', deps_slugs => array['a', 'b', 'd']) $$,
-  'PT409', 'the shape of flow "f" differs: step "c": deps is {a,b}, not {a,b,d}', 'more deps differ'
+  'PT409', 'the shape of "f" changed: step "c" now depends on "d"', 'more deps differ'
 );
 select throws_ok($$ select pgflow.add_step('f', 'c') $$, 'PT409', null, 'no deps differ');
 select throws_ok($$ select pgflow.add_step('f', 'a', deps_slugs => array['b']) $$, 'PT409', null, 'a root step stays one');
@@ -63,25 +63,25 @@ select is((select count(*) from pgflow.deps where flow_slug = 'f'), 2::bigint, '
 -- Bad deps
 select throws_ok(
   $$ select pgflow.add_step('f', 'x', deps_slugs => array['a', 'a']) $$,
-  'PT400', 'step "x" of flow "f" names a dep twice', 'a dep is named once'
+  'PT400', 'the definition of flow "f" is invalid: step "x": it names its dep "a" twice', 'a dep is named once'
 );
 select throws_ok(
   $$ select pgflow.add_step('f', 'x', deps_slugs => array['nope']) $$,
-  'PT400', 'step "x" of flow "f" depends on "nope", which is not a step of the flow', 'deps are there before'
+  'PT400', 'the definition of flow "f" is invalid: step "x": it depends on "nope", which is not a step of the flow', 'deps are there before'
 );
 select throws_ok(
   $$ select pgflow.add_step('f', 'x', deps_slugs => array['x']) $$,
-  'PT400', 'step "x" of flow "f" depends on itself', 'a step does not wait for itself'
+  'PT400', 'the definition of flow "f" is invalid: step "x": it depends on itself', 'a step does not wait for itself'
 );
 select throws_ok(
   $$ select pgflow.add_step('f', 'x', deps_slugs => array['a', null]) $$,
-  'PT400', 'step "x" of flow "f" has a dep that is null', 'a dep is not null'
+  'PT400', 'the definition of flow "f" is invalid: step "x": deps_slugs is ["a", null], not an array of texts', 'a dep is not null'
 );
 
 -- Bad options
 select throws_ok(
   $$ select pgflow.add_step('f', 'x', max_attempts => -1) $$,
-  'PT400', 'step "x" of flow "f" has an invalid option', 'max_attempts'
+  'PT400', 'the definition of flow "f" is invalid: step "x": max_attempts is -1, not a whole number from 0', 'max_attempts'
 );
 select throws_ok($$ select pgflow.add_step('f', 'x', base_delay => -0.1) $$, 'PT400', null, 'base_delay');
 select throws_ok($$ select pgflow.add_step('f', 'x', timeout => 0) $$, 'PT400', null, 'timeout');

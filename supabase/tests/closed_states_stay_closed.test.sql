@@ -1,5 +1,5 @@
 begin;
-select plan(46);
+select plan(48);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 
@@ -79,6 +79,8 @@ insert into calls values
   ('create_flow', $$select pgflow.create_flow('f', max_attempts => 99)$$),
   ('add_step', $$select pgflow.add_step('f', 'a', max_attempts => 99)$$),
   ('register_flow', $$select pgflow.register_flow(pgflow.flow_definition('f') || '{"timeout": 99}')$$),
+  ('set_limit', $$select pgflow.set_limit('x', running => 1)$$),
+  ('reset_limit', $$select pgflow.reset_limit('x')$$),
   ('delete_flow', $$select pgflow.delete_flow('f')$$),
   ('register_worker', $$select pgflow.register_worker('30000000-0000-4000-8000-000000000001', 'w', '{f}')$$),
   ('heartbeat', $$select pgflow.heartbeat('30000000-0000-4000-8000-000000000001')$$),

@@ -1,5 +1,5 @@
 begin;
-select plan(17);
+select plan(22);
 
 select is(
   (select (f.flow_slug, f.queue_name, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout, f.start_role, f.broadcast)::text
@@ -17,6 +17,13 @@ select is(
 );
 select is((select count(*) from pgmq.list_queues() where queue_name = 'given'), 1::bigint, 'makes the queue');
 
+select is(
+  (select (f.opt_max_attempts, f.opt_timeout, f.start_role, f.priority, f.opt_deadline)::text
+   from pgflow.create_flow('others', max_attempts => null, options => '{"timeout": 8, "priority": "low", "deadline": 9}') f),
+  '(3,8,service_role,low,9)',
+  'and what has no argument as one of the options; null is the default'
+);
+
 -- The second call
 create temp table before as select * from pgflow.flows where flow_slug = 'given';
 select is(
@@ -31,7 +38,7 @@ select is((select count(*) from pgmq.list_queues() where queue_name = 'given'), 
 
 -- Bad options
 select throws_ok(
-  $$ select pgflow.create_flow('bad', max_attempts => -1) $$, 'PT400', 'flow "bad" has an invalid option', 'max_attempts'
+  $$ select pgflow.create_flow('bad', max_attempts => -1) $$, 'PT400', 'the definition of flow "bad" is invalid: max_attempts is -1, not a whole number from 0', 'max_attempts'
 );
 select throws_ok($$ select pgflow.create_flow('bad', base_delay => -1) $$, 'PT400', null, 'base_delay');
 select throws_ok($$ select pgflow.create_flow('bad', base_delay => 'NaN') $$, 'PT400', null, 'base_delay that is no number');
@@ -40,7 +47,17 @@ select throws_ok($$ select pgflow.create_flow('bad', timeout => 0) $$, 'PT400', 
 select throws_ok($$ select pgflow.create_flow('bad', timeout => 2147483647) $$, 'PT400', null, 'timeout of more than a year');
 select throws_ok($$ select pgflow.create_flow('bad', start_role => 'postgres') $$, 'PT400', null, 'start_role');
 select throws_ok($$ select pgflow.create_flow('bad', broadcast => 'public') $$, 'PT400', null, 'broadcast');
-select throws_ok($$ select pgflow.create_flow('bad', start_role => null) $$, 'PT400', null, 'an option that is null');
+select throws_ok(
+  $$ select pgflow.create_flow('bad', options => '{"priority": "urgent"}') $$, 'PT400',
+  'the definition of flow "bad" is invalid: priority is "urgent", not one of high, normal, low', 'an option without an argument'
+);
+select throws_ok(
+  $$ select pgflow.create_flow('bad', timeout => 1, options => '{"timeout": 2}') $$, 'PT400', '"timeout" is both an argument and one of the options', 'both'
+);
+select throws_ok(
+  format($$ select pgflow.create_flow('bad', options => '{"%s": null}') $$, key), 'PT400', format('"%s" is not one of the options', key), key
+) from unnest(array['flow_slug', 'steps']) key;
+select throws_ok($$ select pgflow.create_flow('bad', options => '[]') $$, 'PT400', 'the options are [], not an object', 'an array');
 select is_empty($$ select * from pgflow.flows where flow_slug = 'bad' $$, 'a refused flow does not exist');
 select is_empty($$ select * from pgmq.list_queues() where queue_name = 'bad' $$, 'nor does its queue');
 

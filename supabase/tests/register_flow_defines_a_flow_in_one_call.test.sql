@@ -62,10 +62,11 @@ select is(
   jsonb_set(pg_temp.everything(), '{steps}', (
     select jsonb_agg(
       '{"step_type": "single", "deps_slugs": [], "when_unmet": "skip-cascade", "when_exhausted": "fail"}'
+      || case step ->> 'step_type' when 'map' then '{"when_item_fails": "fail"}' else '{}' end::jsonb
       || step || jsonb_build_object('deps_slugs', array(select jsonb_array_elements_text(step -> 'deps_slugs') order by 1)) order by n
     )
     from jsonb_array_elements(pg_temp.everything() -> 'steps') with ordinality as s (step, n)
-  )) || '{"alias": "all_of_it", "version": 1, "schedulable": false}',
+  )) || '{"alias": "all_of_it", "version": 1, "schedulable": false, "priority": "normal"}',
   'flow_definition gives it back, with its defaults'
 );
 select lives_ok(
@@ -131,7 +132,7 @@ insert into bad values
   ('{"flow_slug": "x", "steps": []}', 'the definition of flow "x" is invalid: it has no steps'),
   ('{"flow_slug": "x", "steps": {"a": {}}}', 'the definition of flow "x" is invalid: steps is {"a": {}}, not an array of objects'),
   ('{"flow_slug": "x", "steps": [["a"]]}', 'the definition of flow "x" is invalid: steps is [["a"]], not an array of objects'),
-  ('{"flow_slug": "x", "timeout": 1.5, "steps": []}', 'the definition of flow "x" is invalid: timeout is 1.5, not a whole number'),
+  ('{"flow_slug": "x", "timeout": 1.5, "steps": []}', 'the definition of flow "x" is invalid: timeout is 1.5, not a whole number of seconds from 1 to 31536000'),
   ('{"flow_slug": "x", "version": 3000000000, "steps": []}', 'the definition of flow "x" is invalid: version is 3000000000, not a whole number'),
   ('{"flow_slug": "x", "input_schema": "string", "steps": []}', 'the definition of flow "x" is invalid: input_schema is "string", not a JSON Schema'),
   ('{"flow_slug": "x", "steps": [{}]}', 'the definition of flow "x" is invalid: step 1: step_slug is missing'),
@@ -145,14 +146,14 @@ insert into bad values
   ('{"flow_slug": "x", "steps": [{"step_slug": "a"}, {"step_slug": "b", "deps_slugs": ["a", "a"]}]}', 'the definition of flow "x" is invalid: step "b": it names its dep "a" twice'),
   ('{"flow_slug": "x-y", "steps": [{"step_slug": "a"}]}', '"x-y" is not a valid slug'),
   ('{"flow_slug": "x", "steps": [{"step_slug": "run"}]}', '"run" is not a valid slug'),
-  ('{"flow_slug": "x", "steps": [{"step_slug": "a"}, {"step_slug": "m", "step_type": "map", "map_source": "a"}]}', 'step "m" of flow "x" maps "a", which is not one of its deps'),
-  ('{"flow_slug": "x", "steps": [{"step_slug": "a", "when_unmet": "explode"}]}', 'step "a" of flow "x" has an invalid option'),
-  ('{"flow_slug": "x", "timeout": 0, "steps": [{"step_slug": "a"}]}', 'flow "x" has an invalid option'),
-  ('{"flow_slug": "x", "steps": [{"step_slug": "a", "start_delay": -1}]}', 'flow "x" has an invalid option');
+  ('{"flow_slug": "x", "steps": [{"step_slug": "a"}, {"step_slug": "m", "step_type": "map", "map_source": "a"}]}', 'the definition of flow "x" is invalid: step "m": it maps "a", which is not one of its deps'),
+  ('{"flow_slug": "x", "steps": [{"step_slug": "a", "when_unmet": "explode"}]}', 'the definition of flow "x" is invalid: step "a": when_unmet is "explode", not one of fail, skip, skip-cascade'),
+  ('{"flow_slug": "x", "timeout": 0, "steps": [{"step_slug": "a"}]}', 'the definition of flow "x" is invalid: timeout is 0, not a whole number of seconds from 1 to 31536000'),
+  ('{"flow_slug": "x", "steps": [{"step_slug": "a", "start_delay": -1}]}', 'the definition of flow "x" is invalid: step "a": start_delay is -1, not a whole number of seconds from 0 to 31536000');
 select throws_ok(format('select pgflow.register_flow(%L)', definition), 'PT400', message, message) from bad order by ctid;
 select throws_ok(
   $$ select pgflow.register_flow('{"flow_slug": "x", "timeouts": 1, "steps": [{"step_slug": "a"}]}') $$, 'PT400',
-  'the definition of flow "x" is invalid: it has the unknown key "timeouts": the keys are alias, steps, timeout, version, broadcast, flow_slug, schedules, base_delay, start_role, schedulable, input_schema, max_attempts, output_schema',
+  'the definition of flow "x" is invalid: it has the unknown key "timeouts": the keys are alias, steps, limits, timeout, version, deadline, priority, broadcast, flow_slug, schedules, base_delay, start_role, schedulable, input_schema, max_attempts, output_schema, singleton_path, singleton_wait, singleton_when_busy',
   'an unknown key'
 );
 select throws_like(

@@ -154,3 +154,38 @@ begin
   end if;
 end
 $$;
+
+-- Definitions: one front end, with options.
+drop function if exists pgflow.create_flow(text, int, numeric, int, text, text);
+drop function if exists pgflow.add_step(
+  text, text, text[], int, numeric, int, int, text, text, text, jsonb, jsonb, text, text, text, text, boolean, text, jsonb, text, int, text
+);
+drop function if exists pgflow.add_step(
+  text, text, int, numeric, int, int, text, text, text, jsonb, jsonb, text, text, text, text, boolean, text, jsonb, text, int, text
+);
+drop function if exists pgflow.assert_same_step(pgflow.steps, pgflow.steps, text[]);
+drop function if exists pgflow.assert_new_step(pgflow.steps, text[]);
+drop function if exists pgflow.assert_valid_definition(jsonb);
+do $$
+begin
+  if not exists (
+    select from pg_attribute a
+    where a.attrelid = 'pgflow.flow_definition'::regclass and a.attname = 'limits' and not a.attisdropped
+  ) then
+    alter type pgflow.flow_definition
+      add attribute priority text,
+      add attribute deadline int,
+      add attribute singleton_path text,
+      add attribute singleton_when_busy text,
+      add attribute singleton_wait int,
+      add attribute limits jsonb;
+    alter type pgflow.step_definition
+      add attribute concurrency int,
+      add attribute deadline int,
+      add attribute when_item_fails text,
+      add attribute tolerate_count int,
+      add attribute tolerate_share numeric,
+      add attribute limits jsonb;
+  end if;
+end
+$$;

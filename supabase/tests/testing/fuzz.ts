@@ -45,6 +45,7 @@ export const flowSlugs = ['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait']
 const workers = Array.from({ length: 5 }, () => randomUUID())
 const owners = [randomUUID(), randomUUID()]
 const scheduleSlugs = ['fuzz_s', 'fuzz_t', 'fuzz_declared']
+const limitSlugs = ['fuzz_alias', 'fuzz_shared']
 /** What names the topics of clients. */
 const tabs = [randomUUID(), randomUUID()]
 
@@ -58,6 +59,12 @@ export function pick<T>(values: readonly T[]): T {
 
 const json = (value: unknown) => JSON.stringify(value)
 const oneIn = (times: number) => random(times) === 0
+
+/** Limits that flows share, with numbers that differ. */
+const someLimits = () => [
+  ...pick([[], [{ running: 1 + random(3), by_path: 'run' }]]),
+  ...pick([[], [{ limit_slug: 'fuzz_shared', running: 1 + random(3) }]]),
+]
 
 const steps = [{ step_slug: 'a' }, { step_slug: 'b', deps_slugs: ['a'] }]
 
@@ -214,7 +221,8 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
   forget_owner: (sql) => sql`select pgflow.forget_owner(${pick(owners)}, ${random(20)})`,
   repair: (sql) => sql`select pgflow.repair()`,
   create_flow: (sql) => sql`select pgflow.create_flow(${pick(['fuzz_new', ...flowSlugs])})`,
-  add_step: (sql) => sql`select pgflow.add_step('fuzz_new', ${pick(['a', 'b'])})`,
+  add_step: (sql) => sql`
+    select pgflow.add_step('fuzz_new', ${pick(['a', 'b'])}, options => ${json(pick([{}, { limits: someLimits() }]))}::text::jsonb)`,
   delete_flow: (sql) => sql`select pgflow.delete_flow('fuzz_new')`,
   register_flow: (sql, pool) => {
     if (oneIn(2))
@@ -222,8 +230,11 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
     if (oneIn(4)) pool.version++
     const version = 1 + random(pool.version)
     const flow_slug = version === 1 ? 'fuzz_alias' : `fuzz_alias_v${version}`
-    return sql`select pgflow.register_flow(${json({ flow_slug, alias: 'fuzz_alias', version, steps })}::text::jsonb)`
+    const definition = { flow_slug, alias: 'fuzz_alias', version, steps, limits: someLimits() }
+    return sql`select pgflow.register_flow(${json(definition)}::text::jsonb)`
   },
+  set_limit: (sql) => sql`select pgflow.set_limit(${pick(limitSlugs)}, running => ${1 + random(9)}::int)`,
+  reset_limit: (sql) => sql`select pgflow.reset_limit(${pick(limitSlugs)})`,
   schedule: (sql) => sql`
     select pgflow.schedule(
       ${pick(scheduleSlugs)}, ${pick([...flowSlugs, 'fuzz_alias', 'fuzz_new'])}, ${pick(['* * * * *', '@hourly'])}, ${input()}::text::jsonb,
