@@ -1,7 +1,7 @@
 /** Several connections work on the same runs at once; what the order leaves open is not compared. */
 import { expect } from 'vitest'
 import { type ClaimedTask, type Database, type Observation, orphan, type Result } from './database.ts'
-import type { StepDefinition } from './definition.ts'
+import type { FlowDefinition, StepDefinition } from './definition.ts'
 import type { Commotion } from './flows.ts'
 import type { Json } from './json.ts'
 import { replay } from './look.ts'
@@ -13,8 +13,8 @@ import type { Ending } from './task.ts'
 export async function stir(database: Database, commotion: Commotion): Promise<void> {
   const { inputs, workers, meddling } = commotion
   // Where outcomes are compared, no timeout races with a completion.
-  const flow = meddling.length > 0 ? commotion.flow : commotion.flow.map(withoutTimeout)
-  const slug = await database.define(flow)
+  const flow = meddling.length > 0 ? commotion.flow : withoutTimeouts(commotion.flow)
+  const slug = await database.define(flow, await database.defineLimits(commotion.limits))
   const ids = await Promise.all(inputs.map((input) => database.start(slug, input)))
   const before = await database.observe(ids)
   const applied = new Map<string, number>()
@@ -89,8 +89,9 @@ export async function stir(database: Database, commotion: Commotion): Promise<vo
 function expected(commotion: Commotion): Run[] {
   const realNow = Date.now() / 1000
   let year = 2200
-  const queue = new Queue({ now: realNow, isPast: true })
-  const flow = commotion.flow.map(withoutTimeout)
+  const queue = new Queue({ now: realNow, latest: realNow, isPast: true })
+  // Limits decide when tasks run, not how they end.
+  const flow = withoutLimits(withoutTimeouts(commotion.flow))
   for (const input of commotion.inputs) queue.start(flow, input, 0)
   while (queue.runs.some(({ status }) => status === 'started')) {
     for (const task of queue.tasks) if (task.status === 'queued') show(task)
@@ -118,8 +119,15 @@ function expected(commotion: Commotion): Run[] {
   return queue.runs
 }
 
-function withoutTimeout(step: StepDefinition): StepDefinition {
-  return step.wait ? { ...step, wait: { ...step.wait, timeout: null } } : step
+function withoutTimeouts(flow: FlowDefinition): FlowDefinition {
+  const withoutTimeout = (step: StepDefinition) =>
+    step.wait ? { ...step, wait: { ...step.wait, timeout: null } } : step
+  return { ...flow, steps: flow.steps.map(withoutTimeout) }
+}
+
+/** Limits decide when tasks run, not how they end. */
+function withoutLimits(flow: FlowDefinition): FlowDefinition {
+  return { steps: flow.steps.map((step) => ({ ...step, limits: [], concurrency: null })), limits: [] }
 }
 
 /** What completes a wait. */
