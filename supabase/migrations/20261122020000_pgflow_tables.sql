@@ -316,6 +316,8 @@ create index step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_
 create index step_tasks_slots_1 on pgflow.step_tasks ((slot_keys[1]), waits_for, slot_keys, slot_rank) where slot_keys[1] is not null;
 create index step_tasks_slots_2 on pgflow.step_tasks ((slot_keys[2]), waits_for, slot_keys, slot_rank) where slot_keys[2] is not null;
 create index step_tasks_slots_3 on pgflow.step_tasks ((slot_keys[3]), waits_for, slot_keys, slot_rank) where slot_keys[3] is not null;
+-- How many items of a map have failed.
+create index step_tasks_failed on pgflow.step_tasks (run_id, step_slug, failed_at) where failed_at is not null;
 comment on table pgflow.step_tasks is
   'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, another run or a free slot (waits_for) settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried, a worker gave them back, or a failure said so. slot_keys are the keys of limits of whose slots it holds or awaits one each, in the order of slot_rank. last_error has name, message, code, stack and causes of what a handler threw last.';
 

@@ -39,7 +39,7 @@ declare
   begun pgflow.step_key[];
   ready pgflow.step_key[];
 begin
-  select count(*), bool_and(s.is_plain) filter (where s.deps_count = 0),
+  select count(*), bool_and(s.is_plain and s.opt_deadline is null) filter (where s.deps_count = 0),
          array_agg(s.step_slug order by s.step_index) filter (where s.deps_count = 0),
          array_agg(coalesce(s.opt_start_delay, 0) order by s.step_index) filter (where s.deps_count = 0)
   into steps, are_plain, roots, root_delays
@@ -115,6 +115,9 @@ begin
     perform pgflow.advance(pgflow.decide(ready, as_of, start_runs.delay), as_of, begun, start_runs.delay);
   elsif started is not null then
     perform pgflow.notify_workers(started);
+  end if;
+  if flow.opt_deadline is not null then
+    perform pgflow.set_deadlines(started, as_of + make_interval(secs => start_runs.delay));
   end if;
 
   if cardinality(started) = cardinality(ids) then

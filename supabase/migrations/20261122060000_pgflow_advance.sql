@@ -214,21 +214,32 @@ begin
 end
 $$;
 
--- The output of a step that completes without a result: of a map its items' outputs, in their order; of a wait the value that it
--- was completed with before it began; else null.
+-- The output of a step that completes without a result: of a map its items' outputs, in their order, or what became of each where it
+-- collects failures; of a wait the value that it was completed with before it began; else null.
 create function pgflow.output_of_tasks(run_id uuid, flow_slug text, step_slug text)
 returns jsonb
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-begin
-  if exists (
-    select from pgflow.steps s
+declare
+  when_item_fails text := (
+    select s.when_item_fails from pgflow.steps s
     where s.flow_slug = output_of_tasks.flow_slug and s.step_slug = output_of_tasks.step_slug and s.step_type = 'map'
-  ) then
+  );
+begin
+  if when_item_fails = 'fail' then
     return (
       select coalesce(jsonb_agg(t.output order by t.task_index), '[]')
+      from pgflow.step_tasks t
+      where t.run_id = output_of_tasks.run_id and t.step_slug = output_of_tasks.step_slug
+    );
+  elsif when_item_fails = 'collect' then
+    return (
+      select coalesce(jsonb_agg(case t.status
+               when 'completed' then jsonb_build_object('status', 'completed', 'value', t.output)
+               else jsonb_build_object('status', 'failed', 'error', t.error_message)
+             end order by t.task_index), '[]')
       from pgflow.step_tasks t
       where t.run_id = output_of_tasks.run_id and t.step_slug = output_of_tasks.step_slug
     );
@@ -364,7 +375,7 @@ begin
       join pgflow.step_states ss using (run_id, step_slug)
       join pgflow.steps s using (flow_slug, step_slug)
       join pgflow.flows f using (flow_slug)
-      where ss.status = 'started' and s.step_type = 'single' and not s.is_limited and (
+      where ss.status = 'started' and s.step_type = 'single' and not s.is_limited and s.opt_deadline is null and (
         select t.status from pgflow.step_tasks t
         where t.run_id = ss.run_id and t.step_slug = ss.step_slug and t.task_index = 0
       ) is null
@@ -394,7 +405,8 @@ begin
 end
 $$;
 
--- The same where some of the steps are maps, wait or are limited, or start again. Of a map that starts again, completed tasks are kept.
+-- The same where some of the steps are maps, wait or are limited, have deadlines, or start again. Of a map that starts again, completed tasks
+-- are kept.
 create function pgflow.create_other_tasks(steps pgflow.step_key[], as_of timestamptz, delay int)
 returns void
 language plpgsql
@@ -403,25 +415,32 @@ as $$
 begin
   with
     step as (
-      select ss.run_id, s.step_slug, s.step_index, s.flow_slug, s.step_type, f.queue_name,
+      select ss.run_id, s.step_slug, s.step_index, s.flow_slug, s.step_type, s.is_limited, s.opt_deadline, f.queue_name,
              least(2147483647, coalesce(s.opt_start_delay, 0)::bigint + create_other_tasks.delay)::int as delay
       from unnest(create_other_tasks.steps) k
       join pgflow.step_states ss using (run_id, step_slug)
       join pgflow.steps s using (flow_slug, step_slug)
       join pgflow.flows f using (flow_slug)
-      where ss.status = 'started' and not s.is_limited
+      where ss.status = 'started'
+    ),
+    deadline as (
+      insert into pgflow.alarms (due_at, kind, run_id, step_slug)
+      select create_other_tasks.as_of + make_interval(secs => create_other_tasks.delay::float8 + s.opt_deadline), 'deadline',
+             s.run_id, s.step_slug
+      from step s
+      where s.opt_deadline is not null
     ),
     task as (
       select s.*, 0 as task_index, null::jsonb as input
       from step s
-      where s.step_type = 'single'
+      where s.step_type = 'single' and not s.is_limited
       union all
       select s.*, e.n::int - 1, e.item
       from step s
       cross join lateral jsonb_array_elements(
         (select i.items from pgflow.step_inputs i where i.run_id = s.run_id and i.step_slug = s.step_slug)
       ) with ordinality as e (item, n)
-      where s.step_type = 'map'
+      where s.step_type = 'map' and not s.is_limited
         and (
           select t.status from pgflow.step_tasks t
           where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = e.n::int - 1

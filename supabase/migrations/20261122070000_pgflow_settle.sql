@@ -197,58 +197,139 @@ end
 $$;
 
 -- What settled tasks mean for their steps: a step whose last task completed completes, one with a task that failed for
--- good fails or is skipped.
+-- good fails or is skipped, unless it is a map that collects failures.
 create function pgflow.changes_of(settled pgflow.settled_task[])
 returns pgflow.step_change[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  changes pgflow.step_change[];
+  items_failed boolean;
 begin
-  return (
-    select array_agg(row(c.*)::pgflow.step_change)
-    from (
-      select s.run_id, s.flow_slug, s.step_slug,
-             bool_or(s.is_item) as is_map,
-             count(*) filter (where s.outcome = 'completed')::int as completed,
-             count(*) filter (where s.outcome = 'retrying')::int as retries,
-             min(s.n) filter (where s.outcome = 'completed') as result_n,
-             min(s.error) filter (where s.outcome = 'failed') as fatal,
-             (array_agg(s.error order by s.n desc) filter (where s.outcome = 'retrying'))[1] as error,
-             max(s.retry_at) filter (where s.outcome = 'retrying') as retry_at,
-             bool_or(s.slot_keys is not null) as is_limited
-      from unnest(changes_of.settled) s
-      group by s.run_id, s.flow_slug, s.step_slug
-    ) b
+  select array_agg(row(c.*)::pgflow.step_change), bool_or(b.is_map and b.fatal is not null)
+  into changes, items_failed
+  from (
+    select s.run_id, s.flow_slug, s.step_slug,
+           bool_or(s.is_item) as is_map,
+           count(*) filter (where s.outcome = 'completed')::int as completed,
+           count(*) filter (where s.outcome = 'retrying')::int as retries,
+           min(s.n) filter (where s.outcome = 'completed') as result_n,
+           min(s.error) filter (where s.outcome = 'failed') as fatal,
+           (array_agg(s.error order by s.n desc) filter (where s.outcome = 'retrying'))[1] as error,
+           max(s.retry_at) filter (where s.outcome = 'retrying') as retry_at,
+           bool_or(s.slot_keys is not null) as is_limited
+    from unnest(changes_of.settled) s
+    group by s.run_id, s.flow_slug, s.step_slug
+  ) b
+  cross join lateral (
+    select case when b.fatal is not null then (
+      select s.when_exhausted from pgflow.steps s where s.flow_slug = b.flow_slug and s.step_slug = b.step_slug
+    ) end
+    offset 0 -- else it is looked up anew wherever it is used, and so is the next
+  ) as option (when_exhausted)
+  cross join lateral (
+    select option.when_exhausted, case
+      when option.when_exhausted = 'fail' then 'failed'
+      when b.fatal is not null then 'skipped'
+      when not b.is_map and b.completed = 1 then 'completed'
+      when b.completed = (
+        select ss.remaining_tasks from pgflow.step_states ss where ss.run_id = b.run_id and ss.step_slug = b.step_slug
+      ) then 'completed'
+      else 'working'
+    end
+    offset 0
+  ) as next (when_exhausted, change)
+  cross join lateral (
+    select b.run_id, b.flow_slug, b.step_slug, next.change,
+           case when next.change = 'completed' and not b.is_map then b.result_n end as result_n,
+           coalesce(b.fatal, b.error) as error,
+           case next.change when 'skipped' then 'attempts_exhausted' end as skip_reason,
+           next.when_exhausted = 'skip-cascade' as cascade,
+           b.completed as tasks,
+           null::int as items,
+           -- A step that closes is not tried again, whatever else was in the batch.
+           case next.change when 'working' then b.retries end as retries,
+           case next.change when 'working' then b.retry_at end as retry_at,
+           case when next.change = 'working' and b.is_limited and not b.is_map then 'slot' end as waits_for,
+           null::timestamptz as due_at
+  ) c;
+  if items_failed then
+    return pgflow.tolerate_failures(changes, settled);
+  end if;
+  return changes;
+end
+$$;
+
+-- Of changes after which steps fail, or are skipped, those of maps that collect failures: failed items are done like completed ones,
+-- until there are more of them than the map tolerates.
+create function pgflow.tolerate_failures(changes pgflow.step_change[], settled pgflow.settled_task[])
+returns pgflow.step_change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    with
+      map as (
+        select c.run_id, c.flow_slug, c.step_slug, c.change, c.skip_reason, c.cascade, ss.initial_tasks, ss.remaining_tasks,
+               coalesce(s.tolerate_count, floor(s.tolerate_share * ss.initial_tasks)) as tolerated
+        from unnest(tolerate_failures.changes) c
+        join pgflow.steps s on s.flow_slug = c.flow_slug and s.step_slug = c.step_slug
+        join pgflow.step_states ss on ss.run_id = c.run_id and ss.step_slug = c.step_slug
+        where c.change in ('failed', 'skipped') and s.when_item_fails = 'collect'
+      ),
+      counted as (
+        select m.*, batch.*,
+               -- Not where so few are done that there cannot be too many.
+               case when m.initial_tasks - m.remaining_tasks + batch.done > m.tolerated then (
+                 select count(*) from pgflow.step_tasks t
+                 where t.run_id = m.run_id and t.step_slug = m.step_slug and t.failed_at is not null
+               ) end as failed
+        from map m
+        cross join lateral (
+          select count(*) filter (where s.outcome <> 'retrying')::int as done,
+                 count(*) filter (where s.outcome = 'retrying')::int as retries,
+                 (array_agg(s.error order by s.n desc) filter (where s.outcome = 'retrying'))[1] as error,
+                 max(s.retry_at) filter (where s.outcome = 'retrying') as retry_at
+          from unnest(tolerate_failures.settled) s
+          where s.run_id = m.run_id and s.step_slug = m.step_slug
+        ) batch
+      )
+    select c from unnest(tolerate_failures.changes) c
+    where not exists (select from map m where m.run_id = c.run_id and m.step_slug = c.step_slug)
+    union all
+    select row(c.*)::pgflow.step_change
+    from counted m
     cross join lateral (
-      select case when b.fatal is not null then (
-        select s.when_exhausted from pgflow.steps s where s.flow_slug = b.flow_slug and s.step_slug = b.step_slug
-      ) end
-      offset 0 -- else it is looked up anew wherever it is used, and so is the next
-    ) as option (when_exhausted)
-    cross join lateral (
-      select option.when_exhausted, case
-        when option.when_exhausted = 'fail' then 'failed'
-        when b.fatal is not null then 'skipped'
-        when not b.is_map and b.completed = 1 then 'completed'
-        when b.completed = (
-          select ss.remaining_tasks from pgflow.step_states ss where ss.run_id = b.run_id and ss.step_slug = b.step_slug
-        ) then 'completed'
+      select case
+        when m.failed > m.tolerated then m.change
+        when m.done = m.remaining_tasks then 'completed'
         else 'working'
       end
-      offset 0
-    ) as next (when_exhausted, change)
+    ) as next (change)
     cross join lateral (
-      select b.run_id, b.flow_slug, b.step_slug, next.change,
-             case when next.change = 'completed' and not b.is_map then b.result_n end as result_n,
-             coalesce(b.fatal, b.error) as error,
-             case next.change when 'skipped' then 'attempts_exhausted' end as skip_reason,
-             next.when_exhausted = 'skip-cascade' as cascade,
-             b.completed as tasks,
+      select m.run_id, m.flow_slug, m.step_slug, next.change, null::bigint as result_n,
+             case
+               when next.change = 'working' then m.error
+               when next.change <> 'completed' then left(
+                 format('step "%s" failed: %s of its %s items failed, and it tolerates %s; the first error: %s',
+                   m.step_slug, m.failed, m.initial_tasks, m.tolerated, (
+                     select t.error_message from pgflow.step_tasks t
+                     where t.run_id = m.run_id and t.step_slug = m.step_slug and t.failed_at is not null
+                     order by t.failed_at, t.task_index
+                     limit 1
+                   )),
+                 10000
+               )
+             end as error,
+             case when next.change = m.change then m.skip_reason end as skip_reason,
+             next.change = m.change and m.cascade as cascade,
+             m.done as tasks,
              null::int as items,
-             -- A step that closes is not tried again, whatever else was in the batch.
-             case next.change when 'working' then b.retries end as retries,
-             case next.change when 'working' then b.retry_at end as retry_at,
-             case when next.change = 'working' and b.is_limited and not b.is_map then 'slot' end as waits_for,
+             case next.change when 'working' then m.retries end as retries,
+             case next.change when 'working' then m.retry_at end as retry_at,
+             null::text as waits_for,
              null::timestamptz as due_at
     ) c
   );

@@ -93,6 +93,7 @@ begin
   update pgflow.runs r
   set status = 'started', error = null, failed_at = null, cancelled_at = null
   where r.run_id = run.run_id;
+  perform pgflow.set_deadlines(array[run.run_id], as_of);
   perform pgflow.advance(pgflow.decide(ready, as_of) || pgflow.cascade_skips(skips), as_of);
   select r.* into run from pgflow.runs r where r.run_id = run.run_id;
   return run;

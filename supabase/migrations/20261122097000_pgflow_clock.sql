@@ -72,16 +72,170 @@ begin
 end
 $$;
 comment on function pgflow.tick is
-  'Settles waits and sleeps that are due, and starts schedules that are; answers how many, and when something is due next. Callable by anybody, at any time.';
+  'Settles waits and sleeps that are due, ends what has exceeded its deadline, and starts schedules that are due; answers how many, and when something is due next. Callable by anybody, at any time.';
 
--- Fails up to `quantity` steps and runs whose deadlines have passed, whose alarms are due; answers how many.
+-- The alarms of runs whose flows have a deadline, which begin at a time.
+create function pgflow.set_deadlines(run_ids uuid[], since timestamptz)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into pgflow.alarms (due_at, kind, run_id)
+  select set_deadlines.since + make_interval(secs => f.opt_deadline), 'deadline', r.run_id
+  from unnest(set_deadlines.run_ids) k (run_id)
+  join pgflow.runs r using (run_id)
+  join pgflow.flows f using (flow_slug)
+  where f.opt_deadline is not null;
+end
+$$;
+
+-- Ends up to `quantity` runs and steps whose deadlines have passed: a run fails; when_exhausted says what becomes of a step. Answers
+-- how many. An alarm only says that something has to be looked at: the run or step may have ended, or have another deadline since it
+-- was retried. A run that another transaction has locked is looked at again 50 ms later.
 create function pgflow.end_overdue(quantity int)
 returns int
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  as_of timestamptz := pgflow.now();
+  due pgflow.step_key[] := pgflow.overdue(end_overdue.quantity, as_of);
+  locked uuid[];
+  runs uuid[];
+  steps pgflow.step_key[];
 begin
-  return 0;
+  if due is null then
+    return 0;
+  end if;
+  locked := pgflow.lock_runs(array(select distinct d.run_id from unnest(due) d), wait => false);
+  with
+    deadline as (
+      select d.run_id, d.step_slug, case
+          when d.run_id <> all (locked) then as_of + interval '50 milliseconds'
+          when d.step_slug is null then (
+            select max(e.at) from pgflow.run_events e
+            where e.run_id = d.run_id and e.type in ('run:started', 'run:begun', 'run:retried')
+          ) + make_interval(secs => (select f.opt_deadline from pgflow.flows f where f.flow_slug = r.flow_slug))
+          else (
+            select ss.started_at from pgflow.step_states ss
+            where ss.run_id = d.run_id and ss.step_slug = d.step_slug and ss.status = 'started'
+          ) + make_interval(secs => (
+            select s.opt_deadline from pgflow.steps s where s.flow_slug = r.flow_slug and s.step_slug = d.step_slug
+          ))
+        end as due_at
+      from unnest(due) d
+      join pgflow.runs r using (run_id)
+    ),
+    again as (
+      insert into pgflow.alarms (due_at, kind, run_id, step_slug)
+      select d.due_at, 'deadline', d.run_id, d.step_slug from deadline d where d.due_at > as_of
+    )
+  select coalesce(array_agg(d.run_id) filter (where d.step_slug is null), '{}'),
+         array_agg(row(d.run_id, d.step_slug)::pgflow.step_key) filter (where d.step_slug is not null)
+  into runs, steps
+  from deadline d
+  where d.due_at <= as_of;
+  steps := array(select s from unnest(steps) s where s.run_id <> all (runs));
+  perform pgflow.fail_runs(runs, as_of);
+  perform pgflow.advance(pgflow.changes_of_overdue(steps), as_of);
+  return cardinality(runs) + cardinality(steps);
+end
+$$;
+
+-- The runs and steps that go on and whose alarms are due, which it takes, up to `quantity`. Of the next ten seconds it takes those
+-- that would come in vain, too, so that the clock does not have to strike for each of them.
+create function pgflow.overdue(quantity int, as_of timestamptz)
+returns pgflow.step_key[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  due pgflow.step_key[];
+  taken bigint;
+begin
+  for round in 1 .. 100 loop
+    with alarm as (
+      delete from pgflow.alarms a
+      where a.ctid = any (array(
+        select d.ctid
+        from (
+          select n.due_at, n.alarm_id from pgflow.alarms n
+          where n.due_at <= overdue.as_of + interval '10 seconds' and n.kind = 'deadline'
+          order by n.due_at, n.alarm_id
+          limit greatest(overdue.quantity, 0)
+        ) near
+        join pgflow.alarms d using (due_at, alarm_id)
+        where d.due_at <= overdue.as_of
+          or not exists (select from pgflow.runs r where r.run_id = d.run_id and r.status = 'started')
+          or d.step_slug is not null and not exists (
+            select from pgflow.step_states ss
+            where ss.run_id = d.run_id and ss.step_slug = d.step_slug and ss.status = 'started'
+          )
+        for update of d skip locked
+      ))
+      returning a.run_id, a.step_slug
+    )
+    select count(*), array_agg(distinct row(a.run_id, a.step_slug)::pgflow.step_key) filter (
+             where exists (select from pgflow.runs r where r.run_id = a.run_id and r.status = 'started')
+           )
+    into taken, due
+    from alarm a;
+    exit when due is not null or taken < greatest(overdue.quantity, 1);
+  end loop;
+  return due;
+end
+$$;
+
+-- What becomes of steps whose deadlines have passed.
+create function pgflow.changes_of_overdue(steps pgflow.step_key[])
+returns pgflow.step_change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select row(c.*)::pgflow.step_change
+    from unnest(changes_of_overdue.steps) k
+    join pgflow.step_states ss using (run_id, step_slug)
+    join pgflow.steps s using (flow_slug, step_slug)
+    cross join lateral (
+      select ss.run_id, s.flow_slug, s.step_slug,
+             case s.when_exhausted when 'fail' then 'failed' else 'skipped' end as change,
+             null::bigint as result_n,
+             format('step "%s" has exceeded its deadline of %s s', s.step_slug, s.opt_deadline) as error,
+             case when s.when_exhausted <> 'fail' then 'attempts_exhausted' end as skip_reason,
+             s.when_exhausted = 'skip-cascade' as cascade,
+             0 as tasks,
+             null::int as items,
+             null::int as retries,
+             null::timestamptz as retry_at,
+             null::text as waits_for,
+             null::timestamptz as due_at
+    ) c
+  );
+end
+$$;
+
+-- Fails whole runs, whose deadlines have passed, and closes all that is open under them.
+create function pgflow.fail_runs(run_ids uuid[], as_of timestamptz)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if cardinality(run_ids) = 0 then
+    return;
+  end if;
+  update pgflow.step_states ss set status = 'cancelled'
+  where ss.run_id = any (fail_runs.run_ids) and ss.status in ('created', 'started');
+  perform pgflow.close_tasks(fail_runs.run_ids);
+  update pgflow.runs r
+  set status = 'failed',
+      error = format('the run has exceeded its deadline of %s s', f.opt_deadline),
+      failed_at = fail_runs.as_of
+  from pgflow.flows f
+  where r.run_id = any (fail_runs.run_ids) and f.flow_slug = r.flow_slug;
 end
 $$;
 

@@ -113,6 +113,28 @@ describe('an open transaction on one run', () => {
     expect(await violations(sql, ['held_batch'])).toEqual([])
   })
 
+  test('leaves deadlines of its run for a little later, and ends others', async () => {
+    const [held] = await claimedRuns('held_deadline', 2)
+    await sql`update pgflow.steps set opt_deadline = 1 where flow_slug = 'held_deadline'`
+    await sql`
+      update pgflow.step_states set started_at = started_at - interval '2 seconds'
+      where flow_slug = 'held_deadline'`
+    await sql`
+      insert into pgflow.alarms (due_at, kind, run_id, step_slug)
+      select pgflow.now(), 'deadline', run_id, 'a' from pgflow.runs where flow_slug = 'held_deadline'`
+    const meanwhile = await whileOpen(
+      (open) => open`select from pgflow.runs where run_id = ${held!.run_id} for no key update`,
+      (tx) => tx`select settled, next_due_at - pgflow.now() <= '50 ms' as is_soon from pgflow.tick()`,
+    )
+    expect(meanwhile).toEqual([{ settled: 1, is_soon: true }])
+    expect(await sql`select run_id from pgflow.alarms`).toEqual([{ run_id: held!.run_id }])
+    await sql.begin(async (tx) => {
+      await tx`select set_config('pgflow.now', max(due_at)::text, true) from pgflow.alarms`
+      expect(await tx`select settled from pgflow.tick()`).toEqual([{ settled: 1 }])
+    })
+    expect(await violations(sql, ['held_deadline'])).toEqual([])
+  })
+
   test('keeps the progress of its run out, and says so', async () => {
     const tasks = await claimedRuns('held_progress', 2)
     const [held, other] = tasks

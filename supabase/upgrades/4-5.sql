@@ -118,6 +118,8 @@ create table if not exists pgflow.alarms (
   )
 );
 
+-- How many items of a map have failed.
+create index if not exists step_tasks_failed on pgflow.step_tasks (run_id, step_slug, failed_at) where failed_at is not null;
 -- An event says that a step no longer waits for a slot.
 alter table pgflow.run_events
   drop constraint if exists type_is_known,

@@ -59,7 +59,7 @@ export class NonRetryableError extends PgflowError {
 export interface RetryAfterOptions extends ErrorOptions {
   /** The delay if the headers of the response do not say one. @default '30s' */
   readonly default?: Duration
-  /** Whether the failed attempt counts against `maxAttempts`. @default true */
+  /** Whether the failed attempt counts against `maxAttempts`. If not, only the step's `deadline` bounds how often it is repeated. @default true */
   readonly countsAsAttempt?: boolean
 }
 

@@ -386,6 +386,33 @@ describe('A handler that fails', () => {
     expect(await db.runEnded(await db.startRun(slug, null))).toMatchObject({ output: { work: 3 } })
   })
 
+  it('is tried again by a RetryAfterError that does not count until the deadline of its step, and is aborted then', async () => {
+    const slug = newSlug()
+    const aborted = gate()
+    const flow = new Flow<string[]>({ slug, maxAttempts: 1 }).map(
+      { slug: 'each' },
+      async (item, { attempt, signal }) => {
+        if (item === 'later') throw new RetryAfterError('1h', 'busy', { countsAsAttempt: false })
+        if (attempt < 3) throw new RetryAfterError(0, 'busy', { countsAsAttempt: false })
+        await once(signal, 'abort')
+        aborted.open(signal.reason)
+      },
+    )
+    const worker = await startWorker({ connection: db.url, flows: [flow], lease: 1 })
+    onTestFinished(() => worker.stop({ gracePeriod: 0 }))
+    await db.sql`update pgflow.steps set opt_deadline = 1 where flow_slug = ${slug}`
+    const run_id = await db.startRun(slug, ['now', 'later'])
+    expect(await db.runEnded(run_id)).toMatchObject({
+      status: 'failed',
+      error: 'step "each" has exceeded its deadline of 1 s',
+    })
+    expect(await db.tasksOf(run_id)).toMatchObject([
+      { status: 'cancelled', attempts_count: 3 },
+      { status: 'cancelled', attempts_count: 1 },
+    ])
+    expect(await aborted.promise).toBeInstanceOf(CancelledError)
+  })
+
   it('says why: its run has the causes of what it threw, and its task all of them', async () => {
     const port = await closedPort()
     const slug = newSlug()

@@ -120,14 +120,17 @@ function expected(commotion: Commotion): Run[] {
 }
 
 function withoutTimeouts(flow: FlowDefinition): FlowDefinition {
-  const withoutTimeout = (step: StepDefinition) =>
-    step.wait ? { ...step, wait: { ...step.wait, timeout: null } } : step
-  return { ...flow, steps: flow.steps.map(withoutTimeout) }
+  const withoutTimeout = (step: StepDefinition) => ({
+    ...step,
+    ...(step.wait && { wait: { ...step.wait, timeout: null } }),
+    deadline: null,
+  })
+  return { ...flow, steps: flow.steps.map(withoutTimeout), deadline: null }
 }
 
-/** Limits decide when tasks run, not how they end. */
 function withoutLimits(flow: FlowDefinition): FlowDefinition {
-  return { steps: flow.steps.map((step) => ({ ...step, limits: [], concurrency: null })), limits: [] }
+  const withoutLimit = (step: StepDefinition) => ({ ...step, limits: [], concurrency: null })
+  return { ...flow, steps: flow.steps.map(withoutLimit), limits: [] }
 }
 
 /** What completes a wait. */

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { RunSnapshot } from '@pgflow/sdk'
 import postgres, { type ISql, type Sql } from 'postgres'
 import type { WireEvent } from '../../../sdk/src/client/store.ts'
-import type { FlowDefinition, LimitDefinition, LimitUse } from './definition.ts'
+import type { FlowDefinition, LimitDefinition, LimitUse, StepDefinition } from './definition.ts'
 import type { Json } from './json.ts'
 import type { Limit } from './slots.ts'
 import type { Ending } from './task.ts'
@@ -113,9 +113,9 @@ export class Database {
       // A fragment may be JSON's null, which a column cannot tell from none.
       runIf: runIf === undefined ? undefined : JSON.stringify(runIf),
       runUnless: runUnless === undefined ? undefined : JSON.stringify(runUnless),
-      options: wait || sleep ? {} : { concurrency: step.concurrency, limits: usesOf(step.limits, limits) },
+      options: wait || sleep ? {} : optionsOf(step, limits),
     }))
-    const options = { limits: usesOf(flow.limits, limits) }
+    const options = { limits: usesOf(flow.limits, limits), deadline: flow.deadline }
     await this.sql`
       select pgflow.create_flow(${slug}, options => ${json(options)}::text::jsonb),
              pgflow.add_step(
@@ -405,6 +405,22 @@ export class Database {
          from pgmq.q_${flow}`,
     )
     return await this.sql.unsafe(`${queues.join(' union all ')} order by flow_slug, msg_id`)
+  }
+}
+
+/** What has no argument of its own. */
+function optionsOf(
+  step: Pick<StepDefinition, 'concurrency' | 'deadline' | 'collect' | 'limits'>,
+  limits: readonly Limit[],
+) {
+  const { concurrency, deadline, collect } = step
+  return {
+    ...{ concurrency, deadline, limits: usesOf(step.limits, limits) },
+    ...(collect && {
+      when_item_fails: 'collect',
+      tolerate_count: collect.count,
+      tolerate_share: collect.share,
+    }),
   }
 }
 

@@ -43,6 +43,10 @@ export interface StepDefinition {
   readonly limits: readonly LimitUse[]
   /** How many items of a map have a slot at once. */
   readonly concurrency: number | null
+  /** A map that completes although so many of its items fail, or such a share of them; null of both is all. */
+  readonly collect: { readonly count: number | null; readonly share: number | null } | null
+  /** Seconds from when its tasks are ready. */
+  readonly deadline: number | null
 }
 
 export interface FlowDefinition {
@@ -50,6 +54,8 @@ export interface FlowDefinition {
   readonly steps: readonly StepDefinition[]
   /** Those that the tasks of all its steps have, beside those of their step. */
   readonly limits: readonly LimitUse[]
+  /** Seconds for a run in all. */
+  readonly deadline: number | null
 }
 
 /** Whether a step starts as soon as its deps are closed. */

@@ -99,6 +99,15 @@ const rawStep = fc.record({
   other: sometimes(3, weighted<Partial<StepDefinition>>([2, fc.record({ wait })], [1, fc.record({ sleep })])),
   deps: fc.array(fc.nat(6), { maxLength: 3 }),
   map: sometimes(2, fc.record({ source: fc.nat(3), path: sometimes(20, fc.constantFrom([], ['items'])) })),
+  collect: sometimes(
+    3,
+    fc.constantFrom<NonNullable<StepDefinition['collect']>>(
+      { count: null, share: null },
+      { count: 1, share: null },
+      { count: null, share: 0.5 },
+    ),
+  ),
+  deadline: sometimes(8, fc.constantFrom(60, 3600)),
   concurrency: weighted<number | null>([2, fc.constant(null)], [1, fc.constantFrom(1, 3, 10)]),
   runIf: condition,
   runUnless: condition,
@@ -115,12 +124,14 @@ const flow: fc.Arbitrary<FlowDefinition> = fc
     steps: fc.array(rawStep, { minLength: 1, maxLength: 8, size: 'max' }),
     isLimited: fc.boolean(),
     limits: sometimes(3, fc.tuple(limitUse(0))),
+    deadline: sometimes(8, fc.constantFrom(60, 7200)),
   })
   .map(({ steps, ...raw }) => {
     const limits = (raw.isLimited && raw.limits) || []
     return {
       steps: steps.map((step, n) => limited(stepDefinition(step, n), raw.isLimited, 3 - limits.length)),
       limits,
+      deadline: raw.deadline ?? null,
     }
   })
 
@@ -132,7 +143,7 @@ function limited(step: StepDefinition, isLimited: boolean, keys: number): StepDe
 }
 
 function stepDefinition(raw: Drawn<typeof rawStep>, n: number): StepDefinition {
-  const { map, other, runIf, runUnless, concurrency, ...options } = raw
+  const { map, other, runIf, runUnless, concurrency, collect, deadline, ...options } = raw
   const deps = n === 0 ? [] : [...new Set(raw.deps.map((dep) => `s${dep % n}`))]
   const names = [...deps, 'run']
   const nameOf = (k: number) => names[k % names.length]!
@@ -146,6 +157,8 @@ function stepDefinition(raw: Drawn<typeof rawStep>, n: number): StepDefinition {
       ? []
       : raw.limits.map((use, k) => (use.by && k === 1 && deps[0] ? { ...use, by: [deps[0]] } : use)),
     concurrency: map && !other ? concurrency : null,
+    collect: (map && !other && collect) || null,
+    deadline: (!other && deadline) || null,
     ...(other ?? (map && { map: sourceOf(nameOf(map.source), map.path) })),
     ...(runIf && { runIf: fragmentOf(runIf) }),
     ...(runUnless && { runUnless: fragmentOf(runUnless) }),

@@ -49,12 +49,18 @@ export class Queue {
   tick(): number {
     const settled = this.tasks.filter((task) => isDue(task, this.clock.now)).length
     for (const run of this.runs) run.tick()
-    return settled
+    const ended = this.runs.map((run) => run.endOverdue())
+    return settled + ended.reduce((sum, one) => sum + one, 0)
   }
 
-  /** When the next task that waits for a time is due. */
+  /** When something that waits for a time is due, or a deadline ends. */
   get nextDueAt(): number | null {
-    const times = this.tasks.flatMap(({ dueAt }) => (dueAt === null ? [] : [dueAt]))
+    const open = this.runs.filter(({ status }) => status === 'started')
+    const steps = open.flatMap((run) => run.steps).filter(({ status }) => status === 'started')
+    const times = [
+      ...this.tasks.map(({ dueAt }) => dueAt),
+      ...[...open, ...steps].map(({ deadlineAt }) => deadlineAt),
+    ].filter((time) => time !== null)
     return times.length === 0 ? null : Math.min(...times)
   }
 

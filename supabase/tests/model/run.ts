@@ -45,12 +45,15 @@ export class Run {
   status: 'started' | 'completed' | 'failed' | 'cancelled' = 'started'
   output: Json = null
   error: string | null = null
+  /** When it fails if it is still open then, in seconds. */
+  deadlineAt: number | null
 
   constructor(flow: FlowDefinition, input: Json, clock: Clock, delay: number, limits: readonly Limit[]) {
     this.flow = flow
     this.input = input
     this.#clock = clock
     this.#limits = limits
+    this.deadlineAt = flow.deadline === null ? null : clock.now + delay + flow.deadline
     this.steps = flow.steps.map((definition, order) => ({
       definition,
       order,
@@ -99,6 +102,7 @@ export class Run {
     this.status = 'started'
     this.error = null
     this.events.push('run:retried')
+    if (this.flow.deadline !== null) this.deadlineAt = this.#clock.now + this.flow.deadline
     for (const step of this.steps) {
       if (step.status === 'failed' || step.status === 'cancelled') Object.assign(step, unstarted)
     }
@@ -113,6 +117,26 @@ export class Run {
       wave.set(task.step, this.#settleDue(task))
     }
     if (wave.size > 0) this.#advance(wave)
+  }
+
+  /** Ends itself or the steps that have exceeded their deadlines; answers how many. */
+  endOverdue(): number {
+    const { now } = this.#clock
+    if (this.status !== 'started') return 0
+    if (this.deadlineAt !== null && this.deadlineAt <= now) {
+      this.#apply(this.#cancellations(new Map()))
+      for (const task of this.tasks.filter(isOpen)) close(task, 'cancelled')
+      this.#end('failed', `the run has exceeded its deadline of ${this.flow.deadline} s`)
+      return 1
+    }
+    const wave: Wave = new Map()
+    for (const step of this.steps) {
+      if (step.status !== 'started' || step.deadlineAt === null || step.deadlineAt > now) continue
+      const { slug, deadline } = step.definition
+      wave.set(step, exhausted(step, `step "${slug}" has exceeded its deadline of ${deadline} s`))
+    }
+    if (wave.size > 0) this.#advance(wave)
+    return wave.size
   }
 
   /** Completes a wait, maybe before it begins; whether that is no contradiction. */
@@ -186,15 +210,15 @@ export class Run {
       if (failed) fatal.push(task.error!)
       if (retryAt !== undefined) again.push({ error: task.error!, retryAt })
     }
+    const { map, collect } = step.definition
     if (fatal.length > 0) {
-      const error = fatal.sort()[0]!
-      return step.definition.whenExhausted === 'fail'
-        ? { to: 'failed', error }
-        : { to: 'skipped', reason: 'attempts_exhausted', error }
+      const error = collect ? tooManyFailures(step) : fatal.sort()[0]!
+      if (error !== null) return exhausted(step, error)
     }
-    const done = step.tasks.filter(({ status }) => status === 'completed').length
+    const done = step.tasks.filter(
+      ({ status }) => status === 'completed' || (collect && status === 'failed'),
+    ).length
     if (done < step.tasks.length) {
-      const { map } = step.definition
       const waits = again.length > 0 && !map && this.#isLimited(step) ? { waits: forSlot } : {}
       const retryAt = again.length > 0 ? Math.max(...again.map((failure) => failure.retryAt)) : null
       return {
@@ -206,8 +230,8 @@ export class Run {
         ...waits,
       }
     }
-    const outputs = step.tasks.map(({ output }) => output)
-    return { to: 'completed', output: step.definition.map ? outputs : outputs[0]! }
+    const outputs = step.tasks.map((task) => (collect ? outcomeOf(task) : task.output))
+    return { to: 'completed', output: map ? outputs : outputs[0]! }
   }
 
   /** Applies changes, wave after wave, until nothing follows from them any more. */
@@ -326,6 +350,8 @@ export class Run {
   /** A task for each item; of a map that starts again, completed ones are kept, and the others begin anew. */
   #createTasks(step: Step, delay: number): void {
     const total = delay + step.definition.startDelay
+    const { deadline } = step.definition
+    if (deadline !== null) step.deadlineAt = this.#clock.now + total + deadline
     const items = step.definition.map ? (this.#items(step) as Json[]) : [null]
     const keys = keysOf(this.flow, step.definition, this.#inputOf(step), this.#limits)
     step.tasks = items.map((item, index) => {
@@ -390,6 +416,27 @@ export class Run {
   #isDone(): boolean {
     return this.steps.every(isClosed)
   }
+}
+
+/** What becomes of a step that has no attempts or no time left. */
+function exhausted({ definition }: Step, error: string): Change {
+  return definition.whenExhausted === 'fail'
+    ? { to: 'failed', error }
+    : { to: 'skipped', reason: 'attempts_exhausted', error }
+}
+
+/** Why a map that collects failures fails after all, if it does. */
+function tooManyFailures({ definition, tasks }: Step): string | null {
+  const { count, share } = definition.collect!
+  const failed = tasks.filter(({ status }) => status === 'failed')
+  const tolerated = count ?? (share === null ? tasks.length : Math.floor(share * tasks.length))
+  if (failed.length <= tolerated) return null
+  const first = failed.sort((a, b) => a.failedAt! - b.failedAt! || a.index - b.index)[0]!
+  return `step "${definition.slug}" failed: ${failed.length} of its ${tasks.length} items failed, and it tolerates ${tolerated}; the first error: ${first.error}`
+}
+
+function outcomeOf({ status, output, error }: Task): Json {
+  return status === 'completed' ? { status, value: output } : { status, error }
 }
 
 const forSlot: Waits = { for: 'slot', dueAt: null }

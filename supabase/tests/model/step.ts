@@ -19,7 +19,9 @@ export interface Step {
   initialTasks: number | null
   /** What it began to wait for, and until when, in seconds. */
   waits: Waits | null
-  /** Completed tasks, as of the last progress of the step. */
+  /** When it ends if it is still open then, in seconds. */
+  deadlineAt: number | null
+  /** Completed tasks, and failed ones of a map that collects failures, as of the last progress of the step. */
   done: number
   tasks: Task[]
 }
@@ -81,6 +83,7 @@ export const unstarted = {
   progress: null,
   initialTasks: null,
   waits: null,
+  deadlineAt: null,
   done: 0,
 } as const satisfies Partial<Step>
 

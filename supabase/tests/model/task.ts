@@ -26,6 +26,8 @@ export interface Task {
   attemptsBefore: number
   output: Json
   error: string | null
+  /** When it failed for good, in seconds. */
+  failedAt: number | null
   /** Whether a claim may take it now. */
   visible: boolean
   /** Until when a failure has hidden it, in seconds; null where something else decides. */
@@ -63,6 +65,7 @@ export const idle = { waitsFor: null, dueAt: null, keys: null, rank: null } as c
 export const unsettled = {
   output: null,
   error: null,
+  failedAt: null,
   hiddenUntil: null,
   isEarly: false,
   message: 0,
@@ -108,6 +111,7 @@ export function settleTask(task: Task, ending: Ending, clock: Clock): { retryAt?
   if (ending.uncounted && !isWait) task.attemptsBefore += 1
   if (ending.permanent || isWait || !hasAttempts(task)) {
     close(task, 'failed')
+    task.failedAt = clock.now
     return { failed: true }
   }
   const retryAt = clock.now + (ending.retryDelay ?? retryDelay(task))

@@ -41,7 +41,7 @@ export class Pool {
   }
 }
 
-export const flowSlugs = ['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait']
+export const flowSlugs = ['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait', 'fuzz_collect']
 const workers = Array.from({ length: 5 }, () => randomUUID())
 const owners = [randomUUID(), randomUUID()]
 const scheduleSlugs = ['fuzz_s', 'fuzz_t', 'fuzz_declared']
@@ -115,6 +115,20 @@ const definitions = {
       },
     ],
   },
+  fuzz_collect: {
+    ...{ flow_slug: 'fuzz_collect', base_delay: 0, max_attempts: 2, deadline: 2 },
+    steps: [
+      {
+        ...{ step_slug: 'a', step_type: 'map', map_source: 'run', concurrency: 2, deadline: 1 },
+        ...{ when_item_fails: 'collect', tolerate_share: 0.5 },
+      },
+      {
+        ...{ step_slug: 'b', deps_slugs: ['a'], step_type: 'map', map_source: 'a' },
+        ...{ when_item_fails: 'collect', when_exhausted: 'skip' },
+      },
+      { step_slug: 'c', deps_slugs: ['a'], when_exhausted: 'skip', deadline: 1 },
+    ],
+  },
 }
 
 export async function createFlows(sql: Sql): Promise<void> {
@@ -131,6 +145,7 @@ function resultOf(task: Task): object {
     { output: null },
     { error: 'no' },
     { error: 'never', permanent: true },
+    { error: 'busy', uncounted: true },
   ])
   if (oneIn(50)) return { ...task, task_index: 'x' }
   return {

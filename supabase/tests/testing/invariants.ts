@@ -124,10 +124,12 @@ const rules = {
     select run_id, format('%s %s is %s with %s', step_slug, task_index, status, slot_keys)
     from task join pgflow.steps s using (flow_slug, step_slug)
     where (slot_keys is not null) <> (s.is_limited and status in ('waiting', 'queued', 'started'))`,
-  'a completed step has only completed tasks': `
-    select run_id, format('%s %s is %s', step_slug, task_index, task.status)
+  'a completed step has only completed tasks, and failed items where it collects them': `
+    select task.run_id, format('%s %s is %s', task.step_slug, task_index, task.status)
     from task join state using (run_id, step_slug)
-    where state.status = 'completed' and task.status <> 'completed'`,
+    join pgflow.steps s on s.flow_slug = state.flow_slug and s.step_slug = state.step_slug
+    where state.status = 'completed' and task.status <> 'completed'
+      and not (task.status = 'failed' and s.when_item_fails = 'collect')`,
 }
 
 /** What breaks the rules in the runs of some flows; the flows' queues have their names. */
