@@ -27,6 +27,13 @@ export interface ClaimedTask extends TaskKey {
   msg_id: number
 }
 
+/** What only the database knows of a task: whether it has a slot, whether it was claimed, its message. */
+export interface TaskRow extends TaskKey {
+  waits_for: string | null
+  attempts_count: number
+  message_id: number | null
+}
+
 /** A task's message; times are in seconds. */
 export interface Message extends TaskKey {
   flow_slug: string
@@ -281,6 +288,13 @@ export class Database {
       join pgflow.runs r using (run_id)
       order by wanted.n`
     return rows.map(({ seen }) => seen)
+  }
+
+  /** The tasks of runs, as far as the model has to ask for them. */
+  async tasks(runIds: string[]): Promise<TaskRow[]> {
+    return await this.sql`
+      select run_id, step_slug, task_index, waits_for, attempts_count, message_id::int
+      from pgflow.step_tasks where run_id = any (${runIds}::uuid[])`
   }
 
   /** Lets the delays of a flow's tasks run out that nobody holds. */

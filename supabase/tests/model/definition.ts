@@ -45,7 +45,7 @@ export interface StepDefinition {
   readonly concurrency: number | null
   /** A map that completes although so many of its items fail, or such a share of them; null of both is all. */
   readonly collect: { readonly count: number | null; readonly share: number | null } | null
-  /** Seconds from when its tasks are ready. */
+  /** Seconds for all that it does, its start delay included. */
   readonly deadline: number | null
 }
 

@@ -2,7 +2,7 @@
 import { hash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { expect } from 'vitest'
-import type { Database, Observation, Result, TaskKey } from './database.ts'
+import type { Database, Observation, Result, TaskKey, TaskRow } from './database.ts'
 import { type FlowDefinition, isLimited as needsSlots } from './definition.ts'
 import type { History, Operation, Pick } from './flows.ts'
 import type { Json } from './json.ts'
@@ -58,25 +58,34 @@ export class Driver {
   }
 
   /**
-   * Completes what there is to complete until every run has ended, each wave those that have a slot. No limit stays so low that there are
-   * too many.
+   * Completes what there is to complete until every run has ended, each wave those that have a slot. Where that takes long, limits are raised,
+   * and not everything is compared each time.
    */
   async #finish(): Promise<void> {
     const waves = Math.max(...this.#flows.map(({ steps }) => steps.length)) + 1
-    const crowded = this.#queue.limits.length > 0 ? 50 + this.#queue.tasks.length : 0
-    for (let wave = 0; wave < waves + crowded && this.#isBusy; wave++) {
+    const most = waves + (this.#queue.limits.length > 0 ? 50 + this.#queue.tasks.length : 0)
+    for (let wave = 0; wave < most && this.#isBusy; wave++) {
+      const isLong = wave >= waves
+      if (wave === waves) await this.#raiseLimits()
       await this.#perform({ do: 'elapse', task: undefined })
       await this.#endWaits()
-      await this.#compare()
+      if (!isLong) await this.#compare()
       await this.#perform({ do: 'claim', from: 'all', quantity: 10_000 })
       const claimed = this.#queue.tasks.filter(({ status }) => status === 'started')
       await this.#settle(
         claimed.map((task) => ({ task, attempt: task.attempts, ending: { output: [wave] } })),
       )
-      await this.#compare()
+      if (!isLong || !this.#isBusy) await this.#compare()
     }
     expect(this.#isBusy).toBe(false)
     expect(this.#queue.isCrowded).toBe(false)
+  }
+
+  async #raiseLimits(): Promise<void> {
+    for (const limit of this.#queue.limits) {
+      limit.running = 1000
+      await this.#database.setLimit(limit)
+    }
   }
 
   /** Completes every second wait, and lets the others, and the sleeps, come to their end. */
@@ -215,10 +224,7 @@ export class Driver {
   async #admit(): Promise<number> {
     this.#begun.clear()
     if (!this.#queue.isCrowded) return 0
-    const rows = new Map<string, Observation['tasks'][number]>()
-    for (const { run, tasks } of await this.#adopt()) {
-      for (const task of tasks) rows.set(nameOf({ ...task, run_id: run.run_id }), task)
-    }
+    const rows = await this.#adopt()
     return this.#queue.admit((task) => {
       const row = rows.get(nameOf(this.#key(task)))!
       // It may have been closed after that, in the same call.
@@ -393,7 +399,7 @@ export class Driver {
   /** Compares every run with the model, its log with its snapshots, and the queues with the open tasks. */
   async #compare(): Promise<void> {
     const [observations, messages] = await Promise.all([
-      this.#adopt(),
+      this.#observe(),
       this.#database.messages([...this.#slugs.values()]),
     ])
     for (const [n, run] of this.#queue.runs.entries()) {
@@ -424,21 +430,27 @@ export class Driver {
   }
 
   /** Reads everything that is new, and tells the model the ids of its messages. */
-  async #adopt(): Promise<Observation[]> {
+  async #observe(): Promise<Observation[]> {
     const { runs } = this.#queue
     const observations = await this.#database.observe(
       runs.map((run) => run.id),
       runs.map((run) => this.#seen.get(run)?.events.length ?? 0),
     )
-    for (const [n, run] of runs.entries()) {
-      const ids = new Map(
-        observations[n]!.tasks.map((task) => [`${task.step_slug} ${task.task_index}`, task.message_id]),
-      )
-      for (const task of run.tasks) {
-        task.message = ids.get(`${task.step.definition.slug} ${task.index}`) ?? 0
-      }
-    }
+    this.#name(
+      observations.flatMap(({ run, tasks }) => tasks.map((task) => ({ ...task, run_id: run.run_id }))),
+    )
     return observations
+  }
+
+  /** Tells the model the ids of its messages; answers with the tasks as they are, by name. */
+  async #adopt(): Promise<Map<string, TaskRow>> {
+    return this.#name(await this.#database.tasks(this.#queue.runs.map((run) => run.id)))
+  }
+
+  #name(tasks: readonly TaskRow[]): Map<string, TaskRow> {
+    const rows = new Map(tasks.map((task) => [nameOf(task), task]))
+    for (const task of this.#queue.tasks) task.message = rows.get(nameOf(this.#key(task)))?.message_id ?? 0
+    return rows
   }
 }
 

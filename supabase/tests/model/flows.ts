@@ -84,12 +84,12 @@ const limits = weighted<LimitUse[]>(
   [1, fc.tuple(limitUse(1), limitUse(2))],
 )
 const limit = weighted<LimitDefinition>(
-  [3, fc.record({ running: fc.integer({ min: 1, max: 4 }), rate: fc.constant(null) })],
+  [6, fc.record({ running: fc.integer({ min: 1, max: 4 }), rate: fc.constant(null) })],
   [
     1,
     fc.record({
       running: fc.constantFrom(null, 2),
-      rate: fc.constantFrom([1, 1], [3, 60], [100, 3600]),
+      rate: fc.constantFrom([1, 1], [3, 60], [20, 600]),
     }),
   ],
 )
@@ -108,7 +108,7 @@ const rawStep = fc.record({
     ),
   ),
   deadline: sometimes(8, fc.constantFrom(60, 3600)),
-  concurrency: weighted<number | null>([2, fc.constant(null)], [1, fc.constantFrom(1, 3, 10)]),
+  concurrency: weighted<number | null>([2, fc.constant(null)], [1, fc.constantFrom(1, 4, 15)]),
   runIf: condition,
   runUnless: condition,
   whenUnmet: weighted<Reaction>([5, fc.constantFrom('skip-cascade', 'skip')], [1, reaction]),

@@ -351,7 +351,7 @@ export class Run {
   #createTasks(step: Step, delay: number): void {
     const total = delay + step.definition.startDelay
     const { deadline } = step.definition
-    if (deadline !== null) step.deadlineAt = this.#clock.now + total + deadline
+    if (deadline !== null) step.deadlineAt = this.#clock.now + delay + deadline
     const items = step.definition.map ? (this.#items(step) as Json[]) : [null]
     const keys = keysOf(this.flow, step.definition, this.#inputOf(step), this.#limits)
     step.tasks = items.map((item, index) => {
