@@ -138,13 +138,15 @@ function answerOf(run: number, step: string): Json {
   return [run, step]
 }
 
-/** How an attempt ends depends on nothing but what it is. */
+/** How an attempt ends depends on nothing but what it is. In the end all attempts count, else there may be no end. */
 function endingOf(
   { endings }: Commotion,
   run: number,
   { step_slug, task_index, attempt }: Pick<ClaimedTask, 'step_slug' | 'task_index' | 'attempt'>,
 ): Ending {
-  return endings[(run * 5 + Number(step_slug.slice(1)) * 3 + task_index + attempt * 7) % endings.length]!
+  const ending =
+    endings[(run * 5 + Number(step_slug.slice(1)) * 3 + task_index + attempt * 7) % endings.length]!
+  return attempt > 3 ? { ...ending, uncounted: false } : ending
 }
 
 function resultOf({ run_id, step_slug, task_index, attempt }: ClaimedTask, ending: Ending): Result {
