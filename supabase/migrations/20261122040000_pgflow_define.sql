@@ -226,21 +226,21 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  wrong text := (
-    select key from jsonb_each(case jsonb_typeof(options) when 'object' then options end)
-    where key = any (not_options) or arguments -> key <> 'null'
-    order by key collate "C"
-    limit 1
-  );
+  problem text := case
+    when jsonb_typeof(options) not in ('object', 'null') then format('they are %s, not an object', left(options::text, 100))
+    else (
+      select format('"%s" is %s', key, case when key = any (not_options) then 'not one of them' else 'an argument, too' end)
+      from jsonb_each(nullif(options, 'null'))
+      where key = any (not_options) or arguments -> key <> 'null'
+      order by key collate "C"
+      limit 1
+    )
+  end;
 begin
-  if jsonb_typeof(options) not in ('object', 'null') or wrong is not null then
+  if problem is not null then
     raise exception using
       errcode = 'PT400',
-      message = case
-        when wrong = any (not_options) then format('"%s" is not one of the options', wrong)
-        when wrong is not null then format('"%s" is both an argument and one of the options', wrong)
-        else format('the options are %s, not an object', left(options::text, 100))
-      end,
+      message = format('the options are invalid: %s', problem),
       hint = 'Give as options what has no argument of its own: {"limits": [{"running": 5}]}.';
   end if;
   return coalesce(nullif(options, 'null'), '{}') || pgflow.without_nulls(arguments);

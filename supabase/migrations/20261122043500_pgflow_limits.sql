@@ -23,7 +23,7 @@ begin
   if problem is not null then
     raise exception using
       errcode = 'PT400',
-      message = problem,
+      message = format('the limit cannot be set: %s', problem),
       hint = 'Give running, or rate_count and rate_period, or all of them.';
   end if;
   perform pgflow.lock_limits();

@@ -52,12 +52,12 @@ select throws_ok(
   'the definition of flow "bad" is invalid: priority is "urgent", not one of high, normal, low', 'an option without an argument'
 );
 select throws_ok(
-  $$ select pgflow.create_flow('bad', timeout => 1, options => '{"timeout": 2}') $$, 'PT400', '"timeout" is both an argument and one of the options', 'both'
+  $$ select pgflow.create_flow('bad', timeout => 1, options => '{"timeout": 2}') $$, 'PT400', 'the options are invalid: "timeout" is an argument, too', 'both'
 );
 select throws_ok(
-  format($$ select pgflow.create_flow('bad', options => '{"%s": null}') $$, key), 'PT400', format('"%s" is not one of the options', key), key
+  format($$ select pgflow.create_flow('bad', options => '{"%s": null}') $$, key), 'PT400', format('the options are invalid: "%s" is not one of them', key), key
 ) from unnest(array['flow_slug', 'steps']) key;
-select throws_ok($$ select pgflow.create_flow('bad', options => '[]') $$, 'PT400', 'the options are [], not an object', 'an array');
+select throws_ok($$ select pgflow.create_flow('bad', options => '[]') $$, 'PT400', 'the options are invalid: they are [], not an object', 'an array');
 select is_empty($$ select * from pgflow.flows where flow_slug = 'bad' $$, 'a refused flow does not exist');
 select is_empty($$ select * from pgmq.list_queues() where queue_name = 'bad' $$, 'nor does its queue');
 

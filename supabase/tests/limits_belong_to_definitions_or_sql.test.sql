@@ -136,7 +136,7 @@ select pgflow.reset_limit('spare');
 select is_empty($$ select from pgflow.limits where limit_slug = 'spare' $$, 'until it is reset');
 select throws_ok($$ select pgflow.reset_limit('nope') $$, 'PT404', 'limit "nope" does not exist', 'there is nothing to reset');
 select throws_ok($$ select pgflow.reset_limit(null) $$, 'PT404', 'limit null does not exist', 'nor of null');
-select throws_ok(format('select pgflow.set_limit(%s)', arguments), 'PT400', message, message)
+select throws_ok(format('select pgflow.set_limit(%s)', arguments), 'PT400', 'the limit cannot be set: ' || message, message)
 from (values
   ($$null, running => 1$$, 'limit "": limit_slug is "", not a name of 1 to 255 characters without a colon'),
   ($$'a:b', running => 1$$, 'limit "a:b": limit_slug is "a:b", not a name of 1 to 255 characters without a colon'),

@@ -109,6 +109,31 @@ test('a start waits for no version that is being registered, and starts the olde
   expect(await start('moved')).toMatchObject({ flow_slug: 'moved_v2' })
 })
 
+test('definitions that share a limit wait for each other only where they change limits', async () => {
+  const limited = (flow_slug: string, limit_slug: string, running: number) => ({
+    ...{ flow_slug, steps, limits: [{ limit_slug, running }] },
+  })
+  await register(limited('limited_a', 'shared', 2))
+  await register(limited('limited_b', 'lone', 2))
+  const taking = await sql.begin(async (tx) => {
+    await register(limited('limited_b', 'shared', 3), tx) // and deletes the limit `lone`
+    await impatiently((other) => register(limited('limited_a', 'shared', 2), other))
+    const registered = register(limited('limited_c', 'lone', 4))
+    await untilSomebodyWaits(sql)
+    return { registered }
+  })
+  await taking.registered
+  expect(
+    await sql`
+      select flow_slug, limit_slug, running from pgflow.limit_uses join pgflow.limits using (limit_slug)
+      where flow_slug like 'limited%' order by flow_slug`,
+  ).toEqual([
+    { flow_slug: 'limited_a', limit_slug: 'shared', running: 3 },
+    { flow_slug: 'limited_b', limit_slug: 'shared', running: 3 },
+    { flow_slug: 'limited_c', limit_slug: 'lone', running: 4 },
+  ])
+})
+
 test('versions are registered within 2 s under starts that overlap all the time', {
   timeout: 30_000,
 }, async () => {

@@ -42,9 +42,13 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     checkFlow(slug, options, input)
     this.slug = versionedSlug(slug, options.version)
     this.alias = slug
-    this.options = Object.freeze(
-      options.schedules ? { ...options, schedules: copied(options.schedules) } : options,
-    )
+    const { schedules, singleton, limits } = options
+    this.options = Object.freeze({
+      ...options,
+      ...(schedules && { schedules: copied(schedules) }),
+      ...(singleton && { singleton: jsonCopy(singleton) }),
+      ...(limits && { limits: jsonCopy(limits) }),
+    })
     if (input !== undefined) this.inputSchema = input
     this.steps = steps
   }
@@ -81,7 +85,7 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
 
   #with(type: StepType, step: StepArguments, handler?: unknown): FlowBuilder {
     const definition = definitionFrom(type, step, handler)
-    checkStep(definition, this.steps)
+    checkStep(definition, this.steps, this.options)
     const { alias: slug, options, inputSchema: input } = this
     const steps = new Map(this.steps).set(definition.slug, frozen(definition))
     return new FlowBuilder({ slug, ...options, ...(input && { input }) }, steps)
@@ -166,12 +170,13 @@ function copied(schedules: readonly FlowSchedule[]): readonly FlowSchedule[] {
 
 /** What nobody can change any more: what is JSON is copied. */
 function frozen(step: StepDefinition): StepDefinition {
-  const { runIf, runUnless, whenTimedOut } = step.options
+  const { runIf, runUnless, whenTimedOut, limits } = step.options
   const options = {
     ...step.options,
     ...(runIf !== undefined && { runIf: jsonCopy(runIf) }),
     ...(runUnless !== undefined && { runUnless: jsonCopy(runUnless) }),
     ...(whenTimedOut !== undefined && { whenTimedOut: jsonCopy(whenTimedOut) }),
+    ...(limits !== undefined && { limits: jsonCopy(limits) }),
   }
   return Object.freeze({ ...step, deps: Object.freeze([...step.deps]), options: Object.freeze(options) })
 }

@@ -80,6 +80,56 @@ describe('compile', () => {
     expect(shapeOf(flow)).toEqual(shapeOf(new Flow({ slug: 'f' }).step('a', () => 1)))
   })
 
+  it('says what limits, deadlines, priorities and singletons are', () => {
+    const flow = new Flow<{ tenant: string; urls: string[] }>({
+      ...{
+        slug: 'f',
+        priority: 'low',
+        deadline: '2h',
+        singleton: { key: 'run.tenant', whenBusy: 'after', wait: '5s' },
+      },
+      limits: [{ by: 'run.tenant', running: 5 }],
+    })
+      .map(
+        {
+          ...{ slug: 'pages', items: 'run.urls', concurrency: 20, whenItemFails: 'collect', tolerate: '5%' },
+          ...{ deadline: '1m', limits: [{ name: 'openai', rate: [3000, '1m'] }] },
+        },
+        (url) => url,
+      )
+      .map({ slug: 'sizes', items: 'run.urls', whenItemFails: 'collect', tolerate: 10 }, (url) => url.length)
+    expect(definitionOf(flow)).toEqual({
+      ...{ flow_slug: 'f', priority: 'low', deadline: 7200 },
+      ...{ singleton_path: 'run.tenant', singleton_when_busy: 'after', singleton_wait: 5 },
+      limits: [{ by_path: 'run.tenant', running: 5 }],
+      steps: [
+        {
+          ...{ step_slug: 'pages', deps_slugs: [], step_type: 'map', map_source: 'run', map_path: 'urls' },
+          ...{ concurrency: 20, when_item_fails: 'collect', tolerate_share: 0.05, deadline: 60 },
+          limits: [{ limit_slug: 'openai', rate_count: 3000, rate_period: 60 }],
+        },
+        {
+          ...{ step_slug: 'sizes', deps_slugs: [], step_type: 'map', map_source: 'run', map_path: 'urls' },
+          ...{ when_item_fails: 'collect', tolerate_count: 10 },
+        },
+      ],
+    })
+    expect(definitionOf(new Flow({ slug: 'f', singleton: {} }))).toMatchObject({
+      singleton_when_busy: 'return',
+    })
+    const shape = (whenItemFails: 'fail' | 'collect' | undefined, concurrency: number) =>
+      JSON.stringify(
+        shapeOf(
+          new Flow<string[]>({ slug: 'f', limits: [{ running: concurrency }] }).map(
+            { slug: 'a', concurrency, ...(whenItemFails && { whenItemFails }) },
+            () => 1,
+          ),
+        ),
+      )
+    expect(shape('fail', 1)).toBe(shape(undefined, 2))
+    expect(shape('collect', 1)).not.toBe(shape('fail', 1))
+  })
+
   it('gives durations in seconds', () => {
     const flow = new Flow({ slug: 'f', baseDelay: '250ms', timeout: '5m', startDelay: '1d' }).step(
       { slug: 'a', baseDelay: '1.5s', timeout: '2h' },

@@ -4,6 +4,7 @@ import {
   type FlowOptions,
   type FlowSchedule,
   hasHandler,
+  type Limit,
   type StepDefinition,
   type StepOptions,
 } from './definition.ts'
@@ -68,6 +69,10 @@ export function definitionOf(flow: AnyFlow): FlowDefinition {
     version = 1,
     schedulable,
     schedules,
+    priority,
+    deadline,
+    singleton,
+    limits,
   } = flow.options
   return {
     flow_slug: flow.slug,
@@ -80,6 +85,14 @@ export function definitionOf(flow: AnyFlow): FlowDefinition {
       broadcast,
       schedulable,
       schedules: schedules?.map(scheduleArguments),
+      priority,
+      deadline: secondsOf(deadline),
+      ...(singleton && {
+        singleton_path: singleton.key,
+        singleton_when_busy: singleton.whenBusy ?? 'return',
+        singleton_wait: secondsOf(singleton.wait),
+      }),
+      limits: limits?.map(limitArguments),
       input_schema: jsonSchemaOf(flow.inputSchema, 'input'),
     }),
     steps: [...flow.steps.values()].map((step) => stepArguments(step, flow.options)),
@@ -103,6 +116,16 @@ function scheduleArguments(schedule: FlowSchedule): Record<string, Json> {
   }
 }
 
+function limitArguments({ name, by, running, rate }: Limit): Record<string, Json> {
+  return given({
+    limit_slug: name,
+    by_path: by,
+    running,
+    rate_count: rate?.[0],
+    rate_period: secondsOf(rate?.[1]),
+  })
+}
+
 function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArguments {
   const { type, items, inputSchema, outputSchema, options } = step
   return {
@@ -119,6 +142,9 @@ function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArgu
       max_attempts: options.maxAttempts,
       base_delay: secondsOf(options.baseDelay),
       timeout: secondsOf(options.timeout),
+      deadline: secondsOf(options.deadline),
+      limits: options.limits?.map(limitArguments),
+      ...(type === 'map' && mapArguments(options)),
       ...(type === 'wait' && waitArguments(options)),
       ...(type === 'sleep' && { sleep_for: secondsOf(options.for), until_path: options.until }),
       start_delay: hasHandler(step) ? secondsOf(options.startDelay ?? flowOptions.startDelay) : undefined,
@@ -126,6 +152,20 @@ function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArgu
       // What completes a wait is stored as it is given.
       output_schema: jsonSchemaOf(outputSchema, type === 'wait' ? 'input' : 'output'),
     }),
+  }
+}
+
+function mapArguments({
+  concurrency,
+  whenItemFails,
+  tolerate,
+}: StepOptions): Record<string, Json | undefined> {
+  return {
+    concurrency,
+    when_item_fails: whenItemFails === 'fail' ? undefined : whenItemFails,
+    ...(typeof tolerate === 'string'
+      ? { tolerate_share: Number.parseFloat(tolerate) / 100 }
+      : { tolerate_count: tolerate }),
   }
 }
 
@@ -151,8 +191,12 @@ export function shapeOf(flow: AnyFlow): FlowShape {
 
 /** What is not here is an option. */
 function stepShape(step: StepArguments): StepArguments {
-  const { max_attempts, base_delay, timeout, start_delay, sleep_for, ...shape } = step
-  const defaults = { step_type: 'single', when_unmet: 'skip-cascade', when_exhausted: 'fail' }
+  const { max_attempts, base_delay, timeout, start_delay, sleep_for, ...others } = step
+  const { concurrency, deadline, limits, tolerate_count, tolerate_share, ...shape } = others
+  const defaults = {
+    ...{ step_type: 'single', when_unmet: 'skip-cascade', when_exhausted: 'fail' },
+    ...(step.step_type === 'map' && { when_item_fails: 'fail' }),
+  }
   return { ...defaults, ...shape, deps_slugs: step.deps_slugs.toSorted() } as StepArguments // a step with more said
 }
 

@@ -32,14 +32,39 @@ flow.step({ slug: 'a' }, ({ read }) => read)
         "2: Type '"raed"' is not assignable to type '"read"'.",
         "3: Type '"raed"' is not assignable to type '"read" | FlowTypeError<"There is no step 'raed' before this one: define it first, or correct its name">'.",
         "4: Type 'string' is not assignable to type 'FlowTypeError<"The flow already has a step 'read': give this one another slug">'.",
-        "5: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"The flow already has a step 'read': give this one another slug"> | (Named<FlowTypeError<"The flow already has a step 'read': give this one another slug">, Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never, ProgressType<never>>)'.",
+        "5: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"The flow already has a step 'read': give this one another slug"> | (Named<FlowTypeError<"The flow already has a step 'read': give this one another slug">, Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never, ProgressType<never>, "run">)'.",
         "6: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"The flow already has a step 'read': give this one another slug">'.",
         "7: Type 'string' is not assignable to type 'FlowTypeError<"The slug 'a-b' has a '-': use only letters, digits and underscores">'.",
-        "8: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"'run' is the name of the run's input: give the step another slug"> | (Named<FlowTypeError<"'run' is the name of the run's input: give the step another slug">, Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never, ProgressType<never>>)'.",
-        "9: Object literal may only specify known properties, but 'maxAttempt' does not exist in type 'Named<"a", Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never, ProgressType<never>>'. Did you mean to write 'maxAttempts'?",
+        "8: Argument of type 'string' is not assignable to parameter of type 'FlowTypeError<"'run' is the name of the run's input: give the step another slug"> | (Named<FlowTypeError<"'run' is the name of the run's input: give the step another slug">, Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never, ProgressType<never>, "run">)'.",
+        "9: Object literal may only specify known properties, but 'maxAttempt' does not exist in type 'Named<"a", Deps<"read", never>> & StepSettings<{ readonly run?: string; }, { readonly run?: string; }, "skip-cascade", "fail", never, never, ProgressType<never>, "run">'. Did you mean to write 'maxAttempts'?",
         "10: Type 'bigint' is not assignable to type 'bigint & FlowTypeError<"A bigint is not JSON: make it a string">'.",
         "11: Type 'Promise<{ error: Error; }>' is not assignable to type 'Promise<{ error: Error; }> & FlowTypeError<{ error: FlowTypeError<"JSON keeps nothing of an Error: use its message">; }>'.",
         "12: Property 'read' does not exist on type '{ run: string; }'.",
+      ]
+    `)
+  })
+
+  it('explains a wrong limit', async () => {
+    const errors =
+      await errorsOf(`const flow = new Flow<{ id: string; list: string[]; note?: string }>({ slug: 'flow' })
+  .step('toc', () => ({ host: 'a' }))
+flow.step({ slug: 'a', limits: [{ by: 'run.ids', running: 1 }] }, () => 1)
+flow.step({ slug: 'a', limits: [{ by: 'toc.host', running: 1 }] }, () => 1)
+flow.step({ slug: 'a', limits: [{ by: 'run.note', running: 1 }] }, () => 1)
+flow.map({ slug: 'a', items: 'run.list', limits: [{ by: 'run.list', running: 1 }] }, () => 1)
+flow.map({ slug: 'a', items: 'run.list', tolerate: 1 }, () => 1)
+new Flow({ slug: 'f', limits: [{ by: 'run.ids', running: 1 }] }).input<{ id: string }>()
+new Flow<{ id: string }>({ slug: 'f', singleton: { key: 'run.ids' } })
+`)
+    expect(errors).toMatchInlineSnapshot(`
+      [
+        "3: Type 'string' is not assignable to type 'FlowTypeError<"'run' has no 'ids'">'.",
+        "4: Type 'string' is not assignable to type 'FlowTypeError<"'toc.host' does not begin with run">'.",
+        "5: Type 'string' is not assignable to type 'FlowTypeError<"'run.note' may be missing: a string, number or boolean is needed">'.",
+        "6: Type 'string' is not assignable to type 'FlowTypeError<"'run.list' is an object: a string, number or boolean is needed">'.",
+        "7: Type 'number' is not assignable to type 'FlowTypeError<"Failed items are tolerated only with whenItemFails: 'collect'">'.",
+        "8: The 'this' context of type 'FlowWithoutInput<NewFlow<"f", 1, unknown, Json, Record<never, never>>, never, "run.ids">' is not assignable to method's 'this' of type 'FlowWithoutInput<NewFlow<"f", 1, unknown, Json, Record<never, never>>, never, "run.ids"> & FlowTypeError<"'run' has no 'ids'">'.",
+        "9: Type '"run.ids"' is not assignable to type '"run.id"'.",
       ]
     `)
   })
@@ -66,9 +91,9 @@ flow.step('b', () => 1).map({ slug: 'a', dependsOn: ['toc', 'b'] }, () => 1)
         "6: Type 'string' is not assignable to type 'FlowTypeError<"'toc.maybe' may be null: a map needs an array">'.",
         "7: Type 'string' is not assignable to type 'FlowTypeError<"'run.since' may be missing: a map needs an array">'.",
         "8: Type 'string' is not assignable to type 'FlowTypeError<"There is no step 'tok' before this one: define it first, or correct its name">'.",
-        "9: Argument of type '{ slug: "a"; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", never>> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'run' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, "skip-cascade", "fail", never, never, ProgressType<never>>'.",
-        "10: Argument of type '{ slug: "a"; dependsOn: "toc"[]; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", "toc">> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'toc' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never, ProgressType<never>>'.",
-        "11: Argument of type '{ slug: "a"; dependsOn: ("b" | "toc")[]; }' is not assignable to parameter of type 'Named<"a", Deps<"b" | "toc", "b" | "toc">> & { readonly items?: "run.since" | StepArrayPath<{ slug: string; version: number; input: { title: string; since?: string[]; }; run: { title: string; since?: string[]; }; resources: Record<never, never>; steps: Record<never, never> & StepEntry<"toc", never, { count: number; urls: string[]; maybe: string[] | null; }, never, false, Json> & StepEntry<"b", never, number, never, false, Json>; }>; } & { readonly items: FlowTypeError<"This map has several deps: name the one with the array in items">; } & StepSettings<{ readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never, ProgressType<never>>'.",
+        "9: Argument of type '{ slug: "a"; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", never>> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'run' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; }, "skip-cascade", "fail", never, never, ProgressType<never>, "run.title"> & MapSettings<"fail">'.",
+        "10: Argument of type '{ slug: "a"; dependsOn: "toc"[]; }' is not assignable to parameter of type 'Named<"a", Deps<"toc", "toc">> & { readonly items?: "run.since" | "toc.maybe" | "toc.urls"; } & { readonly items: "run.since" | "toc.maybe" | "toc.urls" | FlowTypeError<"'toc' is an object: a map needs an array">; } & StepSettings<{ readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never, ProgressType<never>, "run.title" | "toc.count" | "toc.maybe"> & MapSettings<"fail">'.",
+        "11: Argument of type '{ slug: "a"; dependsOn: ("b" | "toc")[]; }' is not assignable to parameter of type 'Named<"a", Deps<"b" | "toc", "b" | "toc">> & { readonly items?: "run.since" | StepArrayPath<{ slug: string; version: number; input: { title: string; since?: string[]; }; run: { title: string; since?: string[]; }; resources: Record<never, never>; steps: Record<never, never> & StepEntry<"toc", never, { count: number; urls: string[]; maybe: string[] | null; }, never, false, Json> & StepEntry<"b", never, number, never, false, Json>; }>; } & { readonly items: FlowTypeError<"This map has several deps: name the one with the array in items">; } & StepSettings<{ readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, { readonly b?: number; readonly run?: { readonly title?: string; readonly since?: readonly string[]; }; readonly toc?: { readonly count?: number; readonly urls?: readonly string[]; readonly maybe?: readonly string[] | null; }; }, "skip-cascade", "fail", never, never, ProgressType<never>, "b" | "run.title" | "toc.count" | "toc.maybe"> & MapSettings<"fail">'.",
       ]
     `)
   })
@@ -113,7 +138,7 @@ new Flow({ slug: 'flow' }).input<{ n: bigint }>()
         "1: Type 'string' is not assignable to type 'string & InputIsNotJson<{ m: FlowTypeError<"JSON keeps nothing of this object: make it a plain object or an array">; }>'.",
         "2: Type 'string' is not assignable to type 'string & InputIsNotJson<{ list: { call: FlowTypeError<"A function is not JSON: leave it out">; }[]; }>'.",
         "3: Type 'string' is not assignable to type 'string & InputIsNotJson<FlowTypeError<"A run has an input: make it null where it needs none">>'.",
-        "4: The 'this' context of type 'FlowWithoutInput<NewFlow<"flow", 1, unknown, Json, Record<never, never>>, never>' is not assignable to method's 'this' of type 'FlowWithoutInput<NewFlow<"flow", 1, unknown, Json, Record<never, never>>, never> & InputIsNotJson<{ n: FlowTypeError<"A bigint is not JSON: make it a string">; }>'.",
+        "4: The 'this' context of type 'FlowWithoutInput<NewFlow<"flow", 1, unknown, Json, Record<never, never>>, never, never>' is not assignable to method's 'this' of type 'FlowWithoutInput<NewFlow<"flow", 1, unknown, Json, Record<never, never>>, never, never> & InputIsNotJson<{ n: FlowTypeError<"A bigint is not JSON: make it a string">; }>'.",
       ]
     `)
   })

@@ -30,6 +30,28 @@ describe('an editor offers', () => {
   )
 
   it.each([
+    ["step({ slug: 'a', limits: [{ by: '¦', running: 1 }] }, () => 1)", ['run.kind']],
+    ["step({ slug: 'a', dependsOn: ['first'], limits: [{ by: '¦' }] }, () => 1)", ['first.ok', 'run.kind']],
+    ["map({ slug: 'a', items: 'first.list', limits: [{ by: '¦' }] }, () => 1)", ['first.ok', 'run.kind']],
+    ["step('a', () => 1, { limits: [{ by: '¦' }] })", ['run.kind']],
+    ["map({ slug: 'a', items: 'run.urls', whenItemFails: '¦' }, () => 1)", ['collect', 'fail']],
+  ])('what a limit can look at, and what becomes of failed items: %s', (call, offered) => {
+    expect(at(call)).toEqual(offered)
+  })
+
+  it.each(["singleton: { key: '¦' }", "limits: [{ by: '¦', running: 1 }]"])(
+    'paths into the input of a flow: %s',
+    (option) => {
+      const input = '{ id: string; list: string[]; deep: { n: number } }'
+      expect(
+        completionsAt(
+          `import { Flow } from '@pgflow/sdk/flow'\nnew Flow<${input}>({ slug: 'flow', ${option} })`,
+        ),
+      ).toEqual(['run.deep.n', 'run.id'])
+    },
+  )
+
+  it.each([
     ["step({ slug: 'a', runIf: { ¦ } }, () => 1)", ['run']],
     ["step({ slug: 'a', runIf: { run: { ¦ } } }, () => 1)", ['deep', 'kind', 'urls']],
     ["step({ slug: 'a', runUnless: { run: { kind: '¦' } } }, () => 1)", ['book', 'film']],

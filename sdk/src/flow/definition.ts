@@ -2,6 +2,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Duration } from '../shared/duration.ts'
 import type { Context } from './context.ts'
 import type { Json } from './json-types.ts'
+import type { ItemFallback } from './limit-types.ts'
 import type { FlowTypes } from './types.ts'
 import type { WaitRole, WebhookProvider } from './wait-types.ts'
 
@@ -65,7 +66,70 @@ interface ScheduleOptions extends ScheduleTiming {
   readonly spread?: Duration
 }
 
-export interface FlowOptions extends StepTiming {
+/** Which runs go ahead where several wait for a worker or a slot. */
+export type Priority = 'high' | 'normal' | 'low'
+
+/** How many tasks in how long a time, in whole seconds: `[3000, '1m']`. */
+export type Rate = readonly [count: number, period: Duration]
+
+interface LimitScope<By> {
+  /**
+   * Names the limit: all flows and steps that give this name share it. The last definition that is registered decides the
+   * numbers, unless SQL has set them (`pgflow.set_limit`).
+   * @default one of the flow's own, or the step's own
+   */
+  readonly name?: string
+  /**
+   * A path of a string, number or boolean in the run's input or the output of a dep, such as `'run.tenant'`: each value has a
+   * limit of its own. @default all tasks share the limit
+   */
+  readonly by?: By
+}
+
+/** How many tasks run at the same time (`running`), how many start in a period (`rate`), or both. */
+export type Limit<By = string> = LimitScope<By> &
+  (
+    | {
+        /** How many tasks run at the same time at most: they are queued for a worker, or a worker has them. */
+        readonly running: number
+        readonly rate?: Rate
+      }
+    | {
+        readonly running?: never
+        /** How many tasks start in a period at most, evenly spread over it: `[3000, '1m']`. */
+        readonly rate: Rate
+      }
+  )
+
+/** Of a flow with this option, one run goes on at a time, or one for each value at `key`. */
+export type Singleton<Key = string> = {
+  /** The path of a string, number or boolean in the run's input, such as `'run.documentId'`. @default one run of the flow */
+  readonly key?: Key
+} & (
+  | {
+      /**
+       * What a start does while another run goes on: `'return'` gives that run, `'reject'` is an error, `'replace'` cancels it and
+       * starts a new one, `'after'` starts one that begins when it has ended. @default 'return'
+       */
+      readonly whenBusy?: 'return' | 'reject' | 'replace'
+      readonly wait?: never
+    }
+  | {
+      readonly whenBusy: 'after'
+      /** How long a run waits for another start, which takes its place, before it begins; in whole seconds. @default 0 */
+      readonly wait?: Duration
+    }
+)
+
+export interface FlowOptions<Key = string> extends StepTiming {
+  /** Which runs go ahead; a start may say otherwise. @default 'normal' */
+  readonly priority?: Priority
+  /** How long a run may take in all, in whole seconds: `90`, `'2h'`, a year at most. @default without end */
+  readonly deadline?: Duration
+  /** Lets one run go on at a time, or one for each value at a path in the run's input. @default any number of runs */
+  readonly singleton?: Singleton<Key>
+  /** Limits for all steps of the flow together. A task has three limits at most, with those of its step. @default [] */
+  readonly limits?: readonly Limit<Key>[]
   /** What starts the flow by itself. Registering the flow makes, changes and removes these schedules. @default [] */
   readonly schedules?: readonly FlowSchedule[]
   /** Whether signed-in users may keep schedules of their own for this flow, up to 20 each. @default false */
@@ -81,6 +145,27 @@ export interface FlowOptions extends StepTiming {
 export interface StepTiming extends RetryOptions {
   /** The delay before the first attempt, once the deps are done, in whole seconds: `90`, `'10m'`. @default 0 */
   readonly startDelay?: Duration
+}
+
+/** What a step has that workers run. */
+export interface TaskOptions<Key = string> {
+  /** How long the step may take in all, with its attempts and delays, in whole seconds: `90`, `'2h'`. @default without end */
+  readonly deadline?: Duration
+  /** Limits for the step's tasks. A task has three limits at most, with those of its flow. @default [] */
+  readonly limits?: readonly Limit<Key>[]
+}
+
+/** What a map has beside. */
+export interface MapOptions {
+  /** How many items of a run are worked on at the same time at most. @default all */
+  readonly concurrency?: number
+  /**
+   * What happens when the last attempt of an item has failed: the step fails, or its output says so (`'collect'`): it is then an array
+   * of `{ status: 'completed', value }` and `{ status: 'failed', error }`. @default 'fail'
+   */
+  readonly whenItemFails?: ItemFallback
+  /** With `'collect'`, how many failed items are no failure of the step: a number, or a share (`'5%'`). @default all */
+  readonly tolerate?: number | `${number}%`
 }
 
 /** What happens to a step whose condition is not met, or whose last attempt has failed. */
@@ -121,7 +206,13 @@ export interface SleepOptions {
 }
 
 /** Options of a step. An omitted one of {@link StepTiming} is the flow's. */
-export interface StepOptions extends StepTiming, Conditions, WaitOptions, SleepOptions {}
+export interface StepOptions
+  extends StepTiming,
+    TaskOptions,
+    MapOptions,
+    Conditions,
+    WaitOptions,
+    SleepOptions {}
 
 /** What a step is: a handler's task, one for each item, or a wait for somebody or for a time. */
 export type StepType = 'single' | 'map' | 'wait' | 'sleep'

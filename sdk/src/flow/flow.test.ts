@@ -293,6 +293,51 @@ describe('a wrong definition', () => {
           .map({ slug: 'c', dependsOn: ['a', 'b'] }, () => 1),
       /step 'c' has several deps: name the one/,
     ],
+    ...(
+      [
+        [{ priority: 'urgent' }, /one of high, normal, low/],
+        [{ deadline: '0s' }, /deadline of flow 'f' .* whole seconds, 1 or more/],
+        [{ singleton: 'run.x' }, /singleton of flow 'f' is 'run.x': make it an object/],
+        [
+          { singleton: { whenBusy: 'queue' } },
+          /whenBusy of singleton of flow 'f' .* return, reject, replace, after/,
+        ],
+        [{ singleton: { wait: 1 } }, /singleton of flow 'f' has wait: give it whenBusy: 'after'/],
+        [{ singleton: { key: 'a.x' } }, /key of singleton of flow 'f' is 'a.x': begin it with run/],
+        [{ limits: [1] }, /limits of flow 'f' .* an array of limits/],
+        [{ limits: [{}] }, /limit 1 of flow 'f' has neither running nor rate/],
+        [{ limits: [{ running: 0 }] }, /running of limit 1 of flow 'f' is 0/],
+        [{ limits: [{ rate: [1, 0.5] }] }, /rate of limit 1 .* \[3000, '1m'\]/],
+        [{ limits: [{ running: 1, by: 'a.x' }] }, /by of limit 1 of flow 'f' is 'a.x': begin it with run/],
+        [{ limits: [{ running: 1, name: 'a:b' }] }, /name of limit 'a:b' .* without a colon/],
+        [{ limits: Array(2).fill({ running: 1, name: 'x' }) }, /the limit 'x' of flow 'f' twice/],
+        [{ limits: Array(4).fill({ running: 1 }) }, /has 4 limits, .* three at most/],
+      ] as const
+    ).map(([options, message]): [FlowDefinitionErrorCode, () => unknown, RegExp] => [
+      'invalid_option',
+      () => new Untyped({ slug: 'f', ...options }),
+      message,
+    ]),
+    ...(
+      [
+        [{ concurrency: 0 }, /concurrency of step 'b' is 0/],
+        [{ deadline: '367d' }, /deadline of step 'b' .* a year at most/],
+        [{ whenItemFails: 'skip' }, /whenItemFails .* one of fail, collect/],
+        [{ tolerate: 1 }, /step 'b' has tolerate, .* whenItemFails: 'collect'/],
+        [{ whenItemFails: 'collect', tolerate: '101%' }, /tolerate .* a share of at most 100%/],
+        [
+          { limits: [{ running: 1, by: 'ab.x' }] },
+          /by of limit 1 of step 'b' is 'ab.x': begin it with run, a/,
+        ],
+        [{ concurrency: 1, limits: Array(3).fill({ running: 1 }) }, /step 'b' has 4 limits/],
+      ] as const
+    ).map(([options, message]): [FlowDefinitionErrorCode, () => unknown, RegExp] => [
+      'invalid_option',
+      () => start().map({ slug: 'b', items: 'a', ...options }, () => 1),
+      message,
+    ]),
+    ['invalid_option', () => start().step({ slug: 'b', concurrency: 1 }, () => 1), /no option 'concurrency'/],
+    ['invalid_option', () => start().wait({ slug: 'b', limits: [] }), /no option 'limits'/],
   ])('%s: %s', (code, define, message) => {
     expect(errorOf(define)).toMatchObject({ code, message: expect.stringMatching(message) })
   })

@@ -3,9 +3,18 @@ import type { Duration } from '../shared/duration.ts'
 import { FlowBuilder } from './builder.ts'
 import type { ValidCondition } from './condition-types.ts'
 import type { Context } from './context.ts'
-import type { AnyFlow, FlowOptions, FlowSchedule, StepFallback, StepTiming } from './definition.ts'
+import type {
+  AnyFlow,
+  FlowOptions,
+  FlowSchedule,
+  MapOptions,
+  StepFallback,
+  StepTiming,
+  TaskOptions,
+} from './definition.ts'
 import type { Handler, HandlerFunction } from './handler-types.ts'
 import type { InputJson, JsonOf } from './json-types.ts'
+import type { ItemFallback, KnownKey, KnownRunKey, MapOutput, Tolerated } from './limit-types.ts'
 import type { ItemOf, ItemsOption } from './map-types.ts'
 import type { SourceStep } from './path-types.ts'
 import type { MapProgress, ProgressArguments, ProgressType, StepProgress } from './progress-types.ts'
@@ -76,6 +85,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
     Progress = never,
+    const Key extends string = never,
   >(
     step:
       | NewSlug<keyof F['steps'], Slug>
@@ -87,7 +97,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
             Exhausted,
             TakesPayload<In, Dep>,
             MakesJson<Out>,
-            ProgressType<Progress>
+            ProgressType<Progress>,
+            KnownKey<F, Dep, Key>
           >),
     handler: Handler<F, Dep, In, Returned, Out, Progress>,
     options?: StepSettings<
@@ -97,7 +108,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       Exhausted,
       TakesPayload<In, Dep>,
       MakesJson<Out>,
-      ProgressType<Progress>
+      ProgressType<Progress>,
+      KnownKey<F, Dep, Key>
     >,
   ): Flow<
     WithStep<
@@ -121,6 +133,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
     Progress = never,
+    const Key extends string = never,
   >(
     slug: NewSlug<keyof F['steps'], Slug>,
     dependsOn: Deps<keyof F['steps'], Dep>,
@@ -132,7 +145,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       Exhausted,
       TakesPayload<In, Dep>,
       MakesJson<Out>,
-      ProgressType<Progress>
+      ProgressType<Progress>,
+      KnownKey<F, Dep, Key>
     >,
   ): Flow<
     WithStep<
@@ -168,6 +182,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
     Progress = never,
+    const Key extends string = never,
+    const Fails extends ItemFallback = 'fail',
   >(
     step: Named<NewSlug<keyof F['steps'], Slug>, Deps<keyof F['steps'], Dep>> &
       ItemsOption<F, Dep, Items> &
@@ -178,8 +194,10 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
         Exhausted,
         TakesJson<In>,
         MakesJson<Out>,
-        ProgressType<Progress>
-      >,
+        ProgressType<Progress>,
+        KnownKey<F, Dep | SourceStep<Items>, Key>
+      > &
+      MapSettings<Fails>,
     handler: HandlerFunction<
       HandlerInput<ItemOf<F, Dep, Items>, In>,
       Context<
@@ -195,7 +213,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       F,
       Slug,
       Dep | SourceStep<Items>,
-      StoredOutput<Returned, Out>[],
+      MapOutput<StoredOutput<Returned, Out>, Fails>,
       SkipsOf<If, Unless, Unmet, Exhausted>,
       [HandlerInput<ItemOf<F, Dep, Items>, In>],
       MapProgress<Progress>
@@ -337,8 +355,9 @@ interface Named<Slug, Deps> {
   readonly dependsOn?: Deps
 }
 
-interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress>
+interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress, Key>
   extends StepTiming,
+    TaskOptions<Key>,
     Conditional<If, Unless, Unmet> {
   /** What becomes of a step whose last attempt failed; see `whenUnmet`. @default 'fail' */
   readonly whenExhausted?: Exhausted
@@ -350,8 +369,19 @@ interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress>
   readonly progress?: Progress
 }
 
+interface MapSettings<Fails extends ItemFallback> extends Omit<MapOptions, 'whenItemFails' | 'tolerate'> {
+  /**
+   * What happens when the last attempt of an item has failed: the step fails, or its output says so (`'collect'`): it is then an array
+   * of `{ status: 'completed', value }` and `{ status: 'failed', error }`. @default 'fail'
+   */
+  readonly whenItemFails?: Fails | NoInfer<ItemFallback>
+  /** With `'collect'`, how many failed items are no failure of the step: a number, or a share (`'5%'`). @default all */
+  readonly tolerate?: Tolerated<Fails>
+}
+
 /** A flow before its first step, whose input can still be named. */
-interface FlowWithoutInput<F extends FlowTypes, Schedules> extends FlowWithoutResources<F> {
+interface FlowWithoutInput<F extends FlowTypes, Schedules, Key extends string>
+  extends FlowWithoutResources<F> {
   /**
    * Names the type of what a run is started with. `new Flow<Input>({ slug })` does it too, but leaves the compiler without
    * the flow's slug.
@@ -362,7 +392,10 @@ interface FlowWithoutInput<F extends FlowTypes, Schedules> extends FlowWithoutRe
    * new Flow({ slug: 'crawl' }).input<{ url: string }>()
    */
   input<Input>(
-    this: FlowWithoutInput<F, Schedules> & InputJson<Input> & ScheduledWith<Schedules, Input>,
+    this: FlowWithoutInput<F, Schedules, Key> &
+      InputJson<Input> &
+      ScheduledWith<Schedules, Input> &
+      KeyedWith<Key, Input>,
   ): FlowWithoutResources<WithInput<F, Input>>
 }
 
@@ -370,6 +403,13 @@ interface FlowWithoutInput<F extends FlowTypes, Schedules> extends FlowWithoutRe
 type ScheduledWith<Schedules, Input> = [Schedules] extends [readonly FlowSchedule<Input>[]]
   ? unknown
   : FlowTypeError<'A schedule of the flow does not have an input of this type: give it one'>
+
+/** Nothing, if the paths in the flow's options lead to values of this input; a `FlowTypeError` if not. */
+type KeyedWith<Key extends string, Input> = [Key] extends [never]
+  ? unknown
+  : [KnownRunKey<Input, Key>] extends [Key]
+    ? unknown
+    : Exclude<KnownRunKey<Input, Key>, Key>
 
 /** A flow before its first step, whose resources can still be named. */
 interface FlowWithoutResources<F extends FlowTypes> extends Flow<F> {
@@ -400,8 +440,9 @@ interface FlowConstructor {
     const Slug extends string = string,
     const Version extends number = never,
     Schedules extends readonly FlowSchedule[] = never,
+    const Key extends string = never,
   >(
-    options: FlowOptions & {
+    options: FlowOptions<KnownRunKey<StandardSchemaV1.InferInput<Schema>, Key>> & {
       readonly slug: Slug & InputJson<Input>
       readonly version?: [Version] extends [never] ? number : Version
       /** A Standard Schema of what a run is started with. Handlers get what it makes of that, as `run`. */
@@ -419,7 +460,8 @@ interface FlowConstructor {
       StandardSchemaV1.InferOutput<Schema>,
       Resources
     >,
-    Schedules
+    Schedules,
+    Key
   >
 }
 

@@ -10,9 +10,14 @@ export type {
   CronExpression,
   FlowOptions,
   FlowSchedule,
+  Limit,
+  MapOptions,
   MapSource,
+  Priority,
+  Rate,
   RetryOptions,
   ScheduleTiming,
+  Singleton,
   SleepOptions,
   StartRole,
   StepDefinition,
@@ -21,6 +26,7 @@ export type {
   StepOptions,
   StepTiming,
   StepType,
+  TaskOptions,
   WaitOptions,
 } from './definition.ts'
 export type { ErrorDescription } from './error-description.ts'
@@ -39,6 +45,7 @@ export type {
 export { Flow } from './flow.ts'
 export { toJson } from './json.ts'
 export type { Json, JsonOf } from './json-types.ts'
+export type { ItemFallback, ItemResult } from './limit-types.ts'
 export { type PicturedRun, toMermaid } from './mermaid.ts'
 export type { MapProgress } from './progress-types.ts'
 export type { ResponseHeaders, ResponseLike, RetryTime } from './retry-after.ts'

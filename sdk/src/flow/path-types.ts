@@ -5,7 +5,7 @@ import type { FlowTypes } from './types.ts'
 /** The step whose output a path begins with; none for the run's input. */
 export type SourceStep<Path extends string> = Exclude<HeadOf<Path>, 'run'>
 
-type HeadOf<Path extends string> = Path extends `${infer Head}.${string}` ? Head : Path
+export type HeadOf<Path extends string> = Path extends `${infer Head}.${string}` ? Head : Path
 
 /** The value at a path into the run's input or the output of a step, or what is wrong with the path. */
 export type ValueAt<F extends FlowTypes, Path extends string> =
@@ -60,3 +60,23 @@ type KindOf<T> = [T] extends [string]
         : [T] extends [object]
           ? 'an object'
           : 'something else'
+
+/** `Path` if it leads to a value of type `Wanted`, a `FlowTypeError` with what is needed if not. */
+export type Checked<
+  F extends FlowTypes,
+  Path extends string,
+  Wanted,
+  Needed extends string,
+> = string extends Path
+  ? Path
+  : ValueAt<F, Path> extends infer Found
+    ? IsAny<Found> extends true
+      ? Path
+      : [Found] extends [FlowTypeError<unknown>]
+        ? Found
+        : IsWholeJson<Exclude<Found, undefined>> extends true
+          ? Path
+          : [Found] extends [Wanted]
+            ? Path
+            : FlowTypeError<`'${Path}' ${IsNot<Found, Wanted>}: ${Needed}`>
+    : never

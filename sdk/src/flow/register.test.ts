@@ -34,6 +34,25 @@ const flows: AnyFlow[] = [
     schedulable: true,
     schedules: [{ slug: 'nightly', cron: '30 2 * * *', timeZone: 'Europe/Berlin', input: [1], spread: '1m' }],
   }).step('a', () => 1),
+  new Flow<{ tenant: string; urls: string[] }>({
+    ...{ slug: 'limited', priority: 'high', deadline: '1d' },
+    ...{
+      singleton: { key: 'run.tenant', whenBusy: 'after', wait: 5 },
+      limits: [{ by: 'run.tenant', running: 5 }],
+    },
+  })
+    .map(
+      { slug: 'pages', items: 'run.urls', concurrency: 3, whenItemFails: 'collect', tolerate: '7%' },
+      () => 1,
+    )
+    .map(
+      { slug: 'sizes', dependsOn: ['pages'], items: 'run.urls', whenItemFails: 'collect', tolerate: 2 },
+      () => 1,
+    )
+    .step(
+      { slug: 'last', deadline: 9, limits: [{ name: 'openai', rate: [3000, '1m'], running: 1 }] },
+      () => 1,
+    ),
   new Flow({ slug: 'schemas', version: 3 }).step('b', () => 1),
 ]
 

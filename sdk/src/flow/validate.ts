@@ -2,7 +2,9 @@ import { durationForms, secondsOf } from '../shared/duration.ts'
 import type {
   FlowOptions,
   FlowSchedule,
+  Limit,
   MapSource,
+  Singleton,
   StepDefinition,
   StepOptions,
   StepType,
@@ -20,12 +22,19 @@ export function checkFlow(slug: string, options: FlowOptions, input: unknown): v
   options.schedules?.forEach((schedule, index) => {
     checkSchedule(subject, schedule, options.schedules!.slice(0, index))
   })
+  if (options.singleton !== undefined) checkSingleton(subject, options.singleton)
+  checkLimits(subject, options.limits, ['run'])
+  checkLimitCount(subject, options.limits?.length ?? 0)
   checkSlug('flow', versionedSlug(slug, options.version))
   checkSchema(subject, 'input', input)
 }
 
 /** Throws if this step cannot follow those that a flow already has. */
-export function checkStep(step: StepDefinition, earlier: ReadonlyMap<string, StepDefinition>): void {
+export function checkStep(
+  step: StepDefinition,
+  earlier: ReadonlyMap<string, StepDefinition>,
+  flow: FlowOptions,
+): void {
   checkSlug('step', step.slug)
   const subject = `step '${step.slug}'`
   if (earlier.has(step.slug)) {
@@ -39,6 +48,8 @@ export function checkStep(step: StepDefinition, earlier: ReadonlyMap<string, Ste
   checkOptions(subject, step.options, stepOptions[step.type])
   if (step.type === 'wait') checkWait(subject, step.options)
   if (step.type === 'sleep') checkSleep(subject, step.options)
+  if (step.type === 'map') checkTolerate(subject, step.options)
+  if (step.type === 'single' || step.type === 'map') checkTaskLimits(subject, step, flow)
   checkSchema(subject, 'input', step.inputSchema)
   checkSchema(subject, 'output', step.outputSchema)
   if (step.type !== 'wait' && step.type !== 'sleep' && typeof step.handler !== 'function') {
@@ -144,6 +155,76 @@ function checkSleep(subject: string, options: StepOptions): void {
   }
 }
 
+function checkTolerate(subject: string, { whenItemFails, tolerate }: StepOptions): void {
+  if (tolerate !== undefined && whenItemFails !== 'collect') {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The ${subject} has tolerate, but fails with its first failed item: give it whenItemFails: 'collect'.`,
+    )
+  }
+}
+
+function checkSingleton(flow: string, singleton: Singleton): void {
+  checkOptions(`singleton of ${flow}`, singleton, singletonOptions)
+  if (singleton.wait !== undefined && singleton.whenBusy !== 'after') {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The singleton of ${flow} has wait: give it whenBusy: 'after', or leave it out.`,
+    )
+  }
+  if (singleton.key !== undefined) checkSource(`key of singleton of ${flow}`, singleton.key, ['run'])
+}
+
+/** With those of the flow, and that of a map's concurrency. */
+function checkTaskLimits(subject: string, { deps, options }: StepDefinition, flow: FlowOptions): void {
+  checkLimits(subject, options.limits, ['run', ...deps])
+  const own = options.limits ?? []
+  const twice = own.find(
+    ({ name }) => name !== undefined && flow.limits?.some((other) => other.name === name),
+  )
+  if (twice !== undefined) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The ${subject} has the limit '${twice.name}', which its flow has, too: leave out one of them.`,
+    )
+  }
+  const others = (flow.limits?.length ?? 0) + (options.concurrency === undefined ? 0 : 1)
+  checkLimitCount(subject, own.length + others)
+}
+
+function checkLimitCount(subject: string, count: number): void {
+  if (count <= 3) return
+  throw new FlowDefinitionError(
+    'invalid_option',
+    `The ${subject} has ${count} limits, with those of its flow and its concurrency: give it three at most.`,
+  )
+}
+
+function checkLimits(subject: string, limits: readonly Limit[] = [], sources: readonly string[]): void {
+  limits.forEach((limit, index) => {
+    const name = `limit ${limit.name === undefined ? index + 1 : shown(limit.name)} of ${subject}`
+    checkOptions(name, limit, limitOptions)
+    if (limit.running === undefined && limit.rate === undefined) {
+      throw new FlowDefinitionError(
+        'invalid_option',
+        `The ${name} has neither running nor rate: give it running: 5, rate: [3000, '1m'], or both.`,
+      )
+    }
+    if (limit.name !== undefined && limits.findIndex((other) => other.name === limit.name) !== index) {
+      throw new FlowDefinitionError('invalid_option', `The ${subject} has the ${name} twice: give it once.`)
+    }
+    if (limit.by !== undefined) checkSource(`by of ${name}`, limit.by, sources)
+  })
+}
+
+function checkSource(option: string, path: string, sources: readonly string[]): void {
+  if (sources.includes(path.split('.')[0]!)) return
+  throw new FlowDefinitionError(
+    'invalid_option',
+    `The option ${option} is ${shown(path)}: begin it with ${sources.join(', ')}.`,
+  )
+}
+
 function checkSchema(subject: string, name: string, schema: unknown): void {
   if (schema === undefined) return
   const standard = (schema as { '~standard'?: { validate?: unknown } } | null)?.['~standard']
@@ -191,6 +272,8 @@ const otherwise = oneOf('fail', 'skip', 'skip-cascade')
 
 const webhooks = oneOf('stripe', 'github', 'slack', 'standard')
 
+const limitForm = "an array of limits: { name, by, running: 5, rate: [3000, '1m'] }"
+
 const timing = {
   maxAttempts: wholeFrom(1),
   baseDelay: duration,
@@ -199,6 +282,11 @@ const timing = {
 }
 
 const flag: Check = [(value) => typeof value === 'boolean', 'true or false']
+
+const objects = (wanted: string): Check => [
+  (value) => Array.isArray(value) && value.every((one) => typeof one === 'object' && one !== null),
+  wanted,
+]
 
 const cron: Check = [
   (value) =>
@@ -229,10 +317,11 @@ const flowOptions: Record<string, Check> = {
   startRole: oneOf('service_role', 'authenticated', 'anon'),
   broadcast: oneOf('watched', 'always', 'never'),
   schedulable: flag,
-  schedules: [
-    (value) => Array.isArray(value) && value.every((one) => typeof one === 'object' && one !== null),
-    'an array of schedules: { slug, cron, … }',
-  ],
+  schedules: objects('an array of schedules: { slug, cron, … }'),
+  priority: oneOf('high', 'normal', 'low'),
+  deadline: wholeSecondsFrom(1),
+  singleton: [(value) => typeof value === 'object' && value !== null, 'an object: { key, whenBusy, wait }'],
+  limits: objects(limitForm),
 }
 
 const path = (wanted: string): Check => [
@@ -240,13 +329,55 @@ const path = (wanted: string): Check => [
   wanted,
 ]
 
+const key = path("a path, such as 'run.tenant'")
+
+const limitOptions: Record<string, Check> = {
+  name: [
+    (value) => typeof value === 'string' && /^[^:]{1,255}$/.test(value),
+    'a text of 1 to 255 characters without a colon',
+  ],
+  by: key,
+  running: wholeFrom(1),
+  rate: [
+    (value) =>
+      Array.isArray(value) &&
+      value.length === 2 &&
+      wholeFrom(1)[0](value[0]) &&
+      wholeSecondsFrom(1)[0](value[1]),
+    "a whole number, 1 or more, and a period in whole seconds: [3000, '1m']",
+  ],
+}
+
+const singletonOptions: Record<string, Check> = {
+  key,
+  whenBusy: oneOf('return', 'reject', 'replace', 'after'),
+  wait: wholeSecondsFrom(1),
+}
+
 const conditions = { runIf: fragment, runUnless: fragment, whenUnmet: otherwise }
 
-const handled: Record<string, Check> = { ...timing, ...conditions, whenExhausted: otherwise }
+const handled: Record<string, Check> = {
+  ...timing,
+  ...conditions,
+  whenExhausted: otherwise,
+  deadline: wholeSecondsFrom(1),
+  limits: objects(limitForm),
+}
 
 const stepOptions: Record<StepType, Record<string, Check>> = {
   single: handled,
-  map: handled,
+  map: {
+    ...handled,
+    concurrency: wholeFrom(1),
+    whenItemFails: oneOf('fail', 'collect'),
+    tolerate: [
+      (value) =>
+        typeof value === 'string'
+          ? /^\d+(\.\d+)?%$/.test(value) && Number.parseFloat(value) <= 100
+          : wholeFrom(0)[0](value),
+      "a whole number, 0 or more, or a share of at most 100%, such as '5%'",
+    ],
+  },
   wait: {
     ...conditions,
     whenExhausted: otherwise,

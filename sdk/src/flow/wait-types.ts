@@ -1,9 +1,8 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import type { IsAny, IsWholeJson, Json, JsonOf, OnlyJson, OutputFrom } from './json-types.ts'
-import type { IsNot, SourceStep, ValueAt } from './path-types.ts'
+import type { Json, JsonOf, OnlyJson, OutputFrom } from './json-types.ts'
+import type { Checked, SourceStep } from './path-types.ts'
 import type { TakesJson } from './schema-types.ts'
 import type { TypeOf } from './type.ts'
-import type { FlowTypeError } from './type-error.ts'
 import type { FlowTypes } from './types.ts'
 
 /** Who may complete a wait, where the flow does not name users. */
@@ -45,21 +44,6 @@ export type KnownUntil<F extends FlowTypes, Until extends string> = Checked<
   string | number,
   'an ISO date or epoch seconds are needed'
 >
-
-/** `Path` if it leads to a value of type `Wanted`, a `FlowTypeError` with what is needed if not. */
-type Checked<F extends FlowTypes, Path extends string, Wanted, Needed extends string> = string extends Path
-  ? Path
-  : ValueAt<F, Path> extends infer Found
-    ? IsAny<Found> extends true
-      ? Path
-      : [Found] extends [FlowTypeError<unknown>]
-        ? Found
-        : IsWholeJson<Exclude<Found, undefined>> extends true
-          ? Path
-          : [Found] extends [Wanted]
-            ? Path
-            : FlowTypeError<`'${Path}' ${IsNot<Found, Wanted>}: ${Needed}`>
-    : never
 
 /** What happens when nobody has completed a wait in time. */
 export type TimedOutOption<TimedOut, Output> = TimedOut extends { readonly output: unknown }
