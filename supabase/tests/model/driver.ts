@@ -76,6 +76,7 @@ export class Driver {
         claimed.map((task) => ({ task, attempt: task.attempts, ending: { output: [wave] } })),
       )
       if (!isLong || !this.#isBusy) await this.#compare()
+      else await this.#adopt()
     }
     expect(this.#isBusy).toBe(false)
     expect(this.#queue.isCrowded).toBe(false)
