@@ -170,7 +170,9 @@ begin
         attempts_count = t.attempts_count + case
           when d.error is not null and (t.status = 'queued' or t.status = 'waiting' and d.slot_keys is not null) then 1 else 0
         end,
-        attempts_before = t.attempts_before + case when d.uncounted and d.error is not null then 1 else 0 end,
+        attempts_before = t.attempts_before + case
+          when d.uncounted and d.error is not null and (t.status <> 'waiting' or d.slot_keys is not null) then 1 else 0
+        end,
         output = case
           when t.input is not null and d.outcome = 'completed' then coalesce(outputs -> (d.n - 1)::int -> 'output', 'null')
         end,

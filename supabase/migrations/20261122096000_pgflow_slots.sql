@@ -597,6 +597,9 @@ begin
         ), send_claimed.lease)
       ) as m (run_id, step_slug, task_index, msg_id)
     );
+    -- Whoever reads one later may find a task without attempts left.
+    execute format('update pgmq.%I q set read_ct = 1 where q.msg_id = any ($1)', 'q_' || batch.queue_name)
+    using array(select m.msg_id from unnest(messages) m where m.queue_name = batch.queue_name);
   end loop;
   return messages;
 end

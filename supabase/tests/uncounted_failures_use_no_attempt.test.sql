@@ -1,5 +1,5 @@
 begin;
-select plan(5);
+select plan(6);
 
 create function pg_temp.run() returns uuid return '10000000-0000-4000-8000-000000000001'::uuid;
 
@@ -32,6 +32,15 @@ select results_eq('task', $$ values ('failed', 5, 3) $$, 'the second is the last
 select pgflow.retry_run(pg_temp.run());
 select pg_temp.claimed(), pg_temp.fail(6, '{"uncounted": true, "permanent": true}');
 select results_eq('task', $$ values ('failed', 6, 6) $$, 'a permanent failure is permanent');
+
+-- A wait has no attempts, so none has to be left out of account.
+select pgflow.create_flow('asks'), pgflow.add_step('asks', 'a', step_type => 'wait');
+select pgflow.start_flow('asks', '1', run_id => '10000000-0000-4000-8000-000000000002');
+select from pgflow.settle_tasks('[{"run_id": "10000000-0000-4000-8000-000000000002", "step_slug": "a", "task_index": 0, "error": "no", "uncounted": true}]');
+select results_eq(
+  $$ select status, attempts_count, attempts_before from pgflow.step_tasks where flow_slug = 'asks' $$, $$ values ('failed', 0, 0) $$,
+  'a wait that is failed so has used none'
+);
 
 select * from finish();
 rollback;

@@ -28,8 +28,16 @@ test('a run that is cancelled while its tasks are being claimed closes all of th
     maxAttempts: 1,
     baseDelay: 0,
     startDelay: 0,
+    limits: [],
+    concurrency: null,
+    collect: null,
+    deadline: null,
   }
-  const flow = await database.define([{ ...step, whenUnmet: 'fail', whenExhausted: 'fail' }])
+  const flow = await database.define({
+    steps: [{ ...step, whenUnmet: 'fail', whenExhausted: 'fail' }],
+    limits: [],
+    deadline: null,
+  })
   const runId = await database.start(flow, [1, 2, 3])
 
   let cancelled: Promise<void> | undefined

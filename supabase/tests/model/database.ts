@@ -3,8 +3,9 @@ import { randomUUID } from 'node:crypto'
 import type { RunSnapshot } from '@pgflow/sdk'
 import postgres, { type ISql, type Sql } from 'postgres'
 import type { WireEvent } from '../../../sdk/src/client/store.ts'
-import type { FlowDefinition } from './definition.ts'
+import type { FlowDefinition, LimitDefinition, LimitUse, StepDefinition } from './definition.ts'
 import type { Json } from './json.ts'
+import type { Limit } from './slots.ts'
 import type { Ending } from './task.ts'
 
 /** A task of a run, by its names. */
@@ -24,6 +25,13 @@ export interface ClaimedTask extends TaskKey {
   attempt: number
   input: Json
   msg_id: number
+}
+
+/** What only the database knows of a task: whether it has a slot, whether it was claimed, its message. */
+export interface TaskRow extends TaskKey {
+  waits_for: string | null
+  attempts_count: number
+  message_id: number | null
 }
 
 /** A task's message; times are in seconds. */
@@ -61,6 +69,8 @@ export interface Observation {
     error_message: string | null
     waits_for: string | null
     due_at: string | null
+    slot_keys: string[] | null
+    slot_rank: string | null
     message_id: number | null
   }[]
   events: WireEvent[]
@@ -84,10 +94,21 @@ export class Database {
     return this.sql.end()
   }
 
+  /** Makes limits under new names. */
+  async defineLimits(definitions: readonly LimitDefinition[]): Promise<Limit[]> {
+    const limits = definitions.map((definition) => ({ ...definition, slug: `l_${randomUUID()}` }))
+    for (const limit of limits) await this.setLimit(limit)
+    return limits
+  }
+
+  async setLimit({ slug, running, rate }: Limit): Promise<void> {
+    await this.sql`select pgflow.set_limit(${slug}, ${running}, ${rate?.[0] ?? null}, ${rate?.[1] ?? null})`
+  }
+
   /** Defines a flow under a new slug, in one round trip. */
-  async define(flow: FlowDefinition): Promise<string> {
+  async define(flow: FlowDefinition, limits: readonly Limit[] = []): Promise<string> {
     const slug = `f_${randomUUID().replaceAll('-', '')}`
-    const steps = flow.map(({ map, runIf, runUnless, wait, sleep, ...step }, n) => ({
+    const steps = flow.steps.map(({ map, runIf, runUnless, wait, sleep, ...step }, n) => ({
       ...step,
       ...((wait ?? sleep) && { maxAttempts: null, baseDelay: null, startDelay: null }),
       type: map ? 'map' : wait ? 'wait' : sleep ? 'sleep' : 'single',
@@ -99,9 +120,11 @@ export class Database {
       // A fragment may be JSON's null, which a column cannot tell from none.
       runIf: runIf === undefined ? undefined : JSON.stringify(runIf),
       runUnless: runUnless === undefined ? undefined : JSON.stringify(runUnless),
+      options: wait || sleep ? {} : optionsOf(step, limits),
     }))
+    const options = { limits: usesOf(flow.limits, limits), deadline: flow.deadline }
     await this.sql`
-      select pgflow.create_flow(${slug}),
+      select pgflow.create_flow(${slug}, options => ${json(options)}::text::jsonb),
              pgflow.add_step(
                ${slug}, s ->> 'slug', array(select jsonb_array_elements_text(s -> 'deps')),
                max_attempts => (s ->> 'maxAttempts')::int, base_delay => (s ->> 'baseDelay')::numeric,
@@ -112,7 +135,7 @@ export class Database {
                when_unmet => s ->> 'whenUnmet', when_exhausted => s ->> 'whenExhausted',
                completed_by => s ->> 'completedBy', timeout => (s ->> 'timeout')::int, when_timed_out => s ->> 'whenTimedOut',
                timed_out_output => case s ->> 'whenTimedOut' when 'complete' then s -> 'timedOutOutput' end,
-               sleep_for => (s ->> 'sleepFor')::int, until_path => s ->> 'until'
+               sleep_for => (s ->> 'sleepFor')::int, until_path => s ->> 'until', options => jsonb_strip_nulls(s -> 'options')
              )
       from jsonb_array_elements(${json(steps)}::text::jsonb) s
       order by (s ->> 'n')::int`
@@ -219,6 +242,7 @@ export class Database {
   /** Deletes runs that an earlier history, which has failed, left open: a clock ticks for all. */
   async deleteOpenRuns(): Promise<void> {
     await this.sql`delete from pgflow.runs where status = 'started'`
+    await this.sql`delete from pgflow.alarms`
   }
 
   /** Sets the engine's time, in seconds; messages still appear by the real one. */
@@ -264,6 +288,13 @@ export class Database {
       join pgflow.runs r using (run_id)
       order by wanted.n`
     return rows.map(({ seen }) => seen)
+  }
+
+  /** The tasks of runs, as far as the model has to ask for them. */
+  async tasks(runIds: string[]): Promise<TaskRow[]> {
+    return await this.sql`
+      select run_id, step_slug, task_index, waits_for, attempts_count, message_id::int
+      from pgflow.step_tasks where run_id = any (${runIds}::uuid[])`
   }
 
   /** Lets the delays of a flow's tasks run out that nobody holds. */
@@ -345,6 +376,22 @@ export class Database {
            select from pgflow.wait_assignees w where w.run_id = t.run_id and w.step_slug = t.step_slug and w.is_open
          )
          union all
+         select 'more slots than the limit', null, s.key
+         from (
+           select key, count(*) as held
+           from pgflow.step_tasks t cross join unnest(t.slot_keys) key
+           where t.status in ('queued', 'started')
+           group by key
+         ) s
+         where s.held > coalesce(
+           (select l.running from pgflow.limits l where l.limit_slug = split_part(s.key, ':', 1)),
+           (
+             select o.opt_concurrency from pgflow.runs r join pgflow.steps o using (flow_slug)
+             where s.key = ':' || r.run_id || ':' || o.step_slug
+           ),
+           s.held
+         )
+         union all
          select 'gap in the log', e.run_id, null
          from pgflow.run_events e join pgflow.runs r using (run_id)
          where r.flow_slug = $1 group by e.run_id having max(e.seq) <> count(*)
@@ -375,14 +422,45 @@ export class Database {
   }
 }
 
+/** What has no argument of its own. */
+function optionsOf(
+  step: Pick<StepDefinition, 'concurrency' | 'deadline' | 'collect' | 'limits'>,
+  limits: readonly Limit[],
+) {
+  const { concurrency, deadline, collect } = step
+  return {
+    ...{ concurrency, deadline, limits: usesOf(step.limits, limits) },
+    ...(collect && {
+      when_item_fails: 'collect',
+      tolerate_count: collect.count,
+      tolerate_share: collect.share,
+    }),
+  }
+}
+
+/** The limits of a flow or step in its definition. */
+function usesOf(uses: readonly LimitUse[], limits: readonly Limit[]): object[] {
+  return uses.map(({ limit, by }) => {
+    const { slug, running, rate } = limits[limit]!
+    return {
+      limit_slug: slug,
+      by_path: by?.join('.'),
+      running,
+      rate_count: rate?.[0],
+      rate_period: rate?.[1],
+    }
+  })
+}
+
 function wireResult({ ending, ...key }: Result): Json {
   if ('output' in ending) return { ...key, output: ending.output }
-  const { error, retryDelay, permanent } = ending
+  const { error, retryDelay, permanent, uncounted } = ending
   return {
     ...key,
     error,
     ...(retryDelay !== undefined && { retry_delay: retryDelay }),
     ...(permanent !== undefined && { permanent }),
+    ...(uncounted !== undefined && { uncounted }),
   }
 }
 

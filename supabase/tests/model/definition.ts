@@ -7,6 +7,18 @@ export type Reaction = 'fail' | 'skip' | 'skip-cascade'
 /** What a wait becomes when its time is over. */
 export type TimedOut = Reaction | 'complete'
 
+/** How many tasks of a key are queued or started at once, and how many are admitted in so many seconds. */
+export interface LimitDefinition {
+  readonly running: number | null
+  readonly rate: readonly [count: number, period: number] | null
+}
+
+/** One of the limits of a history; each value at a path in the step's input has a key of its own. */
+export interface LimitUse {
+  readonly limit: number
+  readonly by: readonly string[] | null
+}
+
 export interface StepDefinition {
   readonly slug: string
   readonly deps: readonly string[]
@@ -28,12 +40,32 @@ export interface StepDefinition {
   /** Seconds, as are the delays of failures. */
   readonly baseDelay: number
   readonly startDelay: number
+  readonly limits: readonly LimitUse[]
+  /** How many items of a map have a slot at once. */
+  readonly concurrency: number | null
+  /** A map that completes although so many of its items fail, or such a share of them; null of both is all. */
+  readonly collect: { readonly count: number | null; readonly share: number | null } | null
+  /** Seconds for all that it does, its start delay included. */
+  readonly deadline: number | null
 }
 
-/** Steps in topological order. */
-export type FlowDefinition = readonly StepDefinition[]
+export interface FlowDefinition {
+  /** In topological order. */
+  readonly steps: readonly StepDefinition[]
+  /** Those that the tasks of all its steps have, beside those of their step. */
+  readonly limits: readonly LimitUse[]
+  /** Seconds for a run in all. */
+  readonly deadline: number | null
+}
 
 /** Whether a step starts as soon as its deps are closed. */
-export function isPlain({ map, wait, sleep, runIf, runUnless }: StepDefinition): boolean {
-  return !map && !wait && !sleep && runIf === undefined && runUnless === undefined
+export function isPlain(flow: FlowDefinition, step: StepDefinition): boolean {
+  const { map, wait, sleep, runIf, runUnless } = step
+  return !map && !wait && !sleep && runIf === undefined && runUnless === undefined && !isLimited(flow, step)
+}
+
+/** Whether the tasks of a step wait for slots. */
+export function isLimited(flow: FlowDefinition, step: StepDefinition): boolean {
+  if (step.wait || step.sleep) return false
+  return flow.limits.length + step.limits.length > 0 || step.concurrency !== null
 }

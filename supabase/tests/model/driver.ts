@@ -2,8 +2,8 @@
 import { hash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { expect } from 'vitest'
-import type { Database, Observation, Result } from './database.ts'
-import type { FlowDefinition } from './definition.ts'
+import type { Database, Observation, Result, TaskKey, TaskRow } from './database.ts'
+import { type FlowDefinition, isLimited as needsSlots } from './definition.ts'
 import type { History, Operation, Pick } from './flows.ts'
 import type { Json } from './json.ts'
 import { look, replay, rowsOf } from './look.ts'
@@ -18,7 +18,10 @@ export class Driver {
   readonly #database: Database
   readonly #slugs: ReadonlyMap<FlowDefinition, string>
   readonly #queue: Queue
-  readonly #ids = new Map<Run, string>()
+  /** Tasks that the last claim has begun as it admitted them: their messages were not read. */
+  readonly #begun = new Set<Task>()
+  /** What the last tick has said, in seconds. */
+  #nextDueAt = 0
   readonly #seen = new Map<Run, Observation>()
   /** How often each message was read, by the last claim of its flow. */
   readonly #reads = new Map<FlowDefinition, Map<number, number>>()
@@ -30,13 +33,19 @@ export class Driver {
   }
 
   /** Drives a history to the end of all its runs. */
-  static async drive(database: Database, { flows, starts, year, operations }: History): Promise<void> {
-    const clock = { now: Date.UTC(year) / 1000, isPast: Date.UTC(year) < Date.now() }
+  static async drive(database: Database, history: History): Promise<void> {
+    const { flows, starts, year, operations } = history
+    const begin = Date.UTC(year) / 1000
+    const clock = { now: begin, latest: begin, isPast: Date.UTC(year) < Date.now() }
     await database.deleteOpenRuns()
     await database.setClock(clock.now)
     const slugs = new Map<FlowDefinition, string>()
-    for (const flow of flows) slugs.set(flow, await database.define(flow))
-    const driver = new Driver(database, slugs, new Queue(clock))
+    const isLimited = flows.some(
+      (flow) => flow.steps.some((step) => needsSlots(flow, step)) || flow.limits.length > 0,
+    )
+    const limits = isLimited ? await database.defineLimits(history.limits) : []
+    for (const flow of flows) slugs.set(flow, await database.define(flow, limits))
+    const driver = new Driver(database, slugs, new Queue(clock, limits))
     for (const start of starts) await driver.#perform({ do: 'start', ...start, delay: 0 })
     await driver.#compare()
     for (const operation of operations) await driver.#do(operation)
@@ -48,41 +57,58 @@ export class Driver {
     await this.#compare()
   }
 
-  /** Completes what there is to complete until every run has ended. */
+  /**
+   * Completes what there is to complete until every run has ended, each wave those that have a slot. Where that takes long, limits are raised,
+   * and not everything is compared each time.
+   */
   async #finish(): Promise<void> {
-    const waves = Math.max(...this.#flows.map((flow) => flow.length)) + 1
-    for (let wave = 0; wave < waves && this.#isBusy; wave++) {
+    const waves = Math.max(...this.#flows.map(({ steps }) => steps.length)) + 1
+    const most = waves + (this.#queue.limits.length > 0 ? 50 + this.#queue.tasks.length : 0)
+    for (let wave = 0; wave < most && this.#isBusy; wave++) {
+      const isLong = wave >= waves
+      if (wave === waves) await this.#raiseLimits()
       await this.#perform({ do: 'elapse', task: undefined })
       await this.#endWaits()
-      await this.#compare()
+      if (!isLong) await this.#compare()
       await this.#perform({ do: 'claim', from: 'all', quantity: 10_000 })
       const claimed = this.#queue.tasks.filter(({ status }) => status === 'started')
       await this.#settle(
         claimed.map((task) => ({ task, attempt: task.attempts, ending: { output: [wave] } })),
       )
-      await this.#compare()
+      if (!isLong || !this.#isBusy) await this.#compare()
+      else await this.#adopt()
     }
     expect(this.#isBusy).toBe(false)
+    expect(this.#queue.isCrowded).toBe(false)
+  }
+
+  async #raiseLimits(): Promise<void> {
+    for (const limit of this.#queue.limits) {
+      limit.running = 1000
+      await this.#database.setLimit(limit)
+    }
   }
 
   /** Completes every second wait, and lets the others, and the sleeps, come to their end. */
   async #endWaits(): Promise<void> {
-    const waiting = this.#queue.tasks.filter(({ status }) => status === 'waiting')
-    for (const [n, { run, step }] of waiting.entries()) {
-      if (step.waits!.for === 'signal' && (n % 2 === 0 || step.waits!.dueAt === null)) {
+    const waiting = this.#queue.tasks.filter(({ status, keys }) => status === 'waiting' && keys === null)
+    for (const [n, { run, step, waitsFor, dueAt }] of waiting.entries()) {
+      if (waitsFor === 'signal' && (n % 2 === 0 || dueAt === null)) {
         await this.#agree(
           run.completeWait(step, [n]),
-          this.#database.completeWait(this.#ids.get(run)!, step.definition.slug, [n]),
+          this.#database.completeWait(run.id, step.definition.slug, [n]),
         )
       }
     }
-    const { clock } = this.#queue
-    await this.#setClock(Math.max(clock.now, ...waiting.map(({ step }) => step.waits?.dueAt ?? 0)))
+    const { clock, tasks } = this.#queue
+    await this.#setClock(Math.max(clock.now, this.#nextDueAt, ...tasks.map(({ dueAt }) => dueAt ?? 0)))
     await this.#perform({ do: 'tick' })
   }
 
   async #setClock(now: number): Promise<void> {
-    this.#queue.clock.now = now
+    const { clock } = this.#queue
+    clock.now = now
+    clock.latest = Math.max(clock.latest, now)
     await this.#database.setClock(now)
   }
 
@@ -98,6 +124,7 @@ export class Driver {
       case 'poll': {
         const { flow, slug } = this.#flow(operation.of)
         const tasks = await this.#database.poll(slug, operation.quantity)
+        await this.#admit()
         expect(tasks).toEqual(await this.#claimed([flow], operation.quantity))
         break
       }
@@ -138,25 +165,34 @@ export class Driver {
         break
       }
       case 'tick':
-        expect(await this.#database.tick()).toEqual(this.#queue.tick())
+        await this.#tick()
         break
+      case 'setLimit': {
+        const limit = this.#queue.limits[operation.limit]
+        if (!limit) break
+        limit.running = operation.running
+        await this.#database.setLimit(limit)
+        break
+      }
       case 'jump':
+        // What is over its deadline by which clock is left open.
+        if (operation.seconds < 0 && this.#flows.some(hasDeadlines)) break
         await this.#setClock(this.#queue.clock.now + operation.seconds)
         break
       case 'cancel': {
         const run = this.#run(operation.run, ['started'])
-        await this.#agree(run.cancel('enough'), this.#database.cancel(this.#ids.get(run)!))
+        await this.#agree(run.cancel('enough'), this.#database.cancel(run.id))
         break
       }
       case 'retry': {
         const run = this.#run(operation.run, ['failed', 'cancelled'])
-        await this.#agree(run.retry(), this.#database.retry(this.#ids.get(run)!))
+        await this.#agree(run.retry(), this.#database.retry(run.id))
         break
       }
       case 'start': {
         const { flow, slug } = this.#flow(operation.of)
         const run = this.#queue.start(flow, operation.input, operation.delay)
-        this.#ids.set(run, await this.#database.start(slug, operation.input, { delay: operation.delay }))
+        run.id = await this.#database.start(slug, operation.input, { delay: operation.delay })
         break
       }
       case 'startMany':
@@ -164,7 +200,7 @@ export class Driver {
         break
       case 'startAgain': {
         const run = this.#run(operation.run)
-        const runId = this.#ids.get(run)!
+        const runId = run.id
         const input = operation.input === undefined ? run.input : operation.input
         const again = this.#database.start(this.#slugs.get(run.flow)!, input, { runId })
         await this.#agree(isDeepStrictEqual(input, run.input), again)
@@ -172,9 +208,37 @@ export class Driver {
     }
   }
 
+  async #tick(): Promise<void> {
+    const { settled, nextDueAt } = await this.#database.tick()
+    const due = this.#queue.tick()
+    const admitted = await this.#admit()
+    expect(settled).toBe(due + admitted)
+    this.#nextDueAt = nextDueAt ?? 0
+    // There may be something to look at before, in vain or not: a slot, the deadline of what has ended.
+    const expected = this.#queue.nextDueAt
+    const isExact = this.#queue.limits.length === 0 && !this.#flows.some(hasDeadlines)
+    if (isExact) expect(nextDueAt).toEqual(expected)
+    else if (expected !== null) expect(nextDueAt).toBeLessThanOrEqual(expected)
+  }
+
+  /** Tells the model which tasks have been given slots. */
+  async #admit(): Promise<number> {
+    this.#begun.clear()
+    if (!this.#queue.isCrowded) return 0
+    const rows = await this.#adopt()
+    return this.#queue.admit((task) => {
+      const row = rows.get(nameOf(this.#key(task)))!
+      // It may have been closed after that, in the same call.
+      if (row.attempts_count > task.attempts) this.#begun.add(task)
+      if (row.message_id !== null) return 'is admitted'
+      return row.waits_for === 'slot' ? 'is ready' : 'waits'
+    })
+  }
+
   async #claim(from: number | 'all', quantity: number): Promise<void> {
     const { flows, slugs, limit } = this.#source(from, quantity)
     const tasks = await this.#database.claim(slugs, limit)
+    await this.#admit()
     expect(tasks.sort(byFlow)).toEqual(await this.#claimed(flows, limit))
   }
 
@@ -184,7 +248,8 @@ export class Driver {
       const before = this.#reads.get(flow)
       const reads = await this.#database.reads(this.#slugs.get(flow)!)
       this.#reads.set(flow, reads)
-      const isRead = ({ message }: Task) => (reads.get(message) ?? 0) > (before?.get(message) ?? 0)
+      const isRead = (task: Task) =>
+        this.#begun.has(task) || (reads.get(task.message) ?? 0) > (before?.get(task.message) ?? 0)
       tasks.push(...this.#queue.claim(flow, Math.max(0, quantity), isRead))
     }
     return tasks
@@ -229,7 +294,8 @@ export class Driver {
     const results = settlements.map((settlement) => this.#result(settlement))
     const { stale, tasks } = await this.#database.settleAndClaim(results, slugs, limit)
     const applied = this.#queue.settle(settlements)
-    await this.#adopt()
+    if (this.#queue.isCrowded) await this.#admit()
+    else await this.#adopt()
     expect(stale).toEqual(results.flatMap(({ ending, ...result }, n) => (applied[n] ? [] : [result])))
     expect(tasks.sort(byFlow)).toEqual(await this.#claimed(flows, limit))
   }
@@ -275,11 +341,12 @@ export class Driver {
 
   async #startMany({ of, inputs, delay }: { of: number; inputs: Json[]; delay: number }): Promise<void> {
     const { flow, slug } = this.#flow(of)
-    const keys = inputs.map((input) => `${hash('sha1', JSON.stringify(input))} ${this.#ids.size}`)
+    const count = this.#queue.runs.length
+    const keys = inputs.map((input) => `${hash('sha1', JSON.stringify(input))} ${count}`)
     const ids = await this.#database.startMany(slug, inputs, keys, delay)
     for (const [n, key] of keys.entries()) {
       const first = keys.indexOf(key)
-      if (first === n) this.#ids.set(this.#queue.start(flow, inputs[n]!, delay), ids[n]!)
+      if (first === n) this.#queue.start(flow, inputs[n]!, delay).id = ids[n]!
       else expect(ids[n]).toBe(ids[first])
     }
   }
@@ -319,11 +386,11 @@ export class Driver {
     const begun = all.filter(({ step }) => step.status === 'started')
     const waits = n % 3 === 0 || begun.length === 0 ? all : begun
     const { run, step } = waits[n % waits.length] ?? { run: this.#queue.runs[0]!, step: undefined }
-    return { run, step, key: [this.#ids.get(run)!, step?.definition.slug ?? ''] }
+    return { run, step, key: [run.id, step?.definition.slug ?? ''] }
   }
 
   #key({ run, step, index }: Task) {
-    return { run_id: this.#ids.get(run)!, step_slug: step.definition.slug, task_index: index }
+    return { run_id: run.id, step_slug: step.definition.slug, task_index: index }
   }
 
   #result({ task, attempt, ending }: Settlement): Result {
@@ -333,7 +400,7 @@ export class Driver {
   /** Compares every run with the model, its log with its snapshots, and the queues with the open tasks. */
   async #compare(): Promise<void> {
     const [observations, messages] = await Promise.all([
-      this.#adopt(),
+      this.#observe(),
       this.#database.messages([...this.#slugs.values()]),
     ])
     for (const [n, run] of this.#queue.runs.entries()) {
@@ -364,21 +431,27 @@ export class Driver {
   }
 
   /** Reads everything that is new, and tells the model the ids of its messages. */
-  async #adopt(): Promise<Observation[]> {
+  async #observe(): Promise<Observation[]> {
     const { runs } = this.#queue
     const observations = await this.#database.observe(
-      runs.map((run) => this.#ids.get(run)!),
+      runs.map((run) => run.id),
       runs.map((run) => this.#seen.get(run)?.events.length ?? 0),
     )
-    for (const [n, run] of runs.entries()) {
-      const ids = new Map(
-        observations[n]!.tasks.map((task) => [`${task.step_slug} ${task.task_index}`, task.message_id]),
-      )
-      for (const task of run.tasks) {
-        task.message = ids.get(`${task.step.definition.slug} ${task.index}`) ?? 0
-      }
-    }
+    this.#name(
+      observations.flatMap(({ run, tasks }) => tasks.map((task) => ({ ...task, run_id: run.run_id }))),
+    )
     return observations
+  }
+
+  /** Tells the model the ids of its messages; answers with the tasks as they are, by name. */
+  async #adopt(): Promise<Map<string, TaskRow>> {
+    return this.#name(await this.#database.tasks(this.#queue.runs.map((run) => run.id)))
+  }
+
+  #name(tasks: readonly TaskRow[]): Map<string, TaskRow> {
+    const rows = new Map(tasks.map((task) => [nameOf(task), task]))
+    for (const task of this.#queue.tasks) task.message = rows.get(nameOf(this.#key(task)))?.message_id ?? 0
+    return rows
   }
 }
 
@@ -387,6 +460,15 @@ function byFlow(a: ClaimedId, b: ClaimedId): number {
   if (a.flow_slug !== b.flow_slug) return a.flow_slug < b.flow_slug ? -1 : 1
   return a.msg_id - b.msg_id
 }
+
+function hasDeadlines({ deadline, steps }: FlowDefinition): boolean {
+  return deadline !== null || steps.some((step) => step.deadline !== null)
+}
+
+function nameOf({ run_id, step_slug, task_index }: TaskKey): string {
+  return `${run_id} ${step_slug} ${task_index}`
+}
+
 function attemptOf({ attempts }: Task, which: Pick['attempt']): number | null {
   return { current: attempts, older: attempts - 1, newer: attempts + 1, none: null }[which]
 }

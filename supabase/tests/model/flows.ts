@@ -1,6 +1,13 @@
 /** Random flows, inputs and histories. They are plain data, so that a failing one is printed in full and shrinks. */
 import fc from 'fast-check'
-import type { FlowDefinition, Reaction, StepDefinition, TimedOut } from './definition.ts'
+import type {
+  FlowDefinition,
+  LimitDefinition,
+  LimitUse,
+  Reaction,
+  StepDefinition,
+  TimedOut,
+} from './definition.ts'
 import type { Json } from './json.ts'
 
 type Drawn<A> = A extends fc.Arbitrary<infer T> ? T : never
@@ -62,10 +69,46 @@ const sleep = weighted<{ for: number } | { until: string }>(
   [1, fc.constant({ until: 'at' })],
 )
 
+/** What flows and steps are limited by: each once, so that no task has more than three keys. */
+const limitUse = (limit: number) =>
+  fc.record({
+    limit: fc.constant(limit),
+    by: weighted<readonly string[] | null>(
+      [2, fc.constant(null)],
+      [2, fc.constantFrom(['run', 'at'], ['run', 'a', 'b'], ['run'])],
+    ),
+  })
+const limits = weighted<LimitUse[]>(
+  [3, fc.constant([])],
+  [1, fc.tuple(limitUse(1))],
+  [1, fc.tuple(limitUse(1), limitUse(2))],
+)
+const limit = weighted<LimitDefinition>(
+  [6, fc.record({ running: fc.integer({ min: 1, max: 4 }), rate: fc.constant(null) })],
+  [
+    1,
+    fc.record({
+      running: fc.constantFrom(null, 2),
+      rate: fc.constantFrom([1, 1], [3, 60], [20, 600]),
+    }),
+  ],
+)
+
 const rawStep = fc.record({
+  limits,
   other: sometimes(3, weighted<Partial<StepDefinition>>([2, fc.record({ wait })], [1, fc.record({ sleep })])),
   deps: fc.array(fc.nat(6), { maxLength: 3 }),
   map: sometimes(2, fc.record({ source: fc.nat(3), path: sometimes(20, fc.constantFrom([], ['items'])) })),
+  collect: sometimes(
+    3,
+    fc.constantFrom<NonNullable<StepDefinition['collect']>>(
+      { count: null, share: null },
+      { count: 1, share: null },
+      { count: null, share: 0.5 },
+    ),
+  ),
+  deadline: sometimes(8, fc.constantFrom(60, 3600)),
+  concurrency: weighted<number | null>([2, fc.constant(null)], [1, fc.constantFrom(1, 4, 15)]),
   runIf: condition,
   runUnless: condition,
   whenUnmet: weighted<Reaction>([5, fc.constantFrom('skip-cascade', 'skip')], [1, reaction]),
@@ -75,13 +118,32 @@ const rawStep = fc.record({
   startDelay: weighted([9, fc.constant(0)], [1, fc.constant(3600)]),
 })
 
-/** A DAG of one to eight steps; a step waits for some that come before it. */
+/** A DAG of one to eight steps; a step waits for some that come before it. Half of the flows have no limits. */
 const flow: fc.Arbitrary<FlowDefinition> = fc
-  .array(rawStep, { minLength: 1, maxLength: 8, size: 'max' })
-  .map((steps) => steps.map(stepDefinition))
+  .record({
+    steps: fc.array(rawStep, { minLength: 1, maxLength: 8, size: 'max' }),
+    isLimited: fc.boolean(),
+    limits: sometimes(3, fc.tuple(limitUse(0))),
+    deadline: sometimes(8, fc.constantFrom(60, 7200)),
+  })
+  .map(({ steps, ...raw }) => {
+    const limits = (raw.isLimited && raw.limits) || []
+    return {
+      steps: steps.map((step, n) => limited(stepDefinition(step, n), raw.isLimited, 3 - limits.length)),
+      limits,
+      deadline: raw.deadline ?? null,
+    }
+  })
+
+/** No task has more than so many keys. */
+function limited(step: StepDefinition, isLimited: boolean, keys: number): StepDefinition {
+  const limits = isLimited ? step.limits : []
+  const concurrency = isLimited && limits.length < keys ? step.concurrency : null
+  return { ...step, limits, concurrency }
+}
 
 function stepDefinition(raw: Drawn<typeof rawStep>, n: number): StepDefinition {
-  const { map, other, runIf, runUnless, ...options } = raw
+  const { map, other, runIf, runUnless, concurrency, collect, deadline, ...options } = raw
   const deps = n === 0 ? [] : [...new Set(raw.deps.map((dep) => `s${dep % n}`))]
   const names = [...deps, 'run']
   const nameOf = (k: number) => names[k % names.length]!
@@ -91,6 +153,12 @@ function stepDefinition(raw: Drawn<typeof rawStep>, n: number): StepDefinition {
     ...options,
     slug: `s${n}`,
     deps,
+    limits: other
+      ? []
+      : raw.limits.map((use, k) => (use.by && k === 1 && deps[0] ? { ...use, by: [deps[0]] } : use)),
+    concurrency: map && !other ? concurrency : null,
+    collect: (map && !other && collect) || null,
+    deadline: (!other && deadline) || null,
     ...(other ?? (map && { map: sourceOf(nameOf(map.source), map.path) })),
     ...(runIf && { runIf: fragmentOf(runIf) }),
     ...(runUnless && { runUnless: fragmentOf(runUnless) }),
@@ -107,6 +175,7 @@ const failure = fc.record(
     error: fc.constantFrom('broken', 'lost', 'odd'),
     retryDelay: fc.constantFrom(0, 90, 3600),
     permanent: weighted([3, fc.constant(false)], [1, fc.constant(true)]),
+    uncounted: weighted([3, fc.constant(false)], [1, fc.constant(true)]),
   },
   { requiredKeys: ['error'] },
 )
@@ -150,6 +219,7 @@ const operations = {
   tick: fc.record({}),
   /** The engine's clock jumps. */
   jump: fc.record({ seconds: fc.constantFrom(1, 60, 3600, 100_000, -3600) }),
+  setLimit: fc.record({ limit: fc.nat(2), running: fc.integer({ min: 1, max: 5 }) }),
   cancel: fc.record({ run }),
   retry: fc.record({ run }),
   start: fc.record({ of, input, delay }),
@@ -174,6 +244,7 @@ const weights: Record<keyof typeof operations, number> = {
   rejectWait: 1,
   tick: 3,
   jump: 3,
+  setLimit: 2,
   cancel: 1,
   retry: 3,
   start: 1,
@@ -190,6 +261,7 @@ const operation = weighted<Operation>(
 
 /** Some flows, what runs of them start with, and what happens to them at a time long past or yet to come. */
 export const history = fc.record({
+  limits: fc.tuple(limit, limit, limit),
   flows: weighted<FlowDefinition[]>([2, fc.tuple(flow)], [1, fc.tuple(flow, flow)]),
   starts: fc.array(fc.record({ of, input }), { minLength: 1, maxLength: 3 }),
   year: fc.constantFrom(2020, 2100),
@@ -199,6 +271,7 @@ export type History = Drawn<typeof history>
 
 /** A flow whose tasks all end as planned, while several workers and somebody who meddles are at it at once. */
 export const commotion = fc.record({
+  limits: fc.tuple(limit, limit, limit),
   flow,
   inputs: fc.array(input, { minLength: 1, maxLength: 4 }),
   endings: fc.array(ending, { minLength: 1, maxLength: 12 }),

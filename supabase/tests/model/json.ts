@@ -26,6 +26,14 @@ export function typeOf(value: Json | undefined): string {
   return Array.isArray(value) ? 'array' : typeof value
 }
 
+/** A value as Postgres prints it: keys by length, then by bytes. */
+export function textOf(value: Json): string {
+  if (Array.isArray(value)) return `[${value.map(textOf).join(', ')}]`
+  if (!isObject(value)) return JSON.stringify(value)
+  const keys = Object.keys(value).sort((a, b) => a.length - b.length || (a < b ? -1 : 1))
+  return `{${keys.map((key) => `${JSON.stringify(key)}: ${textOf(value[key]!)}`).join(', ')}}`
+}
+
 function isObject(value: Json | undefined): value is { [key: string]: Json } {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -2,6 +2,7 @@
 import { applyEvent } from '../../../sdk/src/client/store.ts'
 import type { Observation } from './database.ts'
 import type { Run } from './run.ts'
+import { textOfKey } from './slots.ts'
 import { isOpen } from './task.ts'
 
 /** The earlier snapshot with what happened since. */
@@ -40,6 +41,8 @@ export function rowsOf({ run, steps, tasks, events }: Omit<Observation, 'snapsho
       error_message: task.error_message,
       waits_for: task.waits_for,
       due_at: task.due_at === null ? null : Date.parse(task.due_at) / 1000,
+      slot_keys: task.slot_keys?.toSorted() ?? null,
+      slot_rank: task.slot_rank === null ? null : Date.parse(task.slot_rank) / 1000,
     })),
     events: events.map(({ type, step_slug }) => (step_slug === null ? type : `${type} ${step_slug}`)),
   }
@@ -72,8 +75,10 @@ export function look(run: Run): ReturnType<typeof rowsOf> {
       input: task.item,
       output: task.step.definition.map || task.isEarly ? task.output : null,
       error_message: task.error,
-      waits_for: task.status === 'waiting' ? task.step.waits!.for : null,
-      due_at: task.status === 'waiting' ? task.step.waits!.dueAt : null,
+      waits_for: task.waitsFor,
+      due_at: task.dueAt,
+      slot_keys: task.keys?.map((key) => textOfKey(key, task)).toSorted() ?? null,
+      slot_rank: task.rank === null ? null : Math.floor(task.rank * 1000) / 1000,
     })),
     events: run.events,
   }

@@ -1,11 +1,14 @@
 import type { FlowDefinition } from './definition.ts'
 import type { Json } from './json.ts'
 import { Run } from './run.ts'
+import { type Limit, Slots } from './slots.ts'
 import { hasAttempts, hasMessage, isDue, leaseExpired, type Settlement, type Task } from './task.ts'
 
 /** The engine's own time, in seconds, which tests set; messages appear by the real one. */
 export interface Clock {
   now: number
+  /** The latest time that it has been. */
+  latest: number
   /** Whether what waits until then appears at once, or not at all. */
   readonly isPast: boolean
 }
@@ -14,9 +17,12 @@ export interface Clock {
 export class Queue {
   readonly clock: Clock
   readonly runs: Run[] = []
+  readonly limits: readonly Limit[]
+  readonly #slots = new Slots()
 
-  constructor(clock: Clock = { now: 0, isPast: true }) {
+  constructor(clock: Clock = { now: 0, latest: 0, isPast: true }, limits: readonly Limit[] = []) {
     this.clock = clock
+    this.limits = limits
   }
 
   get tasks(): Task[] {
@@ -24,7 +30,7 @@ export class Queue {
   }
 
   start(flow: FlowDefinition, input: Json, delay: number): Run {
-    const run = new Run(flow, input, this.clock, delay)
+    const run = new Run(flow, input, this.clock, delay, this.limits)
     this.runs.push(run)
     return run
   }
@@ -39,14 +45,53 @@ export class Queue {
     return settlements.map((settlement) => applied.get(settlement)!)
   }
 
-  /** Settles what is due; answers how much, and when something is due next. */
-  tick(): { settled: number; nextDueAt: number | null } {
+  /** Settles what is due; answers how much. */
+  tick(): number {
     const settled = this.tasks.filter((task) => isDue(task, this.clock.now)).length
     for (const run of this.runs) run.tick()
-    const times = this.tasks.flatMap(({ status, step }) =>
-      status === 'waiting' && step.waits!.dueAt !== null ? [step.waits!.dueAt] : [],
-    )
-    return { settled, nextDueAt: times.length === 0 ? null : Math.min(...times) }
+    const ended = this.runs.map((run) => run.endOverdue())
+    return settled + ended.reduce((sum, one) => sum + one, 0)
+  }
+
+  /** When something that waits for a time is due, or a deadline ends. */
+  get nextDueAt(): number | null {
+    const open = this.runs.filter(({ status }) => status === 'started')
+    const steps = open.flatMap((run) => run.steps).filter(({ status }) => status === 'started')
+    const times = [
+      ...this.tasks.map(({ dueAt }) => dueAt),
+      ...[...open, ...steps].map(({ deadlineAt }) => deadlineAt),
+    ].filter((time) => time !== null)
+    return times.length === 0 ? null : Math.min(...times)
+  }
+
+  /** Whether tasks wait for slots, or for the time from when on they do. */
+  get isCrowded(): boolean {
+    return this.tasks.some(({ status, keys }) => status === 'waiting' && keys !== null)
+  }
+
+  /**
+   * Gives tasks the slots for which they wait; answers how many there were. Which of several have theirs is left open, and so only the
+   * database knows: `now` says what a task does. No key may have too many, and none that could have had its slots is left.
+   */
+  admit(now: (task: Task) => 'waits' | 'is ready' | 'is admitted'): number {
+    const waiting = this.tasks.filter(({ status, keys }) => status === 'waiting' && keys !== null)
+    const admitted: Task[] = []
+    for (const task of waiting) {
+      const state = now(task)
+      if (state === 'waits') continue
+      if (task.waitsFor === 'time' && task.dueAt! > this.clock.now)
+        throw new Error(`${task.dueAt} has not come`)
+      Object.assign(task, { waitsFor: 'slot', dueAt: null })
+      if (state === 'is admitted') admitted.push(task)
+    }
+    for (const run of this.runs) run.admit(admitted.filter((task) => task.run === run))
+    const problems = this.#slots.admit(admitted, this.tasks, this.clock.now)
+    // Where the clock went back, what has to be looked at is in its future.
+    const { now: time, latest } = this.clock
+    const forgotten = time < latest ? undefined : this.#slots.forgotten(this.tasks, time)
+    if (forgotten) problems.push(`nobody has admitted ${forgotten.step.definition.slug} ${forgotten.index}`)
+    if (problems.length > 0) throw new Error(problems.join('; '))
+    return admitted.length
   }
 
   /**

@@ -3,9 +3,10 @@
  * steps, each with its tasks; whatever happens to it is a method.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { type FlowDefinition, isPlain } from './definition.ts'
+import { type FlowDefinition, isLimited, isPlain } from './definition.ts'
 import { at, contains, type Json, typeOf } from './json.ts'
 import type { Clock } from './queue.ts'
+import { type Key, keysOf, type Limit } from './slots.ts'
 import {
   type Change,
   cascades,
@@ -15,10 +16,13 @@ import {
   type Step,
   transition,
   unstarted,
+  type Waits,
   type Wave,
 } from './step.ts'
 import {
+  close,
   type Ending,
+  idle,
   isCurrent,
   isDue,
   isOpen,
@@ -33,17 +37,24 @@ export class Run {
   readonly flow: FlowDefinition
   readonly input: Json
   readonly steps: Step[]
+  /** The database gives it. */
+  id = ''
   readonly #clock: Clock
+  readonly #limits: readonly Limit[]
   readonly events: string[] = ['run:started']
   status: 'started' | 'completed' | 'failed' | 'cancelled' = 'started'
   output: Json = null
   error: string | null = null
+  /** When it fails if it is still open then, in seconds. */
+  deadlineAt: number | null
 
-  constructor(flow: FlowDefinition, input: Json, clock: Clock, delay: number) {
+  constructor(flow: FlowDefinition, input: Json, clock: Clock, delay: number, limits: readonly Limit[]) {
     this.flow = flow
     this.input = input
     this.#clock = clock
-    this.steps = flow.map((definition, order) => ({
+    this.#limits = limits
+    this.deadlineAt = flow.deadline === null ? null : clock.now + delay + flow.deadline
+    this.steps = flow.steps.map((definition, order) => ({
       definition,
       order,
       ...unstarted,
@@ -80,7 +91,7 @@ export class Run {
     if (this.status === 'cancelled') return true
     if (this.status !== 'started') return false
     this.#apply(this.#cancellations(new Map()))
-    for (const task of this.tasks.filter(isOpen)) task.status = 'cancelled'
+    for (const task of this.tasks.filter(isOpen)) close(task, 'cancelled')
     this.#end('cancelled', reason)
     return true
   }
@@ -91,6 +102,7 @@ export class Run {
     this.status = 'started'
     this.error = null
     this.events.push('run:retried')
+    if (this.flow.deadline !== null) this.deadlineAt = this.#clock.now + this.flow.deadline
     for (const step of this.steps) {
       if (step.status === 'failed' || step.status === 'cancelled') Object.assign(step, unstarted)
     }
@@ -105,6 +117,26 @@ export class Run {
       wave.set(task.step, this.#settleDue(task))
     }
     if (wave.size > 0) this.#advance(wave)
+  }
+
+  /** Ends itself or the steps that have exceeded their deadlines; answers how many. */
+  endOverdue(): number {
+    const { now } = this.#clock
+    if (this.status !== 'started') return 0
+    if (this.deadlineAt !== null && this.deadlineAt <= now) {
+      this.#apply(this.#cancellations(new Map()))
+      for (const task of this.tasks.filter(isOpen)) close(task, 'cancelled')
+      this.#end('failed', `the run has exceeded its deadline of ${this.flow.deadline} s`)
+      return 1
+    }
+    const wave: Wave = new Map()
+    for (const step of this.steps) {
+      if (step.status !== 'started' || step.deadlineAt === null || step.deadlineAt > now) continue
+      const { slug, deadline } = step.definition
+      wave.set(step, exhausted(step, `step "${slug}" has exceeded its deadline of ${deadline} s`))
+    }
+    if (wave.size > 0) this.#advance(wave)
+    return wave.size
   }
 
   /** Completes a wait, maybe before it begins; whether that is no contradiction. */
@@ -125,6 +157,25 @@ export class Run {
     if (step.status !== 'started') return false
     const ending = { error: reason, permanent: true }
     return this.settle([{ task: step.tasks[0]!, attempt: null, ending }])[0]!
+  }
+
+  /** Gives tasks that waited for a slot theirs. */
+  admit(tasks: readonly Task[]): void {
+    for (const step of this.steps) {
+      const admitted = tasks.filter((task) => task.step === step)
+      for (const task of admitted) {
+        Object.assign(task, {
+          status: 'queued',
+          waitsFor: null,
+          dueAt: null,
+          visible: true,
+          hiddenUntil: null,
+        })
+      }
+      if (admitted.length === 0 || step.definition.map) continue
+      step.waits = null
+      this.events.push(`step:admitted ${step.definition.slug}`)
+    }
   }
 
   /** What a handler is given. */
@@ -159,19 +210,28 @@ export class Run {
       if (failed) fatal.push(task.error!)
       if (retryAt !== undefined) again.push({ error: task.error!, retryAt })
     }
+    const { map, collect } = step.definition
     if (fatal.length > 0) {
-      const error = fatal.sort()[0]!
-      return step.definition.whenExhausted === 'fail'
-        ? { to: 'failed', error }
-        : { to: 'skipped', reason: 'attempts_exhausted', error }
+      const error = collect ? tooManyFailures(step) : fatal.sort()[0]!
+      if (error !== null) return exhausted(step, error)
     }
-    const done = step.tasks.filter(({ status }) => status === 'completed').length
+    const done = step.tasks.filter(
+      ({ status }) => status === 'completed' || (collect && status === 'failed'),
+    ).length
     if (done < step.tasks.length) {
+      const waits = again.length > 0 && !map && this.#isLimited(step) ? { waits: forSlot } : {}
       const retryAt = again.length > 0 ? Math.max(...again.map((failure) => failure.retryAt)) : null
-      return { to: 'working', done, retries: again.length, error: again.at(-1)?.error ?? null, retryAt }
+      return {
+        to: 'working',
+        done,
+        retries: again.length,
+        error: again.at(-1)?.error ?? null,
+        retryAt,
+        ...waits,
+      }
     }
-    const outputs = step.tasks.map(({ output }) => output)
-    return { to: 'completed', output: step.definition.map ? outputs : outputs[0]! }
+    const outputs = step.tasks.map((task) => (collect ? outcomeOf(task) : task.output))
+    return { to: 'completed', output: map ? outputs : outputs[0]! }
   }
 
   /** Applies changes, wave after wave, until nothing follows from them any more. */
@@ -192,7 +252,7 @@ export class Run {
     for (const step of this.steps) {
       if (step.status === 'started' && started.has(step)) this.#createTasks(step, delay)
       const closed = this.status === 'failed' ? 'cancelled' : step.skipReason ? 'skipped' : undefined
-      if (closed) for (const task of step.tasks.filter(isOpen)) task.status = closed
+      if (closed) for (const task of step.tasks.filter(isOpen)) close(task, closed)
     }
     if (this.status === 'started' && this.#isDone()) {
       this.output = Object.fromEntries(
@@ -208,7 +268,9 @@ export class Run {
   #apply(wave: Wave): Step[] {
     const events = [...wave].flatMap(([step, change]) => transition(step, change))
     const isEnding = [...wave.values()].some(({ to }) => to === 'failed' || to === 'cancelled')
-    const freed = isEnding ? [] : this.steps.filter((step) => isPlain(step.definition) && this.#isReady(step))
+    const freed = isEnding
+      ? []
+      : this.steps.filter((step) => isPlain(this.flow, step.definition) && this.#isReady(step))
     for (const step of freed) events.push(...transition(step, plainStart))
     this.events.push(...inOrder(events))
     return [...freed, ...[...wave.keys()].filter((step) => wave.get(step)!.to === 'started')]
@@ -253,7 +315,7 @@ export class Run {
     if (wait) return waiting('signal', wait.timeout === null ? null : begin + wait.timeout)
     if (sleep && 'for' in sleep) return waiting('time', begin + sleep.for)
     if (sleep) return this.#sleepUntil(slug, sleep.until)
-    if (!map) return plainStart
+    if (!map) return this.#isLimited(step) ? waiting('slot', null) : plainStart
     const items = this.#items(step)
     if (!Array.isArray(items)) {
       const where = [map.source, ...map.path].join('.')
@@ -287,19 +349,45 @@ export class Run {
 
   /** A task for each item; of a map that starts again, completed ones are kept, and the others begin anew. */
   #createTasks(step: Step, delay: number): void {
-    const visible = delay + step.definition.startDelay === 0
+    const total = delay + step.definition.startDelay
+    const { deadline } = step.definition
+    if (deadline !== null) step.deadlineAt = this.#clock.now + delay + deadline
     const items = step.definition.map ? (this.#items(step) as Json[]) : [null]
+    const keys = keysOf(this.flow, step.definition, this.#inputOf(step), this.#limits)
     step.tasks = items.map((item, index) => {
       const before = step.tasks[index]
       if (before?.status === 'completed') return before
-      return { ...this.#newTask(step, index, item), status: step.waits ? 'waiting' : 'queued', visible }
+      const task = this.#newTask(step, index, item)
+      if (this.#isLimited(step)) return { ...task, ...this.#waitingForSlot(keys, index, total) }
+      if (!step.waits) return { ...task, visible: total === 0 }
+      return { ...task, status: 'waiting', waitsFor: step.waits.for, dueAt: step.waits.dueAt }
     })
+  }
+
+  #waitingForSlot(keys: readonly Key[], index: number, delay: number): Partial<Task> {
+    const readyAt = this.#clock.now + delay
+    const wait = delay > 0 ? ({ waitsFor: 'time', dueAt: readyAt } as const) : ({ waitsFor: 'slot' } as const)
+    return { status: 'waiting', ...wait, keys, rank: readyAt + index / 1e6 }
+  }
+
+  #isLimited({ definition }: Step): boolean {
+    return isLimited(this.flow, definition)
   }
 
   #newTask(step: Step, index: number, item: Json): Task {
     const attempts = step.tasks[index]?.attempts ?? 0
     const counts = { attempts, attemptsBefore: attempts }
-    return { run: this, step, index, item, ...counts, status: 'queued', ...unsettled, visible: false }
+    return {
+      run: this,
+      step,
+      index,
+      item,
+      ...counts,
+      status: 'queued',
+      ...idle,
+      ...unsettled,
+      visible: false,
+    }
   }
 
   #end(status: 'completed' | 'failed' | 'cancelled', error: string | null): void {
@@ -322,7 +410,7 @@ export class Run {
   }
 
   #isLeaf(step: Step): boolean {
-    return !this.flow.some(({ deps }) => deps.includes(step.definition.slug))
+    return !this.flow.steps.some(({ deps }) => deps.includes(step.definition.slug))
   }
 
   #isDone(): boolean {
@@ -330,6 +418,29 @@ export class Run {
   }
 }
 
-function waiting(what: 'signal' | 'time', dueAt: number | null): Change {
+/** What becomes of a step that has no attempts or no time left. */
+function exhausted({ definition }: Step, error: string): Change {
+  return definition.whenExhausted === 'fail'
+    ? { to: 'failed', error }
+    : { to: 'skipped', reason: 'attempts_exhausted', error }
+}
+
+/** Why a map that collects failures fails after all, if it does. */
+function tooManyFailures({ definition, tasks }: Step): string | null {
+  const { count, share } = definition.collect!
+  const failed = tasks.filter(({ status }) => status === 'failed')
+  const tolerated = count ?? (share === null ? tasks.length : Math.floor(share * tasks.length))
+  if (failed.length <= tolerated) return null
+  const first = failed.sort((a, b) => a.failedAt! - b.failedAt! || a.index - b.index)[0]!
+  return `step "${definition.slug}" failed: ${failed.length} of its ${tasks.length} items failed, and it tolerates ${tolerated}; the first error: ${first.error}`
+}
+
+function outcomeOf({ status, output, error }: Task): Json {
+  return status === 'completed' ? { status, value: output } : { status, error }
+}
+
+const forSlot: Waits = { for: 'slot', dueAt: null }
+
+function waiting(what: Waits['for'], dueAt: number | null): Change {
   return { ...plainStart, waits: { for: what, dueAt } } as Change
 }

@@ -19,13 +19,15 @@ export interface Step {
   initialTasks: number | null
   /** What it began to wait for, and until when, in seconds. */
   waits: Waits | null
-  /** Completed tasks, as of the last progress of the step. */
+  /** When it ends if it is still open then, in seconds. */
+  deadlineAt: number | null
+  /** Completed tasks, and failed ones of a map that collects failures, as of the last progress of the step. */
   done: number
   tasks: Task[]
 }
 
 export interface Waits {
-  readonly for: 'signal' | 'time'
+  readonly for: 'signal' | 'time' | 'slot'
   readonly dueAt: number | null
 }
 
@@ -35,7 +37,14 @@ export type Change =
   | { to: 'failed'; error: string }
   | { to: 'skipped'; reason: NonNullable<Step['skipReason']>; error: string | null }
   | { to: 'started'; items: Json[]; waits?: Waits }
-  | { to: 'working'; done: number; retries: number; error: string | null; retryAt: number | null }
+  | {
+      to: 'working'
+      done: number
+      retries: number
+      error: string | null
+      retryAt: number | null
+      waits?: Waits
+    }
   | { to: 'cancelled' }
 
 /** What happens to steps at once. */
@@ -74,6 +83,7 @@ export const unstarted = {
   progress: null,
   initialTasks: null,
   waits: null,
+  deadlineAt: null,
   done: 0,
 } as const satisfies Partial<Step>
 
@@ -99,13 +109,15 @@ export function transition(step: Step, change: Change): StepEvent[] {
 }
 
 /** Retries and progress of a step that goes on; progress is told each time another twentieth of the items is done. */
-function work(step: Step, { done, retries, error, retryAt }: Change & { to: 'working' }): StepEvent[] {
+function work(step: Step, change: Change & { to: 'working' }): StepEvent[] {
+  const { done, retries, error, retryAt } = change
   const total = step.initialTasks!
   const before = step.done
   step.done = done
   step.retries += retries
   if (retries > 0) step.error = error
   step.retryAt = retryAt ?? step.retryAt
+  step.waits = change.waits ?? step.waits
   const hasGrown = Math.floor((20 * done) / total) > Math.floor((20 * before) / total)
   if (hasGrown) step.progress = { done, total }
   return [

@@ -2,6 +2,7 @@
 import type { Json } from './json.ts'
 import type { Clock } from './queue.ts'
 import type { Run } from './run.ts'
+import type { Key } from './slots.ts'
 import type { Step } from './step.ts'
 
 type TaskStatus = 'waiting' | 'queued' | 'started' | 'completed' | 'failed' | 'skipped' | 'cancelled'
@@ -12,12 +13,21 @@ export interface Task {
   readonly index: number
   readonly item: Json
   status: TaskStatus
+  /** What it waits for while it is waiting, and until when, in seconds. */
+  waitsFor: 'signal' | 'time' | 'slot' | null
+  dueAt: number | null
+  /** Those of the slots that it holds or waits for; null of a task without limits, and of one that is closed. */
+  keys: readonly Key[] | null
+  /** Its place among those that wait for a slot, in seconds. */
+  rank: number | null
   /** Counts claims, and never falls. */
   attempts: number
   /** Attempts that do not count: the run was retried after them, or they were handed back. */
   attemptsBefore: number
   output: Json
   error: string | null
+  /** When it failed for good, in seconds. */
+  failedAt: number | null
   /** Whether a claim may take it now. */
   visible: boolean
   /** Until when a failure has hidden it, in seconds; null where something else decides. */
@@ -31,7 +41,13 @@ export interface Task {
 /** How an attempt of a task ended. */
 export type Ending =
   | { readonly output: Json }
-  | { readonly error: string; readonly retryDelay?: number; readonly permanent?: boolean }
+  | {
+      readonly error: string
+      readonly retryDelay?: number
+      readonly permanent?: boolean
+      /** Whether the attempt does not count. */
+      readonly uncounted?: boolean
+    }
 
 export interface Settlement {
   readonly task: Task
@@ -44,9 +60,12 @@ export const leaseExpired = 'lease expired: the worker was lost'
 
 export const timedOut = 'the wait has timed out'
 
+export const idle = { waitsFor: null, dueAt: null, keys: null, rank: null } as const satisfies Partial<Task>
+
 export const unsettled = {
   output: null,
   error: null,
+  failedAt: null,
   hiddenUntil: null,
   isEarly: false,
   message: 0,
@@ -60,9 +79,14 @@ export function hasMessage({ status }: Task): boolean {
   return status === 'queued' || status === 'started'
 }
 
-/** Whether it waits for a time that has come. */
-export function isDue({ status, step }: Task, now: number): boolean {
-  return status === 'waiting' && step.waits!.dueAt !== null && step.waits!.dueAt <= now
+/** Whether it is a wait or sleep whose time has come. */
+export function isDue({ keys, dueAt }: Task, now: number): boolean {
+  return keys === null && dueAt !== null && dueAt <= now
+}
+
+/** Ends it, with all that it waits for or holds. */
+export function close(task: Task, status: TaskStatus): void {
+  Object.assign(task, idle, { status })
 }
 
 export function isCurrent({ status, attempts }: Task, attempt: number): boolean {
@@ -78,19 +102,33 @@ export function settleTask(task: Task, ending: Ending, clock: Clock): { retryAt?
   task.output = 'output' in ending ? ending.output : null
   task.error = 'output' in ending ? null : ending.error
   if ('output' in ending) {
-    task.status = 'completed'
+    close(task, 'completed')
     return {}
   }
+  const isWait = task.status === 'waiting' && task.keys === null
   // Whoever fails a task that nobody has claimed uses an attempt, too.
-  if (task.status === 'queued') task.attempts += 1
-  if (ending.permanent || task.status === 'waiting' || !hasAttempts(task)) {
-    task.status = 'failed'
+  if (task.status !== 'started' && !isWait) task.attempts += 1
+  if (ending.uncounted && !isWait) task.attemptsBefore += 1
+  if (ending.permanent || isWait || !hasAttempts(task)) {
+    close(task, 'failed')
+    task.failedAt = clock.now
     return { failed: true }
   }
-  task.status = 'queued'
-  task.hiddenUntil = clock.now + (ending.retryDelay ?? retryDelay(task))
-  task.visible = clock.isPast
-  return { retryAt: task.hiddenUntil }
+  const retryAt = clock.now + (ending.retryDelay ?? retryDelay(task))
+  // One that has a slot gives it up, and waits for another from then on.
+  if (task.keys) {
+    Object.assign(task, {
+      status: 'waiting',
+      waitsFor: 'time',
+      dueAt: retryAt,
+      rank: retryAt,
+      visible: false,
+    })
+    Object.assign(task, { hiddenUntil: null })
+  } else {
+    Object.assign(task, { status: 'queued', hiddenUntil: retryAt, visible: clock.isPast })
+  }
+  return { retryAt }
 }
 
 function retryDelay({ step, attempts, attemptsBefore }: Task): number {

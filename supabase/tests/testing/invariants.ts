@@ -36,7 +36,7 @@ const rules = {
     ) last on true
     where case state.status
       when 'created' then last.type not in ('step:failed', 'step:cancelled')
-      when 'started' then coalesce(last.type, '') not in ('step:started', 'step:retrying', 'step:progress')
+      when 'started' then coalesce(last.type, '') not in ('step:started', 'step:admitted', 'step:retrying', 'step:progress')
       else last.type is distinct from 'step:' || state.status
     end`,
   'every event follows from the one before': `
@@ -45,8 +45,8 @@ const rules = {
     ) e
     where not coalesce(type = any (case
       when before is null then '{run:started,step:started,step:failed,step:skipped,step:cancelled}'
-      when before in ('step:started', 'step:retrying', 'step:progress')
-        then '{step:retrying,step:progress,step:completed,step:failed,step:skipped,step:cancelled}'
+      when before in ('step:started', 'step:admitted', 'step:retrying', 'step:progress')
+        then '{step:admitted,step:retrying,step:progress,step:completed,step:failed,step:skipped,step:cancelled}'
       when before in ('step:failed', 'step:cancelled') then '{step:started,step:failed,step:skipped,step:cancelled}'
       when before in ('run:started', 'run:waiting')
         then '{run:waiting,run:begun,run:completed,run:failed,run:cancelled}'
@@ -124,6 +124,20 @@ const rules = {
     where s.completed_by = 'authenticated' and (task.status = 'waiting') <> exists (
       select from pgflow.wait_assignees w where w.run_id = task.run_id and w.step_slug = task.step_slug and w.is_open
     )`,
+  'no more tasks have a slot of a key than its limit': `
+    select null::uuid, format('%s have one of %s', count(*), key) from (
+      select unnest(slot_keys) as key from task where status in ('queued', 'started')
+    ) held
+    left join pgflow.limits l on l.limit_slug = split_part(key, ':', 1)
+    group by key, l.running
+    having count(*) > coalesce(l.running, (
+      select s.opt_concurrency from run join pgflow.steps s using (flow_slug)
+      where key = ':' || run_id || ':' || s.step_slug
+    ))`,
+  'a task that is closed has no slot, and one of a limited step has or awaits some': `
+    select run_id, format('%s %s is %s with %s', step_slug, task_index, status, slot_keys)
+    from task join pgflow.steps s using (flow_slug, step_slug)
+    where (slot_keys is not null) <> (s.is_limited and status in ('waiting', 'queued', 'started'))`,
   'a completed step has only completed tasks, and failed items where it collects them': `
     select task.run_id, format('%s %s is %s', task.step_slug, task_index, task.status)
     from task join state using (run_id, step_slug)

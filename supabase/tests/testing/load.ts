@@ -3,15 +3,17 @@ import { setTimeout } from 'node:timers/promises'
 import postgres, { type Sql } from 'postgres'
 
 /**
- * A flow with a chain, a map, a retry, a wait, a sleep and, for every seventh run, a failure; what its handlers answer depends on
+ * A flow with a chain, a map, a retry, a wait, a sleep, limits and, for every seventh run, a failure; what its handlers answer depends on
  * nothing but their input and attempt.
  */
 export async function createLoad(sql: Sql, flowSlug: string): Promise<void> {
   await sql`
     select pgflow.create_flow(${flowSlug}, max_attempts => 1000, base_delay => 0, broadcast => 'always')`
   await sql`select pgflow.add_step(${flowSlug}, 'numbers')`
-  await sql`select pgflow.add_step(${flowSlug}, 'squares', array['numbers'], step_type => 'map')`
-  await sql`select pgflow.add_step(${flowSlug}, 'again')`
+  await sql`
+    select pgflow.add_step(${flowSlug}, 'squares', array['numbers'], step_type => 'map', options => '{"concurrency": 2}')`
+  const limited = { limits: [{ by_path: 'run.n', running: 1 }] }
+  await sql`select pgflow.add_step(${flowSlug}, 'again', options => ${sql.json(limited)})`
   await sql`select pgflow.add_step(${flowSlug}, 'approved', array['numbers'], step_type => 'wait', completed_by => 'authenticated')`
   await sql`select pgflow.add_step(${flowSlug}, 'pause', array['approved'], step_type => 'sleep', sleep_for => 1)`
   await sql`select pgflow.add_step(${flowSlug}, 'sum', array['squares', 'again', 'pause'])`
