@@ -477,46 +477,37 @@ begin
 end
 $$;
 
--- Those of the candidates that may be admitted together, in their order: no key more than it has room for. Where they share some
--- keys and differ in others, it goes in rounds, of which each admits the first that is left, or leaves it out.
+-- Those of the candidates that may be admitted together, in their order: no key more than it has room for. Each takes of the room
+-- of its keys, which the next ones find.
 create function pgflow.admissible(candidates pgflow.slot_task[], rooms pgflow.slot_room[])
 returns pgflow.slot_task[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  chosen pgflow.slot_task[] := '{}';
-  round pgflow.slot_task[];
-  left_over pgflow.slot_task[] := candidates;
+  keys text[];
+  room int[];
+  places int[];
+  place int;
+  chosen int[] := '{}';
+  candidate record;
 begin
   if not exists (select from unnest(candidates) c where cardinality(c.slot_keys) > 1) then
     return candidates;
   end if;
-  while cardinality(left_over) > 0 loop
-    with
-      task as (
-        select t.n, t.slot_keys, row(t.run_id, t.step_slug, t.task_index, t.slot_keys, t.slot_rank)::pgflow.slot_task as task
-        from unnest(left_over) with ordinality t (run_id, step_slug, task_index, slot_keys, slot_rank, n)
-      ),
-      key as (
-        select r.key, r.room - (select count(*) from unnest(chosen) c where r.key = any (c.slot_keys)) as room from unnest(rooms) r
-      ),
-      place as (
-        select t.n, k.key, row_number() over (partition by k.key order by t.n) as place
-        from task t cross join unnest(t.slot_keys) k (key)
-      ),
-      judged as (
-        select p.n, bool_and(key.room is null or p.place <= key.room) as fits, bool_or(key.room <= 0) is true as is_blocked
-        from place p join key using (key)
-        group by p.n
-      )
-    select array_agg(t.task order by t.n) filter (where j.fits),
-           array_agg(t.task order by t.n) filter (where not j.fits and not j.is_blocked)
-    into round, left_over
-    from task t join judged j using (n);
-    chosen := chosen || round;
+  select array_agg(r.key order by r.key), array_agg(r.room order by r.key) into keys, room from unnest(rooms) r;
+  for candidate in
+    select c.n, array(select array_position(keys, key) from unnest(c.slot_keys) key) as places
+    from unnest(candidates) with ordinality c (run_id, step_slug, task_index, slot_keys, slot_rank, n)
+  loop
+    places := candidate.places;
+    continue when room[places[1]] <= 0 or room[places[2]] <= 0 or room[places[3]] <= 0;
+    foreach place in array places loop
+      room[place] := room[place] - 1;
+    end loop;
+    chosen := chosen || candidate.n::int;
   end loop;
-  return chosen;
+  return array(select candidates[n] from unnest(chosen) n);
 end
 $$;
 
