@@ -193,6 +193,12 @@ create type pgflow.slot_room as (
 comment on type pgflow.slot_room is
   'How many tasks a key may admit now; null where nothing limits it. Of a rate, from when on it may admit the next, and how far apart they are.';
 
+create type pgflow.slot_locks as (
+  locked text[],
+  busy text[]
+);
+comment on type pgflow.slot_locks is 'The keys that a transaction has locked, and those that another one has.';
+
 -- Admits tasks that wait for slots, of the keys whose alarms are due, up to about `quantity`; answers how many.
 create function pgflow.admit_tasks(quantity int)
 returns int
@@ -240,57 +246,91 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  keys text[];
-  combinations jsonb;
-  locked text[];
+  due_keys text[];
+  locks pgflow.slot_locks;
   rooms pgflow.slot_room[];
-  candidates pgflow.slot_task[];
-  admitted pgflow.slot_task[];
+  combinations jsonb;
+  candidates pgflow.slot_task[] := '{}';
+  admitted pgflow.slot_task[] := '{}';
   busy_keys text[];
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     return '{}'; -- it would count what was there when the transaction began
   end if;
-  keys := pgflow.take_slot_alarms(as_of);
-  if keys is null then
+  due_keys := pgflow.take_slot_alarms(as_of);
+  if due_keys is null then
     return '{}';
   end if;
+  locks := pgflow.lock_slots(due_keys);
+  busy_keys := locks.busy;
+  rooms := pgflow.rooms_of(locks.locked, as_of);
   combinations := (
     select jsonb_agg(distinct to_jsonb(c.slot_keys))
-    from unnest(keys) key
-    cross join lateral pgflow.waiting_combinations(key) c (slot_keys)
+    from unnest(rooms) r
+    cross join lateral pgflow.waiting_combinations(r.key, pgflow.looks_for(r.room)) c (slot_keys)
+    where coalesce(r.room, 1) > 0
   );
-  if combinations is null then
-    return '{}';
+  if combinations is not null then
+    locks := pgflow.lock_slots(array(
+      select jsonb_array_elements_text(c) from jsonb_array_elements(combinations) c
+      except
+      select unnest(due_keys)
+    ));
+    busy_keys := busy_keys || locks.busy;
+    rooms := rooms || pgflow.rooms_of(locks.locked, as_of);
+    candidates := pgflow.slot_candidates(combinations, rooms, quantity);
+    admitted := pgflow.admissible(candidates, rooms);
   end if;
-  -- Those of which another transaction admits tasks at the moment are left for later, with all that have them.
-  select array_agg(k.key) filter (where k.is_locked), array_agg(k.key) filter (where not k.is_locked) into locked, busy_keys
-  from (
-    select key, pg_try_advisory_xact_lock(hashtextextended('pgflow.slot:' || key, 0)) as is_locked
-    from (select distinct key from jsonb_array_elements(combinations) c cross join jsonb_array_elements_text(c) key) every
-  ) k;
-  rooms := pgflow.rooms_of(locked, as_of);
-  candidates := pgflow.slot_candidates(combinations, rooms, quantity);
-  admitted := pgflow.admissible(candidates, rooms);
   if cardinality(admitted) > 0 then
-    select a.admitted, busy_keys || a.busy into admitted, busy_keys from pgflow.admit(admitted, as_of) a;
+    select coalesce(a.admitted, '{}'), busy_keys || a.busy into admitted, busy_keys from pgflow.admit(admitted, as_of) a;
+  end if;
+  if exists (select from unnest(rooms) r where r.spacing is not null) then
     perform pgflow.take_rates(admitted, rooms);
   end if;
   if busy_keys is not null or cardinality(candidates) >= quantity or exists (
-    select from unnest(rooms) r where r.spacing is not null or coalesce(r.room, quantity) > coalesce(cardinality(admitted), 0)
+    select from unnest(rooms) r where r.spacing is not null or coalesce(r.room, quantity) > cardinality(admitted)
   ) then
-    perform pgflow.look_again(combinations, rooms, coalesce(admitted, '{}'), as_of);
+    perform pgflow.look_again(coalesce(combinations, '[]'), rooms, admitted, as_of);
     insert into pgflow.alarms (due_at, kind, slot_key)
     select distinct as_of + interval '20 milliseconds', 'slot', key from unnest(busy_keys) key
     union all
-    select as_of, 'slot', key from unnest(keys) key where cardinality(candidates) >= quantity;
+    select as_of, 'slot', key from unnest(due_keys) key where cardinality(candidates) >= quantity;
   end if;
-  return coalesce(admitted, '{}');
+  return admitted;
 end
 $$;
 
--- Sets alarms for tasks that still wait: where a rate lets the next one pass later; and where there is room for another, since its
--- row was locked by somebody who may let it go.
+-- Tries to lock keys for this transaction: those that it has now, and those in which another one admits tasks at the moment.
+create function pgflow.lock_slots(keys text[])
+returns pgflow.slot_locks
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  locks pgflow.slot_locks;
+begin
+  select array_agg(k.key) filter (where k.is_locked), array_agg(k.key) filter (where not k.is_locked) into locks
+  from (
+    select key, pg_try_advisory_xact_lock(hashtextextended('pgflow.slot:' || key, 0)) as is_locked from unnest(keys) key
+  ) k;
+  return locks;
+end
+$$;
+
+-- How many combinations with a key are looked at, for the room that it has: more than can be admitted, since other keys may have none.
+create function pgflow.looks_for(room int)
+returns int
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return least(50, greatest(10, 2 * coalesce(room, 50)));
+end
+$$;
+
+-- Sets alarms for tasks that still wait: where a rate lets the next one pass later; where there is room for another, since its row
+-- was locked by somebody who may let it go; and where not all combinations of a key were looked at, and it has room left.
 create function pgflow.look_again(combinations jsonb, rooms pgflow.slot_room[], admitted pgflow.slot_task[], as_of timestamptz)
 returns void
 language plpgsql
@@ -298,25 +338,37 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into pgflow.alarms (due_at, kind, slot_key)
-  select distinct next.at, 'slot', c.keys[cardinality(c.keys)]
+  select next.at, 'slot', r.key
+  from unnest(rooms) r
+  cross join lateral (
+    select count(*) as tasks from unnest(look_again.admitted) a where r.key = any (a.slot_keys)
+  ) taken
+  cross join lateral (
+    select case
+      when r.next_at + taken.tasks * r.spacing > look_again.as_of then r.next_at + taken.tasks * r.spacing
+      when (r.room is null or r.room > taken.tasks) and (
+        select count(*) from jsonb_array_elements(look_again.combinations) c where c ? r.key
+      ) >= pgflow.looks_for(r.room) then look_again.as_of + interval '250 milliseconds'
+    end
+  ) next (at)
+  where next.at is not null and (
+    exists (select from pgflow.step_tasks t where t.slot_keys[1] = r.key and t.waits_for = 'slot')
+    or exists (select from pgflow.step_tasks t where t.slot_keys[2] = r.key and t.waits_for = 'slot')
+    or exists (select from pgflow.step_tasks t where t.slot_keys[3] = r.key and t.waits_for = 'slot')
+  )
+  union all
+  select look_again.as_of + interval '1 second', 'slot', c.keys[cardinality(c.keys)]
   from (
     select array(select jsonb_array_elements_text(e)) as keys from jsonb_array_elements(look_again.combinations) e
   ) c
   cross join lateral (
-    select count(r.key) as known, max(k.next_at) filter (where r.spacing is not null) as next_at, bool_and(
+    select count(r.key) as known, bool_and(
              r.room is null or r.room > (select count(*) from unnest(look_again.admitted) a where r.key = any (a.slot_keys))
            ) as has_room
     from unnest(c.keys) key
     left join unnest(look_again.rooms) r using (key)
-    left join pgflow.limit_keys k on k.slot_key = key
   ) room
-  cross join lateral (
-    select case
-      when room.next_at > look_again.as_of then room.next_at
-      when room.has_room and room.known = cardinality(c.keys) then look_again.as_of + interval '1 second'
-    end
-  ) next (at)
-  where next.at is not null and exists (
+  where room.has_room and room.known = cardinality(c.keys) and exists (
     select from pgflow.step_tasks t where t.slot_keys[1] = c.keys[1] and t.waits_for = 'slot' and t.slot_keys = c.keys
   );
 end
@@ -363,9 +415,9 @@ begin
 end
 $$;
 
--- The combinations of keys with a key in them that tasks wait for, each once; of many, 200 at a time, in turn. By the indexes on
+-- The combinations of keys with a key in them that tasks wait for, each once; of many, `quantity` at a time, in turn. By the indexes on
 -- slot_keys, from one combination to the next.
-create function pgflow.waiting_combinations(key text)
+create function pgflow.waiting_combinations(key text, quantity int)
 returns setof text[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -395,7 +447,7 @@ begin
     exit when next is null or has_wrapped and next > last;
     return next next;
     found_here := found_here + 1;
-    if found_here = 200 then
+    if found_here = waiting_combinations.quantity then
       insert into pgflow.limit_keys as k (slot_key, last_keys) values (waiting_combinations.key, next)
       on conflict on constraint limit_keys_pkey do update set last_keys = excluded.last_keys;
       return;
@@ -435,11 +487,14 @@ begin
       where k.key like ':_%' and r.run_id::text = split_part(k.key, ':', 2)
     ) l on true
     left join lateral (
-      select greatest(
-               (select n.next_at from pgflow.limit_keys n where n.slot_key = k.key),
-               as_of - make_interval(secs => l.rate_period / 20.0)
-             ) as next_at,
-             make_interval(secs => l.rate_period * 1.05 / l.rate_count) as spacing
+      select least(
+               greatest(
+                 (select n.next_at from pgflow.limit_keys n where n.slot_key = k.key),
+                 as_of - make_interval(secs => l.rate_period / 20.0)
+               ),
+               as_of + spacing.by -- later only if the rate has been raised since
+             ) as next_at, spacing.by as spacing
+      from (select make_interval(secs => l.rate_period * 1.05 / l.rate_count)) spacing (by)
       where l.rate_count is not null
     ) rate on true
   );
@@ -649,7 +704,7 @@ begin
 end
 $$;
 
--- Notes of the keys with a rate from when on they may admit the next task.
+-- Notes of the keys with a rate from when on they may admit the next task; of a rate that was raised, too.
 create function pgflow.take_rates(admitted pgflow.slot_task[], rooms pgflow.slot_room[])
 returns void
 language plpgsql
@@ -660,7 +715,9 @@ begin
   select r.key, r.next_at + taken.tasks * r.spacing
   from unnest(take_rates.rooms) r
   cross join lateral (select count(*) as tasks from unnest(admitted) a where r.key = any (a.slot_keys)) taken
-  where r.spacing is not null and taken.tasks > 0
+  where r.spacing is not null and (taken.tasks > 0 or r.next_at < (
+    select k.next_at from pgflow.limit_keys k where k.slot_key = r.key
+  ))
   on conflict on constraint limit_keys_pkey do update set next_at = excluded.next_at;
 end
 $$;

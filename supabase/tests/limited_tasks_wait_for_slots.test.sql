@@ -1,5 +1,5 @@
 begin;
-select plan(45);
+select plan(49);
 set local pgflow.now = '2030-01-01 00:00:00Z';
 
 create function pg_temp.run(n int) returns uuid language sql as $$ select format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid $$;
@@ -118,6 +118,36 @@ set local pgflow.now = '2030-01-01 00:00:20.1Z';
 select is(cardinality(pg_temp.claim('rate')), 0, 'before nothing does');
 set local pgflow.now = '2030-01-01 00:00:20.15Z';
 select is(cardinality(pg_temp.claim('rate')), 1, 'then one');
+
+select pgflow.create_flow('slow'), pgflow.add_step('slow', 'a', step_type => 'map');
+select pg_temp.limit('daily', 'slow', 'a', null, null, 1, 86400);
+select pgflow.start_flow('slow', '[1, 2, 3]', run_id => pg_temp.run(41));
+select is(cardinality(pg_temp.claim('slow')), 1, 'one a day');
+update pgflow.limits set rate_count = 60, rate_period = 60 where limit_slug = 'daily';
+select pgflow.recheck_limit('daily');
+select is(cardinality(pg_temp.claim('slow')), 0, 'a rate that is raised');
+set local pgflow.now = '2030-01-01 00:00:21.2Z';
+select is(cardinality(pg_temp.claim('slow')), 1, 'counts from then on');
+
+-- Many combinations of keys
+select pgflow.create_flow('many'), pgflow.add_step('many', 'a');
+select pg_temp.limit('shared', 'many', 'a', null, 2), pg_temp.limit('own', 'many', 'a', 'run', 1);
+select count(*) from generate_series(1, 100) n, pgflow.start_flow('many', to_jsonb(n), run_id => pg_temp.run(100 + n));
+create function pg_temp.drain() returns int[] language plpgsql as $$
+declare
+  sizes int[] := '{}';
+  claimed record;
+begin
+  loop
+    select count(*)::int as size, array_agg(t.run_id) as run_ids into claimed from pgflow.claim_tasks(array['many'], 100, null) t;
+    sizes := sizes || claimed.size;
+    exit when claimed.size = 0;
+    perform pgflow.complete_task(run_id, 'a', 0, '1') from unnest(claimed.run_ids) run_id;
+  end loop;
+  return sizes;
+end
+$$;
+select is(pg_temp.drain(), array_fill(2, array[50]) || 0, 'all have their turn, two at a time');
 
 select * from finish();
 rollback;

@@ -154,6 +154,10 @@ begin
       slot_keys text[],
       slot_rank timestamptz
     );
+    create type pgflow.slot_locks as (
+      locked text[],
+      busy text[]
+    );
     create type pgflow.slot_room as (
       key text,
       room int,
