@@ -100,26 +100,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   as_of timestamptz := pgflow.now();
-  due pgflow.step_key[];
+  due pgflow.step_key[] := pgflow.overdue(end_overdue.quantity, as_of);
   locked uuid[];
   runs uuid[];
   steps pgflow.step_key[];
 begin
-  with alarm as (
-    delete from pgflow.alarms a
-    where a.ctid = any (array(
-      select d.ctid from pgflow.alarms d
-      where d.due_at <= as_of and d.kind = 'deadline'
-      order by d.due_at, d.alarm_id
-      limit greatest(end_overdue.quantity, 0)
-      for update skip locked
-    ))
-    returning a.run_id, a.step_slug
-  )
-  select array_agg(distinct row(a.run_id, a.step_slug)::pgflow.step_key) into due
-  from alarm a
-  join pgflow.runs r using (run_id)
-  where r.status = 'started';
   if due is null then
     return 0;
   end if;
@@ -155,6 +140,50 @@ begin
   perform pgflow.fail_runs(runs, as_of);
   perform pgflow.advance(pgflow.changes_of_overdue(steps), as_of);
   return cardinality(runs) + cardinality(steps);
+end
+$$;
+
+-- The runs and steps that go on and whose alarms are due, which it takes, up to `quantity`. Of the next ten seconds it takes those
+-- that would come in vain, too, so that the clock does not have to strike for each of them.
+create function pgflow.overdue(quantity int, as_of timestamptz)
+returns pgflow.step_key[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  due pgflow.step_key[];
+  taken bigint;
+begin
+  for round in 1 .. 100 loop
+    with alarm as (
+      delete from pgflow.alarms a
+      where a.ctid = any (array(
+        select d.ctid
+        from (
+          select n.due_at, n.alarm_id from pgflow.alarms n
+          where n.due_at <= overdue.as_of + interval '10 seconds' and n.kind = 'deadline'
+          order by n.due_at, n.alarm_id
+          limit greatest(overdue.quantity, 0)
+        ) near
+        join pgflow.alarms d using (due_at, alarm_id)
+        where d.due_at <= overdue.as_of
+          or not exists (select from pgflow.runs r where r.run_id = d.run_id and r.status = 'started')
+          or d.step_slug is not null and not exists (
+            select from pgflow.step_states ss
+            where ss.run_id = d.run_id and ss.step_slug = d.step_slug and ss.status = 'started'
+          )
+        for update of d skip locked
+      ))
+      returning a.run_id, a.step_slug
+    )
+    select count(*), array_agg(distinct row(a.run_id, a.step_slug)::pgflow.step_key) filter (
+             where exists (select from pgflow.runs r where r.run_id = a.run_id and r.status = 'started')
+           )
+    into taken, due
+    from alarm a;
+    exit when due is not null or taken < greatest(overdue.quantity, 1);
+  end loop;
+  return due;
 end
 $$;
 

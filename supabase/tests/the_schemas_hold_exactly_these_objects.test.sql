@@ -298,6 +298,7 @@ select set_eq(
     'pgflow.begin_runs(quantity integer)',
     'pgflow.changes_of_overdue(steps pgflow.step_key[])',
     'pgflow.end_overdue(quantity integer)',
+    'pgflow.overdue(quantity integer, as_of timestamp with time zone)',
     'pgflow.fail_runs(run_ids uuid[], as_of timestamp with time zone)',
     'pgflow.set_deadlines(run_ids uuid[], since timestamp with time zone)',
     'pgflow.recheck_limit(limit_slug text)',

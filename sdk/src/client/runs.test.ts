@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { SupabaseClient } from '@supabase/supabase-js'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, expectTypeOf, it, onTestFinished } from 'vitest'
+import { Flow, type ItemResult } from '../flow/index.ts'
 import type { Duration } from '../shared/duration.ts'
+import { startWorker } from '../worker/index.ts'
 import { PgflowClient } from './client.ts'
 import {
   ConflictError,
@@ -245,6 +247,33 @@ describe('retry', () => {
     await rig.complete(run.runId)
     expect(await done).toEqual({ report: true })
     expect(seen.events).toEqual(await rig.log(run.runId))
+  })
+
+  it('repeats the items of a map that have failed, those that it then tolerates too', async () => {
+    const broken = new Set(['bb', 'ccc'])
+    const Pages = new Flow<string[]>({ slug: 'pages', startRole: 'authenticated', maxAttempts: 1 })
+      .map({ slug: 'sizes', whenItemFails: 'collect', tolerate: 1 }, (page) => {
+        if (broken.has(page)) throw new Error(`no ${page}`)
+        return page.length
+      })
+      .step('errors', ['sizes'], ({ sizes }) => sizes.map((size) => size.status === 'failed' && size.error))
+    const worker = await startWorker({ connection: rig.stack.dbUrl, flows: [Pages] })
+    onTestFinished(() => worker.stop())
+    const run = await client.startFlow<typeof Pages>('pages', ['a', 'bb', 'ccc', 'dddd'])
+    await expect(run.waitForCompletion()).rejects.toThrow(
+      /^step "sizes" failed: 2 of its 4 items failed, and it tolerates 1; the first error: step "sizes" failed: no (bb|ccc)$/,
+    )
+    broken.delete('bb')
+    await run.retry()
+    const failed = { status: 'failed', error: 'step "sizes" failed: no ccc' }
+    expect(await run.waitForCompletion()).toEqual({ errors: [false, false, failed.error, false] })
+    const { output } = run.step('sizes')
+    expectTypeOf(output).toEqualTypeOf<ItemResult<number>[] | null>()
+    expect(output).toEqual([
+      ...[1, 2].map((value) => ({ status: 'completed', value })),
+      failed,
+      { status: 'completed', value: 4 },
+    ])
   })
 
   it('leaves nothing of the failure for a listener that comes late', async () => {

@@ -390,7 +390,7 @@ describe('A handler that fails', () => {
     const slug = newSlug()
     const aborted = gate()
     const flow = new Flow<string[]>({ slug, maxAttempts: 1 }).map(
-      { slug: 'each' },
+      { slug: 'each', deadline: '1s' },
       async (item, { attempt, signal }) => {
         if (item === 'later') throw new RetryAfterError('1h', 'busy', { countsAsAttempt: false })
         if (attempt < 3) throw new RetryAfterError(0, 'busy', { countsAsAttempt: false })
@@ -400,7 +400,6 @@ describe('A handler that fails', () => {
     )
     const worker = await startWorker({ connection: db.url, flows: [flow], lease: 1 })
     onTestFinished(() => worker.stop({ gracePeriod: 0 }))
-    await db.sql`update pgflow.steps set opt_deadline = 1 where flow_slug = ${slug}`
     const run_id = await db.startRun(slug, ['now', 'later'])
     expect(await db.runEnded(run_id)).toMatchObject({
       status: 'failed',
