@@ -50,8 +50,8 @@ select is((select (opt_timeout, opt_sleep_for)::text from (select max(opt_timeou
 select throws_like(
   format($$ select pgflow.register_flow(jsonb_set(g, %L, %L)) from definition $$, path, value), words, words
 ) from (values
-  ('{steps,1,completed_by}', '"owner"', '%completed_by of step "ok" is owner, not assignees%'), ('{steps,1,webhook}', '"github"', '%webhook of step "ok" is github, not stripe%'),
-  ('{steps,1,when_timed_out}', '"skip"', '%when_timed_out of step "ok" is skip, not complete%'), ('{steps,1,not_by_owner}', 'false', '%not_by_owner%'),
+  ('{steps,1,completed_by}', '"owner"', '%it has assignees_path, but completed_by is not assignees'), ('{steps,1,webhook}', '"github"', '%webhook of step "ok" is github, not stripe%'),
+  ('{steps,1,when_timed_out}', '"skip"', '%it has timed_out_output, but when_timed_out is not complete'), ('{steps,1,not_by_owner}', 'false', '%not_by_owner%'),
   ('{steps,3,until_path}', '"run.then"', '%until_path of step "till" is run.then, not run.at%'), ('{steps,1,timed_out_output}', '1', '%timed_out_output%'),
   ('{steps,1,sleep_for}', '"x"', '%sleep_for is "x", not a whole number%')
 ) as t (path, value, words);
