@@ -1,4 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { BatchOptions } from './batch-types.ts'
 import type {
   AnyFlow,
   FlowOptions,
@@ -28,6 +29,7 @@ interface StepArguments extends StepOptions {
   readonly input?: StandardSchemaV1
   readonly output?: StandardSchemaV1
   readonly progress?: TypeOf<unknown>
+  readonly batch?: BatchOptions
 }
 
 /** A flow as it is at run time: it checks what is given to it, whatever its types are. */
@@ -116,11 +118,12 @@ function fromPositions(slug: string, rest: unknown[]): [StepArguments, unknown] 
 /** `checkStep` says whether these arguments are what their types promise. */
 function definitionFrom(type: StepType, step: StepArguments, handler: unknown): StepDefinition {
   // What names a type only is left out.
-  const { slug, dependsOn = [], input, output, progress: _, ...others } = step
+  const { slug, dependsOn = [], input, output, progress: _, batch, ...others } = step
   return {
     slug,
     type,
     ...(type === 'map' ? mapFrom(dependsOn, others) : { deps: depsOf(dependsOn, others), options: others }),
+    ...(batch !== undefined && { batch }),
     ...(input !== undefined && { inputSchema: input }),
     ...(output !== undefined && (type !== 'wait' || '~standard' in output) && { outputSchema: output }),
     ...(handler !== undefined && { handler: handler as StepHandler }),
@@ -178,5 +181,10 @@ function frozen(step: StepDefinition): StepDefinition {
     ...(whenTimedOut !== undefined && { whenTimedOut: jsonCopy(whenTimedOut) }),
     ...(limits !== undefined && { limits: jsonCopy(limits) }),
   }
-  return Object.freeze({ ...step, deps: Object.freeze([...step.deps]), options: Object.freeze(options) })
+  return Object.freeze({
+    ...step,
+    deps: Object.freeze([...step.deps]),
+    options: Object.freeze(options),
+    ...(step.batch && { batch: Object.freeze({ ...step.batch }) }),
+  })
 }

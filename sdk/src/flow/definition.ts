@@ -1,5 +1,6 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Duration } from '../shared/duration.ts'
+import type { BatchOptions } from './batch-types.ts'
 import type { Context } from './context.ts'
 import type { Json } from './json-types.ts'
 import type { ItemFallback } from './limit-types.ts'
@@ -233,6 +234,8 @@ export interface StepDefinition {
   /** Only in maps. */
   readonly items?: MapSource
   readonly options: StepOptions
+  /** How tasks are gathered; the handler is a {@link BatchHandler}. */
+  readonly batch?: BatchOptions
   /** Schema of what the handler gets: the payload, or an item of a map. */
   readonly inputSchema?: StandardSchemaV1
   /** Schema of what the handler returns; in a map, for each item; of a wait, of what completes it. */
@@ -250,7 +253,7 @@ export function hasHandler(step: StepDefinition): step is HandledStep {
   return step.handler !== undefined
 }
 
-/** A handler without the types of its flow, as the worker calls it. */
+/** A handler without the types of its flow, as the worker calls it; with the option `batch` it is a {@link BatchHandler}. */
 export type StepHandler = (payload: unknown, context: Context) => unknown
 
 /** A flow of any type, as the worker, the client and `compile` take it. */

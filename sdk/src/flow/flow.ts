@@ -1,8 +1,8 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Duration } from '../shared/duration.ts'
+import type { BatchSettings, HandlerOf, ReturnedForOne } from './batch-types.ts'
 import { FlowBuilder } from './builder.ts'
 import type { ValidCondition } from './condition-types.ts'
-import type { Context } from './context.ts'
 import type {
   AnyFlow,
   FlowOptions,
@@ -12,7 +12,7 @@ import type {
   StepTiming,
   TaskOptions,
 } from './definition.ts'
-import type { Handler, HandlerFunction } from './handler-types.ts'
+import type { Handler } from './handler-types.ts'
 import type { InputJson, JsonOf } from './json-types.ts'
 import type { ItemFallback, KnownKey, KnownRunKey, MapOutput, Tolerated } from './limit-types.ts'
 import type { ItemOf, ItemsOption } from './map-types.ts'
@@ -85,6 +85,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
     Progress = never,
+    const Size extends number = never,
     const Key extends string = never,
   >(
     step:
@@ -99,8 +100,9 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
             MakesJson<Out>,
             ProgressType<Progress>,
             KnownKey<F, Dep, Key>
-          >),
-    handler: Handler<F, Dep, In, Returned, Out, Progress>,
+          > &
+          BatchSettings<Size>),
+    handler: Handler<F, Dep, In, Returned, Out, Progress, Size>,
     options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
       ValidCondition<Unless, StoredPayload<F, Dep>>,
@@ -110,13 +112,14 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       MakesJson<Out>,
       ProgressType<Progress>,
       KnownKey<F, Dep, Key>
-    >,
+    > &
+      BatchSettings<Size>,
   ): Flow<
     WithStep<
       F,
       Slug,
       Dep,
-      StoredOutput<Returned, Out>,
+      StoredOutput<ReturnedForOne<Returned, Size>, Out>,
       SkipsOf<If, Unless, Unmet, Exhausted>,
       SchemaOutput<In>,
       StepProgress<Progress>
@@ -133,11 +136,12 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
     Progress = never,
+    const Size extends number = never,
     const Key extends string = never,
   >(
     slug: NewSlug<keyof F['steps'], Slug>,
     dependsOn: Deps<keyof F['steps'], Dep>,
-    handler: Handler<F, Dep, In, Returned, Out, Progress>,
+    handler: Handler<F, Dep, In, Returned, Out, Progress, Size>,
     options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
       ValidCondition<Unless, StoredPayload<F, Dep>>,
@@ -147,13 +151,14 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       MakesJson<Out>,
       ProgressType<Progress>,
       KnownKey<F, Dep, Key>
-    >,
+    > &
+      BatchSettings<Size>,
   ): Flow<
     WithStep<
       F,
       Slug,
       Dep,
-      StoredOutput<Returned, Out>,
+      StoredOutput<ReturnedForOne<Returned, Size>, Out>,
       SkipsOf<If, Unless, Unmet, Exhausted>,
       SchemaOutput<In>,
       StepProgress<Progress>
@@ -182,6 +187,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
     In extends StandardSchemaV1 = never,
     Out extends StandardSchemaV1 = never,
     Progress = never,
+    const Size extends number = never,
     const Key extends string = never,
     const Fails extends ItemFallback = 'fail',
   >(
@@ -197,14 +203,14 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
         ProgressType<Progress>,
         KnownKey<F, Dep | SourceStep<Items>, Key>
       > &
-      MapSettings<Fails>,
-    handler: HandlerFunction<
+      MapSettings<Fails> &
+      BatchSettings<Size>,
+    handler: HandlerOf<
+      Size,
       HandlerInput<ItemOf<F, Dep, Items>, In>,
-      Context<
-        F['resources'],
-        Payload<F, Dep | SourceStep<Items>, JsonOf<F['input']>>,
-        ProgressArguments<Progress>
-      >,
+      F['resources'],
+      Payload<F, Dep | SourceStep<Items>, JsonOf<F['input']>>,
+      ProgressArguments<Progress>,
       Returned,
       Out
     >,
@@ -213,7 +219,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
       F,
       Slug,
       Dep | SourceStep<Items>,
-      MapOutput<StoredOutput<Returned, Out>, Fails>,
+      MapOutput<StoredOutput<ReturnedForOne<Returned, Size>, Out>, Fails>,
       SkipsOf<If, Unless, Unmet, Exhausted>,
       [HandlerInput<ItemOf<F, Dep, Items>, In>],
       MapProgress<Progress>

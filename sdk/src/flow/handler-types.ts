@@ -1,5 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import type { Context } from './context.ts'
+import type { HandlerOf } from './batch-types.ts'
 import type { ReturnedJson } from './json-types.ts'
 import type { ProgressArguments } from './progress-types.ts'
 import type { HandlerInput } from './schema-types.ts'
@@ -13,9 +13,13 @@ export type Handler<
   Returned,
   Out extends StandardSchemaV1,
   Progress,
-> = HandlerFunction<
+  Size extends number,
+> = HandlerOf<
+  Size,
   HandlerInput<Payload<F, Dep>, In>,
-  Context<F['resources'], HandlerInput<Payload<F, Dep>, In>, ProgressArguments<Progress>>,
+  F['resources'],
+  HandlerInput<Payload<F, Dep>, In>,
+  ProgressArguments<Progress>,
   Returned,
   Out
 >

@@ -1,5 +1,6 @@
 export type { Duration } from '../shared/duration.ts'
 export { PgflowError } from '../shared/errors.ts'
+export type { BatchContext, BatchHandler, BatchOptions, BatchTask } from './batch-types.ts'
 export type { FlowDefinition, FlowShape } from './compile.ts'
 export { compile, definitionOf, shapeOf, sqlOf } from './compile.ts'
 export type { Context, Log } from './context.ts'

@@ -144,7 +144,7 @@ type OnlyJsonInput<T> = T extends undefined | void
  * where it does not know the key yet, and takes the entry of numbers for an `any` that it knows.
  */
 // biome-ignore lint/suspicious/noExplicitAny: see above
-type Unless<T, Allowed, Else> = UnlessTable<Else>[[T] extends [Allowed] ? 'allowed' : any]
+export type Unless<T, Allowed, Else> = UnlessTable<Else>[[T] extends [Allowed] ? 'allowed' : any]
 
 interface UnlessTable<Else> {
   allowed: unknown

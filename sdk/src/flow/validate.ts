@@ -46,6 +46,7 @@ export function checkStep(
   checkDeps(subject, step.deps, earlier)
   if (step.type === 'map') checkItems(subject, step.items)
   checkOptions(subject, step.options, stepOptions[step.type])
+  checkBatch(subject, step)
   if (step.type === 'wait') checkWait(subject, step.options)
   if (step.type === 'sleep') checkSleep(subject, step.options)
   if (step.type === 'map') checkTolerate(subject, step.options)
@@ -144,6 +145,13 @@ function checkWait(subject: string, { timeout, whenTimedOut }: StepOptions): voi
       `The ${subject} has whenTimedOut but no timeout: give it one, such as timeout: '48h'.`,
     )
   }
+}
+
+function checkBatch(subject: string, { type, batch }: StepDefinition): void {
+  if (batch === undefined) return
+  checkOptions(subject, { batch }, stepOptions[type])
+  // Without a size it is refused, too.
+  checkOptions(`batch of ${subject}`, { ...batch, size: batch.size ?? null }, batchOptions)
 }
 
 function checkSleep(subject: string, options: StepOptions): void {
@@ -362,6 +370,15 @@ const handled: Record<string, Check> = {
   whenExhausted: otherwise,
   deadline: wholeSecondsFrom(1),
   limits: objects(limitForm),
+  batch: [
+    (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+    "an object such as { size: 100, wait: '50ms' }",
+  ],
+}
+
+const batchOptions: Record<string, Check> = {
+  size: [(value) => wholeFrom(1)[0](value) && Number(value) <= 1000, 'a whole number from 1 to 1,000'],
+  wait: [(value) => (secondsOf(value) ?? Number.NaN) <= 3600, `${durationForms}, an hour at most`],
 }
 
 const stepOptions: Record<StepType, Record<string, Check>> = {

@@ -4,6 +4,7 @@ import { describeError, summaryOf } from '../flow/error-description.ts'
 import { NonRetryableError, RetryAfterError } from '../flow/errors.ts'
 import { toJson } from '../flow/json.ts'
 import { TimeoutError } from '../shared/errors.ts'
+import { type Batches, type BatchStep, hasBatches, type Place, withoutError } from './batches.ts'
 import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
 import { explain } from './faults.ts'
 import { withData } from './log.ts'
@@ -29,6 +30,7 @@ export interface AttemptOptions extends WorkerContext {
   readonly values: Pick<Values, 'get'>
   readonly progress: Pick<Progress, 'add' | 'drop'>
   readonly loop: Pick<LoopMonitor, 'after'>
+  readonly batches: Pick<Batches, 'add'>
   /** Bytes. */
   readonly outputLimit: number
 }
@@ -44,6 +46,8 @@ export class Attempt {
   #reason: AbortReason | undefined
   #onAbort: ((reason: AbortReason) => void) | undefined
   #cancelTimeout: (() => void) | undefined
+  /** Of a step with batches. */
+  #place: Place | undefined
   #isOver = false
 
   constructor(task: ClaimedTask, options: AttemptOptions) {
@@ -66,6 +70,7 @@ export class Attempt {
     this.#reason = reason
     this.#onAbort?.(reason)
     this.#controller?.abort(reason)
+    this.#place?.leave(reason)
   }
 
   /** Never rejects. Resolves with `undefined` when there is nothing to settle: the task is another's by now, or will be. */
@@ -121,7 +126,20 @@ export class Attempt {
     })
     const input = await checkedInput(flow, step, claimed)
     if (this.#reason) throw this.#reason
-    return checkedOutput(step, await step.handler(input, this.#context(flow, step, input)))
+    const context = this.#context(flow, step, input)
+    const output = hasBatches(step)
+      ? this.#outputOfBatch(flow, step, input, context)
+      : step.handler(input, context)
+    return checkedOutput(step, await output)
+  }
+
+  /** Its timeout counts from the start of the batch. */
+  async #outputOfBatch(flow: AnyFlow, step: BatchStep, payload: unknown, context: Context): Promise<unknown> {
+    const { timeout } = this.task
+    this.#cancelTimeout?.()
+    const abort = (reason: TimeoutError) => this.abort(reason)
+    this.#place = this.#options.batches.add(flow, step, { payload, context, timeout, abort })
+    return withoutError(await this.#place.result)
   }
 
   get #signal(): AbortSignal {
@@ -176,7 +194,9 @@ export class Attempt {
       thrown instanceof WorkerStoppedError
     )
       return undefined
-    this.#options.log.warn('A step failed', { ...keyOf(this.task), error: thrown })
+    if (!this.#place?.isLogged) {
+      this.#options.log.warn('A step failed', { ...keyOf(this.task), error: thrown })
+    }
     if (thrown instanceof TimeoutError) return { ...keyOf(this.task), error: thrown.message }
     return {
       ...this.#failure('failed', thrown),

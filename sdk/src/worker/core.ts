@@ -1,5 +1,6 @@
 import type { AnyFlow } from '../flow/definition.ts'
 import { Attempt, type AttemptOptions, type WorkerContext } from './attempt.ts'
+import { Batches } from './batches.ts'
 import { Clock } from './clock.ts'
 import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
 import { Failures } from './failures.ts'
@@ -64,6 +65,7 @@ export class Core {
   readonly #clock: Clock
   readonly #loop = new LoopMonitor((seconds) => this.#warnOfBlock(seconds))
   readonly #progress: Progress
+  readonly #batches: Batches
   readonly #attemptOptions: AttemptOptions
   /** Each has at most one exchange under way. */
   readonly #lanes: readonly Lane[]
@@ -90,11 +92,14 @@ export class Core {
     this.#progress = new Progress(options)
     const values = new Values({ ...options, limit: options.cacheLimit, signal: this.#deadline.signal })
     const { outputLimit } = options
+    const context = workerContextOf(options)
+    this.#batches = new Batches({ ...context, loop: this.#loop })
     this.#attemptOptions = {
-      ...workerContextOf(options),
+      ...context,
       values,
       progress: this.#progress,
       loop: this.#loop,
+      batches: this.#batches,
       outputLimit,
     }
     this.#failures = new Failures({ ...options, signal: this.#deadline.signal })
@@ -158,6 +163,7 @@ export class Core {
    */
   async stop(gracePeriod: number): Promise<void> {
     this.#isStopping = true
+    if (gracePeriod > 0) this.#batches.stop()
     this.#notify()
     const cancel = after(this.#held.size === 0 ? 0 : gracePeriod, () => this.#abandon())
     await sleep(Number.POSITIVE_INFINITY, this.#end.signal)

@@ -48,6 +48,27 @@ describe('A worker that is killed with SIGKILL in the middle of a step', () => {
   })
 })
 
+it('A batch whose worker is killed comes back as single tasks, each for its next attempt', async () => {
+  const first = await readyProcess({ lease: 2 })
+  const run_id = await db.startRun('batches', [1, 2, 3])
+  await first.said('gathered 3')
+  first.kill('SIGKILL')
+  await first.ended
+
+  const calls: number[] = []
+  const batches = new Flow<number[]>({ slug: 'batches' }).map(
+    { slug: 'work', batch: { size: 2, wait: 0 } },
+    (numbers, { tasks }) => {
+      calls.push(numbers.length)
+      return numbers.map((number, n) => number * 10 + tasks[n]!.attempt)
+    },
+  )
+  const second = await startWorker({ connection: db.url, flows: [batches] })
+  onTestFinished(() => second.stop())
+  expect(await db.runEnded(run_id)).toMatchObject({ status: 'completed', output: { work: [12, 22, 32] } })
+  expect(Math.max(...calls)).toBeLessThanOrEqual(2)
+})
+
 describe('A worker that gets SIGTERM', () => {
   it('finishes what it runs, settles it and ends', async () => {
     const child = await readyProcess()

@@ -4,6 +4,7 @@ import type { AnyFlow } from '../flow/definition.ts'
 import type { ResourcesOf } from '../flow/extract.ts'
 import { closest } from '../shared/closest.ts'
 import { type Duration, durationForms, secondsOf } from '../shared/duration.ts'
+import { concurrencyFor } from './batches.ts'
 import { WorkerStartError } from './errors.ts'
 import { checkWebhooks, type WebhookSettings } from './webhooks/settings.ts'
 
@@ -38,7 +39,8 @@ export type WorkerConnection =
 export interface WorkerSettings {
   /**
    * How many tasks run at the same time. The default suits handlers that wait, for models, APIs or queries; give those that
-   * compute about the number of cores. @default 200
+   * compute about the number of cores. At least as many as the largest batch of a step has: its tasks run at the same time.
+   * @default 200
    */
   readonly concurrency?: number
   /** How long tasks of a worker that died stay hidden from others, in whole seconds up to a day. @default '30s' */
@@ -156,6 +158,7 @@ export function checkOptions(
       throw new WorkerStartError(`${name} is ${value}: give it a whole number, ${least} or more`)
     }
   }
+  concurrencyFor(flows, settings.concurrency)
   for (const name of ['settleDelay', 'gracePeriod'] as const) secondsFrom(name, settings[name] ?? 0)
   const lease = secondsFrom('lease', settings.lease ?? 30)
   if (!Number.isInteger(lease) || lease < 1 || lease > 86_400) {

@@ -2,6 +2,7 @@ import type { Log } from '../flow/context.ts'
 import type { AnyFlow } from '../flow/definition.ts'
 import type { Duration } from '../shared/duration.ts'
 import { schemaProblem, schemaVersion } from '../shared/schema-version.ts'
+import { concurrencyFor } from './batches.ts'
 import { ConnectionProblem } from './connection-problem.ts'
 import { Core, type CoreOptions } from './core.ts'
 import { WorkerStartError } from './errors.ts'
@@ -93,7 +94,8 @@ function createCore(
   },
   parts: Pick<CoreOptions, 'transport' | 'workerId' | 'lease' | 'thread'>,
 ): Core {
-  const { flows, concurrency = 200, log, resources = {}, webhooks } = options
+  const { flows, log, resources = {}, webhooks } = options
+  const concurrency = concurrencyFor(flows, options.concurrency)
   const { settleBatch = 100, inlineLimit = 65_536, cacheLimit = 67_108_864 } = options
   const { outputLimit = 33_554_432 } = options
   const settleDelay = secondsFrom('settleDelay', options.settleDelay ?? '10ms')

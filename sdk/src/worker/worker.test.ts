@@ -191,6 +191,39 @@ describe('A worker', () => {
   })
 })
 
+describe('A step with batches', () => {
+  it('has one call for tasks of several runs; one that fails is retried alone', async () => {
+    const slug = newSlug()
+    const calls: string[] = []
+    const flow = new Flow<string[]>({ slug, baseDelay: 0 })
+      .map({ slug: 'upper', batch: { size: 100, wait: '10ms' } }, async (texts, { tasks }) => {
+        calls.push(texts.toSorted().join(''))
+        return texts.map((text, n) =>
+          text === 'c' && tasks[n]!.attempt === 1 ? new TypeError('not yet') : text.toUpperCase(),
+        )
+      })
+      .step({ slug: 'sizes', batch: { size: 2 } }, (payloads) =>
+        payloads.map(({ run }) => ({ size: run.length, of: payloads.length })),
+      )
+    await runningWorker(flow)
+    // They begin in one transaction, so that one claim gets all of their tasks.
+    const runs = await db.startRuns(slug, [
+      ['a', 'b', 'c'],
+      ['d', 'e'],
+    ])
+    const ended = await Promise.all(runs.map((run_id) => db.runEnded(run_id)))
+    expect(ended).toMatchObject([
+      { output: { upper: ['A', 'B', 'C'], sizes: { size: 3, of: 2 } } },
+      { output: { upper: ['D', 'E'], sizes: { size: 2, of: 2 } } },
+    ])
+    expect(calls).toEqual(['abcde', 'c'])
+    const retried = await db.sql`
+      select input, attempts_count, last_error ->> 'name' as error from pgflow.step_tasks
+      where run_id = any (${runs}) and attempts_count <> 1`
+    expect([...retried]).toEqual([{ input: 'c', attempts_count: 2, error: 'TypeError' }])
+  })
+})
+
 describe('The context of a handler', () => {
   it('tells how far the step is: the latest stays with it, and becomes an event', async () => {
     const slug = newSlug()

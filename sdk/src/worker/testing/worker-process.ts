@@ -5,7 +5,8 @@ import { startWorker, stopOnSignals } from '../index.ts'
 
 /**
  * A worker in a process of its own: `worker-process.ts <database url> <lease> <grace period> <close>`. The step `work` of the flow `crash` says
- * on stdout that it runs and goes on at SIGUSR2; the step `leak` of `leaky` ignores its signal. The process has what would
+ * on stdout that it runs and goes on at SIGUSR2; the step `leak` of `leaky` ignores its signal, and
+ * `batches` says how many tasks its batch has, and never ends. The process has what would
  * keep it alive: a pool with an open connection, and a timer. With `hang` as the last argument, closing the pool never ends,
  * with `fail` it throws.
  */
@@ -27,13 +28,21 @@ const leaky = new Flow({ slug: 'leaky' }).step('leak', () => {
   return new Promise<null>(() => {})
 })
 
+const batches = new Flow<number[]>({ slug: 'batches' }).map(
+  { slug: 'work', batch: { size: 3, wait: '1m' } },
+  ({ length }) => {
+    say(`gathered ${length}`)
+    return new Promise<number[]>(() => {})
+  },
+)
+
 const pool = postgres(url!)
 await pool`select 1`
 setInterval(() => {}, 1_000)
 
 const worker = await startWorker({
   connection: url!,
-  flows: [crash, leaky],
+  flows: [crash, leaky, batches],
   resources: { pool },
   lease: Number(lease),
   gracePeriod: Number(gracePeriod),
