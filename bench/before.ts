@@ -11,7 +11,7 @@ import type { Sql } from 'postgres'
 import { createChain } from './lib/chain.ts'
 import { connect, migrations } from './lib/connect.ts'
 import { drain } from './lib/drain.ts'
-import { type Cost, measure, spread, table } from './measure.ts'
+import { type Cost, cpuOf, measure, spread, table } from './measure.ts'
 
 const { BEFORE, RUNS = '1000', ROUNDS = '10', BATCH = '100', CONNECTIONS = '2' } = process.env
 if (!BEFORE) throw new Error('BEFORE names the folder of the other migrations')
@@ -23,7 +23,10 @@ const topic = 'pgflow:user:11111111-1111-4111-8111-111111111111'
 interface Contender {
   sql: Sql
   watched: boolean
-  costs: Cost[]
+  /** The server's process. */
+  pid: number
+  /** `cpu` in milliseconds of the server's processors. */
+  costs: (Cost & { cpu: number })[]
   messages: number
 }
 
@@ -53,7 +56,7 @@ async function messagesIn(sql: Sql): Promise<number> {
 async function prepare(stack: LocalSupabase, watched: boolean): Promise<Contender> {
   const sql = connect(stack.dbUrl, connections)
   await createChain(sql)
-  return { sql, watched, costs: [], messages: 0 }
+  return { sql, watched, pid: stack.postgres.pid, costs: [], messages: 0 }
 }
 
 await using unwatchedBefore = await startLocalSupabase({ migrations: [BEFORE] })
@@ -70,18 +73,26 @@ const contenders = [
 // One round to warm up; then rounds in turn, each in the opposite order of the one before.
 for (let round = 0; round <= Number(ROUNDS); round++) {
   for (const contender of round % 2 ? contenders : [...contenders].reverse()) {
-    const { sql, costs } = contender
+    const { sql, costs, pid } = contender
     const before = await messagesIn(sql)
+    const cpu = cpuOf(pid)
     const cost = await measure(sql, () => contend(contender))
     contender.messages = (await messagesIn(sql)) - before
     const [open] = await sql`select count(*)::int as runs from pgflow.runs where status <> 'completed'`
     if (open?.runs !== 0) throw new Error(`${open?.runs} runs are left open`)
-    if (round > 0) costs.push(cost)
+    if (round > 0) costs.push({ ...cost, cpu: cpuOf(pid) - cpu })
   }
 }
 
 table(
-  ['', 'steps/s, start included', 'of before', 'WAL/step, bytes', 'messages a run'],
+  [
+    '',
+    'steps/s, start included',
+    'of before',
+    'CPU of Postgres/step, ms',
+    'WAL/step, bytes',
+    'messages a run',
+  ],
   contenders.map(({ watched, costs, messages }, index) => {
     const before = contenders[index - (index % 2)]?.costs ?? []
     return [
@@ -90,6 +101,10 @@ table(
       spread(
         costs.map(({ seconds }, round) => (before[round]?.seconds ?? Number.NaN) / seconds),
         2,
+      ),
+      spread(
+        costs.map(({ cpu }) => cpu / steps),
+        3,
       ),
       spread(costs.map(({ wal }) => wal / steps)),
       (messages / runs).toFixed(2),

@@ -1,9 +1,8 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { toMermaid } from '../sdk/src/flow/index.ts'
 import { blocksOf, problemsIn, programOf } from './testing/blocks.ts'
-import { docs, pageOf, readmes, root } from './testing/pages.ts'
+import { imported } from './testing/import.ts'
+import { docs, pageOf, readmes } from './testing/pages.ts'
 
 /*
  * Each TypeScript block of the pages compiles as it is displayed: it shows what it imports, from packages or from a file that
@@ -18,17 +17,6 @@ const isBuiltElsewhere = 'docs/nextjs.md'
 const pages = [...readmes, ...docs].filter(
   ({ name, text }) => name !== isBuiltElsewhere && /^```tsx?$/m.test(text),
 )
-
-async function imported(program: string) {
-  await mkdir(join(root, '.vitest'), { recursive: true })
-  const folder = await mkdtemp(join(root, '.vitest', 'page-'))
-  try {
-    await writeFile(`${folder}/page.ts`, program)
-    return await import(`${folder}/page.ts`)
-  } finally {
-    await rm(folder, { recursive: true })
-  }
-}
 
 const page = (...lines: string[]) => blocksOf('page.md', `${lines.join('\n')}\n`)
 

@@ -1,8 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
+import { type AnyFlow, compile } from '@pgflow/sdk/flow'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
+import { imported } from './testing/import.ts'
+import { codeOf } from './testing/shown.ts'
 import { signaturesOf } from './testing/signatures.ts'
 
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url))
@@ -213,6 +216,42 @@ it('operations.md has SQL that runs, and finds what the page says', async () => 
     opt_timeout: 120,
     max_input_bytes: 5_000_000,
   })
+})
+
+it('limits.md has flows with limits, SQL that sees what waits, and SQL that changes a limit', async () => {
+  const client = await connected()
+  await client.query('begin')
+  onTestFinished(async () => void (await client.query('rollback')))
+  const modules = await Promise.all(codeOf(readFileSync(path('limits.md'), 'utf8'), 'ts').map(imported))
+  const flows: AnyFlow[] = modules.flatMap(Object.values)
+  for (const flow of flows) await client.query(compile(flow))
+  const pages = JSON.stringify({ pages: Array(60).fill('a page') })
+  await client.query(`select pgflow.start_flow('summarize', $1)`, [pages])
+  await client.query('select pgflow.tick()')
+
+  const [look, set, reset, ...more] = blocksOf('limits.md')
+  expect(more).toEqual([])
+  const [now, waiting, uses] = await rowsOf(client, look!)
+  expect(now).toMatchObject([
+    { limit_slug: 'model', value: '', running: '50', running_limit: 50, waiting: '10' },
+  ])
+  expect(waiting).toHaveLength(10)
+  expect(waiting![0]).toMatchObject({ flow_slug: 'summarize', step_slug: 'parts', slot_keys: ['model:'] })
+  const limits = (rows: unknown) => (rows as { limit_slug: string }[]).map(({ limit_slug }) => limit_slug)
+  expect(limits(uses)).toEqual(['backfill', 'import', 'model', 'model', 'vectors'])
+  const model = async () =>
+    (
+      await client.query(
+        `select running, rate_count, rate_period, made_by from pgflow.limits where limit_slug = 'model'`,
+      )
+    ).rows[0]
+  await rowsOf(client, set!)
+  expect(await model()).toEqual({ running: 10, rate_count: 500, rate_period: 60, made_by: 'sql' })
+  for (const flow of flows) await client.query(compile(flow))
+  expect(await model()).toMatchObject({ running: 10, made_by: 'sql' })
+  await rowsOf(client, reset!)
+  for (const flow of flows) await client.query(compile(flow))
+  expect(await model()).toEqual({ running: 50, rate_count: 3000, rate_period: 60, made_by: 'flow' })
 })
 
 it('schedules.md has SQL that runs', async () => {

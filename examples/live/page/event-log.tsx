@@ -55,9 +55,10 @@ export function EventLog({ events, owner, startedAt, isOpen }: EventLogProps) {
 /** The status that an event gives to its run or step, for its colour. */
 function statusOf(event: RunEvent): string {
   const { type } = event
-  if ((event.type === 'step:started' || event.type === 'run:started') && event.waits_for) return 'waiting'
+  if ((event.type === 'step:started' || event.type === 'run:started') && event.waits_for)
+    return event.waits_for === 'slot' ? 'limited' : 'waiting'
   const change = type.slice(type.indexOf(':') + 1)
-  return ['progress', 'retried', 'begun'].includes(change) ? 'started' : change
+  return ['progress', 'retried', 'begun', 'admitted'].includes(change) ? 'started' : change
 }
 
 /** Who caused it, where that was a person. */
@@ -66,13 +67,15 @@ function actorOf({ actor }: RunEvent, owner: string | null): string | null {
   return actor.id === owner ? 'by you' : `by visitor ${actor.id.slice(0, 8)}`
 }
 
+const waits = { signal: 'waits for a decision', time: 'sleeps', slot: 'waits for a slot' } as const
+
 /** What an event says besides its type, in one line. */
 function detailsOf(event: RunEvent): string | null {
   switch (event.type) {
     case 'run:retried':
       return event.step_slugs.join(', ')
     case 'step:started':
-      if (event.waits_for) return event.waits_for === 'time' ? 'sleeps' : 'waits for a decision'
+      if (event.waits_for) return waits[event.waits_for]
       return event.initial_tasks === 1 ? null : `${event.initial_tasks} tasks`
     case 'step:skipped':
       return event.skip_reason
@@ -88,6 +91,8 @@ function detailsOf(event: RunEvent): string | null {
     case 'step:retrying':
     case 'step:failed':
       return event.error
+    case 'step:admitted':
+      return 'has a slot'
     case 'run:started':
     case 'run:waiting':
       return event.waits_for ? `waits for ${event.waits_for === 'run' ? 'another run' : 'a time'}` : null

@@ -1,13 +1,14 @@
 import type { RunStatus, StepState, StepStatus } from '@pgflow/sdk'
 
-/** What is shown of a step or run: its status; of a wait or sleep that has begun, that it waits or sleeps. */
-export type ShownStatus = StepStatus | RunStatus | 'waiting' | 'sleeping'
+/** What is shown of a step or run: its status; of a step that has begun, that it waits, sleeps, or has no slot of its limits yet. */
+export type ShownStatus = StepStatus | RunStatus | 'waiting' | 'sleeping' | 'limited'
 
 const marks = {
   created: '○',
   started: '◐',
   waiting: '◇',
   sleeping: '◷',
+  limited: '◌',
   completed: '✓',
   failed: '✕',
   skipped: '↷',
@@ -19,6 +20,7 @@ export const statusWords = {
   started: 'running',
   waiting: 'waiting',
   sleeping: 'sleeping',
+  limited: 'awaiting slot',
   completed: 'completed',
   failed: 'failed',
   skipped: 'skipped',
@@ -27,7 +29,7 @@ export const statusWords = {
 
 export function shownStatus({ status, waits_for }: Pick<StepState, 'status' | 'waits_for'>): ShownStatus {
   if (status !== 'started' || waits_for === null) return status
-  return waits_for === 'time' ? 'sleeping' : 'waiting'
+  return ({ signal: 'waiting', time: 'sleeping', slot: 'limited' } as const)[waits_for]
 }
 
 interface StatusProps {

@@ -11,6 +11,7 @@ const order = [
   'started',
   'waiting',
   'sleeping',
+  'limited',
   'created',
 ] as const
 

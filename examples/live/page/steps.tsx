@@ -2,7 +2,7 @@ import type { StepState } from '@pgflow/sdk'
 import { Elapsed, useNow } from './elapsed.tsx'
 import { JsonView } from './json.tsx'
 import { progressOf } from './progress.ts'
-import { Status, shownStatus } from './status.tsx'
+import { type ShownStatus, Status, shownStatus } from './status.tsx'
 import { Clock } from './waiting.tsx'
 import './steps.css'
 
@@ -79,14 +79,19 @@ function Retry({ step: { status, error, retries, retry_at } }: { step: StepState
   )
 }
 
+const waits = {
+  waiting: 'Waits for another visitor',
+  sleeping: 'Sleeps',
+  limited: 'Waits for a free slot of its limits',
+} as const satisfies Partial<Record<ShownStatus, string>>
+
 /** What a step waits for, and until when. */
 function Waiting({ step }: { step: StepState }) {
   const status = shownStatus(step)
-  if (status !== 'waiting' && status !== 'sleeping') return null
-  const what = status === 'waiting' ? 'Waits for another visitor' : 'Sleeps'
+  if (!Object.hasOwn(waits, status)) return null
   return (
     <p className="step-note">
-      {what}
+      {waits[status as keyof typeof waits]}
       {step.due_at && (
         <>
           , until <Clock at={step.due_at} />

@@ -5,6 +5,7 @@ export interface Limits {
   readonly openTransaction: string
   readonly silentWorker: string
   readonly claimedTask: string
+  readonly waitingTask: string
   readonly archive: string
 }
 
@@ -12,6 +13,7 @@ export const limits: Limits = {
   openTransaction: '10 minutes',
   silentWorker: '1 minute',
   claimedTask: '1 minute',
+  waitingTask: '1 hour',
   // `maintain` keeps a week.
   archive: '8 days',
 }
@@ -123,9 +125,14 @@ export const checks: readonly Check[] = [
       "start a worker, or let pg_cron do it: select cron.schedule('pgflow', '10 seconds', $$ select pgflow.maintain() $$)",
     problem: async (sql, { silentWorker }) => {
       const overdue = await text(sql`
-        select count(*) || ' waits and sleeps are due since ' || date_trunc('second', min(t.due_at)) || ': nothing settles them' as problem
-        from pgflow.step_tasks t
-        where t.due_at < pgflow.now() - ${silentWorker}::text::interval
+        select count(*) || ' waits, sleeps, deadlines and looks at limits are due since ' || date_trunc('second', min(d.due_at))
+          || ': nothing settles them' as problem
+        from (
+          select t.due_at from pgflow.step_tasks t where t.due_at is not null
+          union all
+          select a.due_at from pgflow.alarms a
+        ) d
+        where d.due_at < pgflow.now() - ${silentWorker}::text::interval
         having count(*) > 0`)
       if (overdue !== undefined || (await isTicked(sql, silentWorker, 'tick|maintain|wake_worker')))
         return overdue
@@ -134,6 +141,25 @@ export const checks: readonly Check[] = [
           || ', and there is neither a living worker nor a job of pg_cron' as problem
         where pgflow.next_due_at() is not null`)
     },
+  },
+  {
+    title: 'tasks are admitted where slots are free',
+    advice: 'select pgflow.recheck_limit()',
+    // Each limit of theirs has a free slot; one with a rate has been free for a minute.
+    problem: (sql, { waitingTask }) =>
+      text(sql`
+        with key as materialized (select * from pgflow.limits_now)
+        select count(*) || ' wait for a slot since ' || date_trunc('second', min(t.queued_at)) || ' and before, though slots are free, such as '
+          || 'one of run ' || min(t.run_id::text) as problem
+        from pgflow.step_tasks t
+        where t.waits_for = 'slot' and t.queued_at < pgflow.now() - ${waitingTask}::text::interval
+          and not exists (
+            select from key k
+            left join pgflow.limit_keys r using (slot_key)
+            where k.slot_key = any (t.slot_keys)
+              and (k.running >= k.running_limit or r.next_at > pgflow.now() - interval '1 minute')
+          )
+        having count(*) > 0`),
   },
   {
     title: 'tasks of workers that died are claimed again',

@@ -73,6 +73,7 @@ describe('pgflow doctor', () => {
         "ok    each open run has an open task",
         "ok    each flow with open runs has a worker",
         "ok    something ticks",
+        "ok    tasks are admitted where slots are free",
         "ok    tasks of workers that died are claimed again",
         "ok    workers that have not stopped are alive",
         "ok    no transaction is open for long",
@@ -291,9 +292,30 @@ const cases: Case[] = [
   },
   {
     title: 'something ticks',
-    problem: /^1 waits and sleeps are due since 20.*: nothing settles them$/,
-    provoke: () => startWaiting('-2 minutes'),
+    problem: /^2 waits, sleeps, deadlines and looks at limits are due since 20.*: nothing settles them$/,
+    provoke: async () => {
+      await startWaiting('-2 minutes')
+      await db.sql`insert into pgflow.alarms (due_at, kind, slot_key) values (now() - interval '2 minutes', 'slot', 'x:')`
+    },
     mend: ({ advice }) => db.sql.unsafe(/\$\$(.*)\$\$/.exec(advice!)![1]!),
+  },
+  {
+    title: 'tasks are admitted where slots are free',
+    problem: /^1 wait for a slot since 20.* though slots are free, such as one of run [0-9a-f-]{36}$/,
+    provoke: async () => {
+      await db.sql`select pgflow.register_flow(${db.sql.json({
+        flow_slug: 'limited',
+        limits: [{ running: 1 }],
+        steps: [{ step_slug: 'a' }],
+      })})`
+      await db.sql`select pgflow.start_flow('limited', '1')`
+      await db.sql`delete from pgflow.alarms`
+      await db.sql`update pgflow.step_tasks set queued_at = now() - interval '2 hours' where waits_for = 'slot'`
+    },
+    mend: async ({ advice }) => {
+      await db.sql.unsafe(advice!)
+      await db.sql`select pgflow.tick()`
+    },
   },
   {
     title: 'tasks of workers that died are claimed again',

@@ -6,6 +6,7 @@ import { devCommand } from './dev.ts'
 import { doctorCommand } from './doctor.ts'
 import { loadEnvironment } from './environment.ts'
 import { initCommand } from './init.ts'
+import { limitsCommand } from './limits.ts'
 import { runsCommand } from './runs.ts'
 import { schedulesCommand } from './schedules.ts'
 import { uninstallCommand } from './uninstall.ts'
@@ -21,6 +22,7 @@ const commands: Readonly<Record<string, Command>> = {
   worker: workerCommand,
   runs: runsCommand,
   schedules: schedulesCommand,
+  limits: limitsCommand,
   doctor: doctorCommand,
 }
 

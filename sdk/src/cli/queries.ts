@@ -1,6 +1,7 @@
 import type { Sql } from 'postgres'
 import type { RunEvent, RunRow, RunSnapshot, RunStatus } from '../client/types.ts'
 import type { ErrorDescription } from '../flow/error-description.ts'
+import type { LimitKey } from './limits-queries.ts'
 
 /** Which runs; what is `undefined` says nothing. */
 export interface RunFilter {
@@ -30,6 +31,8 @@ export interface StepTasks {
   readonly max_attempts: number | null
   /** How many tasks have each status. */
   readonly statuses: Readonly<Record<string, number>>
+  /** The limits for whose slots tasks wait, three at most; empty where none does. */
+  readonly slots: readonly LimitKey[]
   readonly examples: readonly TaskRow[]
 }
 
@@ -145,7 +148,16 @@ export function tasksOf(sql: Sql, run_id: string): Promise<StepTasks[]> {
           order by v.seq desc limit 1
         )
       ) end,
-      'statuses', st.statuses, 'examples', e.examples
+      'statuses', st.statuses, 'examples', e.examples,
+      'slots', (
+        select coalesce(jsonb_agg(to_jsonb(k) - array['slot_key', 'is_full'] order by k.is_full desc, k.slot_key), '[]')
+        from (
+          select n.*, n.running >= n.running_limit is true as is_full from pgflow.limits_now n
+          where n.slot_key in (select unnest(t.slot_keys) from task t where t.step_slug = st.step_slug and t.waits_for = 'slot')
+          order by is_full desc, n.slot_key
+          limit 3
+        ) k
+      )
     ) as value
     from status st
     join example e using (step_slug)

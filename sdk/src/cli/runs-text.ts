@@ -1,5 +1,6 @@
 import type { RunEvent, RunRow, RunSnapshot, StepState } from '../client/types.ts'
 import type { ErrorDescription } from '../flow/error-description.ts'
+import { slotsIn } from './limits-text.ts'
 import type { RunCount, StepTasks, TaskRow, Wait } from './queries.ts'
 
 /** So much of a value or message is shown in one line. */
@@ -49,6 +50,7 @@ export function linesOfRun(
         ...(step.started_at && stepEnd ? [`took ${span(step.started_at, stepEnd)}`] : []),
         ...waitingOf(step, of?.wait ?? null),
         ...(of ? summaryOf(of) : []),
+        ...(of && of.slots.length > 0 ? [`waits for a slot of ${slotsIn(of.slots)}`] : []),
       ].join(', ')
       const reason = step.error ?? step.skip_reason ?? ''
       return [
@@ -144,6 +146,7 @@ function factsOf(event: RunEvent): string {
       return event.step_slugs.join(', ')
     case 'step:started':
       if (event.waits_for !== undefined) {
+        if (event.waits_for === 'slot') return 'waits for a slot'
         const until = event.due_at ? ` until ${time(event.due_at)}` : ''
         return event.waits_for === 'time' ? `sleeps${until}` : `waits${until}`
       }

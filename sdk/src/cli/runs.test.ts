@@ -4,6 +4,7 @@ import { compile, Flow } from '../flow/index.ts'
 import { startWorker } from '../worker/index.ts'
 import { startTestDatabase, type TestDatabase } from '../worker/testing/database.ts'
 import type { Io } from './command.ts'
+import { limitsCommand } from './limits.ts'
 import { runsCommand } from './runs.ts'
 import { lineOfEvent } from './runs-text.ts'
 import { schedulesCommand } from './schedules.ts'
@@ -148,6 +149,74 @@ describe('pgflow runs show of a run that waits', () => {
     expect(path).toMatch(new RegExp(`^  by_path  failed  .*, took .*, by ${editors[1]}$`))
     expect(reason).toBe('  too long')
     expect(hand).toMatch(/^ {2}by_hand {2}completed {2}after \d+ ms, took [\d.]+ m?s$/)
+  })
+})
+
+describe('pgflow limits, and runs that wait for a slot', () => {
+  const limits = (...args: string[]) => said(limitsCommand, [...args, '--db', db.url])
+  const stamp = '\\d{4}-\\d\\d-\\d\\d [\\d:]{8} UTC'
+  const lines = (...texts: string[]) => texts.map((text) => expect.stringMatching(new RegExp(`^${text}$`)))
+
+  it('lists, sets and resets; says which limit a run waits for', async () => {
+    expect(await limits('list')).toMatchObject({ out: [], notes: ['no limits'] })
+    await db.sql`select pgflow.register_flow(${db.sql.json({
+      flow_slug: 'tenants',
+      limits: [{ by_path: 'run.tenant', running: 1 }],
+      steps: [
+        {
+          step_slug: 'ask',
+          limits: [{ limit_slug: 'openai', running: 2, rate_count: 3000, rate_period: 60 }],
+        },
+        { step_slug: 'each', step_type: 'map', map_source: 'run', map_path: 'pages', concurrency: 1 },
+      ],
+    })})`
+    const run_ids: string[] = []
+    for (const tenant of ['acme', 'acme', 'globex']) {
+      run_ids.push(await db.startRun('tenants', { tenant, pages: [1, 2] }))
+    }
+    await db.sql`select pgflow.tick()`
+    const { out } = await limits('list')
+    expect(out).toEqual(
+      lines(
+        'openai {2}2 at a time, 3000 per 60 s {2}set by a flow',
+        ` {2}2 of 2 running, 1 waiting since ${stamp}`,
+        'tenants {2}1 at a time {2}set by a flow',
+        ` {2}acme {2}1 of 1 running, 5 waiting since ${stamp}`,
+        ` {2}globex {2}1 of 1 running, 2 waiting since ${stamp}`,
+        'concurrency of maps',
+        ...Array(3).fill(` {2}[\\da-f-]{36} {2}each {2}\\d of 1 running, \\d waiting since ${stamp}`),
+      ),
+    )
+    const shown = (await runs(['show', run_ids[1]!])).out
+    expect(shown.slice(2)).toEqual([
+      expect.stringMatching(
+        /^ {2}ask .* waits for a slot of openai \(2 of 2 running, 3000 per 60 s\) and tenants for acme \(1 of 1 running\)$/,
+      ),
+      expect.stringMatching(
+        /^ {2}each .*, 2 items: 2 waiting, waits for a slot of tenants for acme \(1 of 1 running\) and its concurrency \(0 of 1 running\)$/,
+      ),
+    ])
+    expect((await runs(['list', '--flow', 'tenants'])).out).toHaveLength(3)
+    expect((await limits('set', 'tenants', '--running', '5', '--rate', '10/1s')).out[0]).toBe(
+      'tenants  5 at a time, 10 per 1 s  set by SQL',
+    )
+    expect((await limits('reset', 'tenants')).out[0]).toBe('tenants  5 at a time, 10 per 1 s  set by a flow')
+    expect(JSON.parse((await limits('list', '--flow', 'greet', '--json')).out.join(''))).toEqual([])
+  })
+
+  it.each<[string, string[], string]>([
+    ['what to do', [], 'name what to do: list, set or reset\nUsage: pgflow limits'],
+    ['which one', ['set'], 'name the limit\nUsage: pgflow limits'],
+    ['what it is', ['set', 'openai'], 'say what the limit is: --running, --rate or both'],
+    [
+      'how a rate is written',
+      ['set', 'openai', '--rate', '10'],
+      '--rate is a number of tasks in a time of whole',
+    ],
+    ['that there is none', ['reset', 'nope'], 'limit "nope" does not exist'],
+  ])('says %s', async (_, args, words) => {
+    const answer = args.length === 0 ? await said(limitsCommand, args) : await limits(...args)
+    expect(answer).toMatchObject({ out: [], error: expect.stringContaining(words) })
   })
 })
 

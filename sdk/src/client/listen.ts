@@ -45,7 +45,7 @@ export function listen(
 }
 
 /** The types of a step's events, as `run.step(slug).on` takes them. */
-export const stepEventTypes: readonly StepEventType[] = [...statuses, 'progress', 'retrying']
+export const stepEventTypes: readonly StepEventType[] = [...statuses, 'progress', 'retrying', 'admitted']
 
 /** The types of all events of a run, as `run.on` takes them. */
 export const eventTypes: readonly RunEventType[] = [

@@ -116,13 +116,15 @@ describe('what cannot be used is refused before anything is sent', () => {
         message: "There is no event 'step:complete'",
         hint:
           'The events are: run:started, run:completed, run:failed, run:cancelled, run:retried, run:waiting, run:begun, step:started, ' +
-          "step:completed, step:failed, step:cancelled, step:skipped, step:progress, step:retrying, and '*' for all.",
+          "step:completed, step:failed, step:cancelled, step:skipped, step:progress, step:retrying, step:admitted, and '*' for all.",
       }),
     )
     expect(() => run.step('read').on('complete', () => undefined)).toThrow(
       expect.objectContaining({
         message: "There is no event 'complete'",
-        hint: expect.stringContaining('started, completed, failed, cancelled, skipped, progress, retrying'),
+        hint: expect.stringContaining(
+          'started, completed, failed, cancelled, skipped, progress, retrying, admitted',
+        ),
       }),
     )
     expect(supabase.getChannels().length).toBe(0)

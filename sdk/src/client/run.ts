@@ -91,7 +91,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
   /**
    * Calls back with each event of a type, or with all (`'*'`), once and in order, whatever happens to the network.
    * A listener that is added later first gets the events that led to the current state: for a completed step its
-   * `step:completed`, for a started one its `step:started` with the latest progress and retry. What a listener throws is
+   * `step:completed`, for a started one its `step:started` with what has followed it. What a listener throws is
    * given to `onError` of the client.
    *
    * @returns its undo

@@ -158,10 +158,33 @@ describe('applyEvent', () => {
     expect(before).toEqual(copy)
   })
 
-  it('goes on after an event of a type that it does not know', () => {
-    const event = { seq: 1, type: 'step:dreaming', step_slug: 'text', at: at(1) } as unknown as WireEvent
-    expect(applyEvent(startOf('text'), event)).toEqual({ ...startOf('text'), seq: 1 })
+  it('tells a step that waits for a slot from one that runs', () => {
+    const began = { seq: 1, type: 'step:started', step_slug: 'text', at: at(1), initial_tasks: 1 } as const
+    const waiting = applyEvent(startOf('text'), { ...began, waits_for: 'slot', due_at: null })
+    const news = { seq: 2, type: 'step:admitted', step_slug: 'text', at: at(2), waits_for: null } as const
+    const started = { ...step('text'), status: 'started', started_at: at(1), initial_tasks: 1 }
+    expect(waiting.steps).toEqual([{ ...started, waits_for: 'slot' }])
+    expect(applyEvent(waiting, news).steps).toEqual([started])
   })
+
+  it.each(['dreaming', 'restarted'])(
+    'sets the columns of an event step:%s, which it does not know',
+    (type) => {
+      const event = {
+        seq: 1,
+        type: `step:${type}`,
+        step_slug: 'text',
+        at: at(1),
+        waits_for: 'time',
+        mood: 'good',
+      }
+      expect(applyEvent(startOf('text'), event as unknown as WireEvent)).toEqual({
+        ...startOf('text'),
+        steps: [{ ...step('text'), waits_for: 'time' }],
+        seq: 1,
+      })
+    },
+  )
 
   it('ignores what it does not know of an event, and who did it', () => {
     const actor = { id: null, role: 'service_role' }
@@ -293,6 +316,31 @@ describe('RunStore', () => {
       status: 'cancelled',
       waits_for: null,
     })
+  })
+
+  it('adds to these what changes no status, of later versions too, until the run is retried', () => {
+    const news = [
+      'step:started',
+      'step:admitted',
+      'step:dreaming',
+      'run:failed',
+      'run:dreaming',
+      'run:retried',
+    ]
+    const events = news.map((type, index) => ({
+      seq: index + 2,
+      type,
+      step_slug: type.startsWith('step') ? 'text' : null,
+      at: at(1),
+      ...(type === 'run:retried' && { step_slugs: ['text'] }),
+    })) as unknown as WireEvent[]
+    const store = storeAt(1)
+    const seen = events.map((event) => {
+      store.add([event])
+      drain(store)
+      return store.currentEvents.map(({ seq }) => seq)
+    })
+    expect(seen).toEqual([[1, 2], [1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5], [2, 3, 4, 5, 6], [7]])
   })
 
   it('takes a newer snapshot only before the first event', () => {

@@ -1,4 +1,4 @@
-import type { EventOfType, RunEvent, RunEventType, RunSnapshot, StepState } from './types.ts'
+import type { EventOfType, RunEvent, RunSnapshot, StepState } from './types.ts'
 
 /** An event as it travels: a large output is left out, and must be fetched. */
 export type WireEvent = RunEvent & { readonly output_omitted?: boolean }
@@ -34,29 +34,31 @@ function nullsOf<Row extends object>(row: Row): Row {
 /** What a run or step becomes by the event that is called so. */
 export const statuses = ['started', 'completed', 'failed', 'cancelled', 'skipped'] as const
 
-/** The snapshot after the event; the one before stays as it was. An unknown type of event sets its columns only. */
-export function applyEvent(snapshot: RunSnapshot, event: RunEvent): RunSnapshot {
-  if (event.type === 'run:retried') return reopen(snapshot, event)
-  const { seq, step_slug } = event
-  if (step_slug === null) return { ...changed(snapshot, event), seq }
-  const steps = snapshot.steps.map((step) => (step.step_slug === step_slug ? changed(step, event) : step))
-  return { ...snapshot, steps, seq }
+/** The status that events of this type give to their run or step, if they give one. */
+function becomes(type: string) {
+  return statuses.find((status) => status === type.split(':')[1])
 }
 
-/** A run or step with those fields of its event that are columns of it, and what the type of the event implies. */
+/** The snapshot after the event; the one before stays as it was. An unknown type of event sets its columns only. */
+export function applyEvent(snapshot: RunSnapshot, event: RunEvent): RunSnapshot {
+  const { seq, step_slug } = event
+  if (event.type === 'run:retried') return reopen(snapshot, event)
+  const steps = snapshot.steps.map((step) => (step.step_slug === step_slug ? changed(step, event) : step))
+  return { ...(step_slug === null ? changed(snapshot, event) : snapshot), steps, seq }
+}
+
+/** A run or step with what the type of its event implies, and the fields of the event, as far as they are columns of it. */
 function changed<Row extends object>(row: Row, { seq, type, step_slug, at, ...fields }: RunEvent): Row {
-  const became = type.slice(type.indexOf(':') + 1)
-  const time = `${became}_at`
-  const columns = Object.fromEntries(Object.entries(fields).filter(([name]) => name in row))
-  return {
-    ...row,
-    ...((statuses as readonly string[]).includes(became) && {
-      status: became,
-      ...(time in row && { [time]: at }),
-      ...((became === 'started' || became === 'completed') && { error: null }),
+  const status = becomes(type)
+  const news = {
+    ...(status && {
+      status,
+      [`${status}_at`]: at,
+      ...((status === 'started' || status === 'completed') && { error: null }),
     }),
-    ...columns,
+    ...fields,
   }
+  return { ...row, ...Object.fromEntries(Object.entries(news).filter(([name]) => name in row)) }
 }
 
 function reopen(
@@ -116,16 +118,14 @@ export class RunStore {
 
   /** The events that made the run and its steps what they are now, in order: a late listener is told of these. */
   get currentEvents(): RunEvent[] {
-    const latest = new Map<string | null, Map<RunEventType, RunEvent>>()
+    const latest = new Map<string | null, Record<string, RunEvent>>()
     for (const event of this.#log) {
-      if (event.type === 'run:retried') for (const reopened of event.step_slugs) latest.delete(reopened)
-      // A change of status, as `started`, ends what was known of its run or step; progress, retries and waiting add to it.
-      const adds = /[^d]$|admitted/.test(event.type)
-      const kept = adds ? latest.get(event.step_slug) : undefined
-      latest.set(event.step_slug, new Map(kept).set(event.type, event))
+      const { type, step_slug } = event
+      if (type === 'run:retried') for (const slug of [null, ...event.step_slugs]) latest.delete(slug)
+      // A change of status ends what was known of its run or step; progress, retries and what else there may be add to it.
+      latest.set(step_slug, { ...(becomes(type) ? {} : latest.get(step_slug)), [type]: event })
     }
-    const events = [...latest.values()].flatMap((kept) => [...kept.values()])
-    return events.sort((a, b) => a.seq - b.seq)
+    return [...latest.values()].flatMap(Object.values).sort((a, b) => a.seq - b.seq)
   }
 
   /** The events that a listener has not been told of; for a new one (0), those that made the run what it is now. */

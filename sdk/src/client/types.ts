@@ -69,8 +69,11 @@ export interface StepState<Slug extends string = string, Output = unknown, Progr
   readonly retries: number
   readonly retry_at: string | null
   readonly initial_tasks: number | null
-  /** What a wait or sleep waits for: somebody's `'signal'`, or the `'time'`; `null` in other steps. */
-  readonly waits_for: 'signal' | 'time' | null
+  /**
+   * What a wait or sleep waits for: somebody's `'signal'`, or the `'time'`; `'slot'` while a step waits until its
+   * limits let it run. Else `null`.
+   */
+  readonly waits_for: 'signal' | 'time' | 'slot' | null
   /** When a sleep ends, or a wait times out. */
   readonly due_at: string | null
   readonly created_at: string
@@ -119,12 +122,20 @@ interface RunColumns<F extends AnyFlow> {
 interface StepColumns<Output, Progress> {
   'step:started': {
     readonly initial_tasks: number | null
-    /** In waits and sleeps. */
-    readonly waits_for?: 'signal' | 'time'
-    readonly due_at?: string
+    /** In waits and sleeps, and in steps that wait for a slot of a limit. */
+    readonly waits_for?: 'signal' | 'time' | 'slot'
+    readonly due_at?: string | null
   }
+  /** It has waited for a slot, and has one. */
+  'step:admitted': { readonly waits_for: null }
   'step:progress': { readonly progress: Progress }
-  'step:retrying': { readonly error: string; readonly retries: number; readonly retry_at: string }
+  'step:retrying': {
+    readonly error: string
+    readonly retries: number
+    readonly retry_at: string
+    /** In steps that then wait for a slot of a limit. */
+    readonly waits_for?: 'slot'
+  }
   'step:completed': { readonly output: Output }
   'step:failed': { readonly error: string }
   'step:skipped': { readonly skip_reason: string; readonly error: string | null }

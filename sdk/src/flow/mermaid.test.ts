@@ -22,6 +22,18 @@ describe('the picture of a flow', () => {
     `)
   })
 
+  it('tells a step that waits for a slot from one that runs, or has ended', () => {
+    const step = { step_slug: 'end', status: 'started', waits_for: 'slot' }
+    const pages = { step_slug: 'pages', status: 'started', waits_for: null }
+    const lines = toMermaid(Crawl, { steps: [step, pages] }).split('\n')
+    expect(lines.filter((line) => line.startsWith('  class s_'))).toEqual([
+      '  class s_links conditional',
+      '  class s_pages started',
+      '  class s_end limited',
+    ])
+    expect(toMermaid(Crawl, { steps: [{ ...step, status: 'cancelled' }] })).toContain('class s_end cancelled')
+  })
+
   it('has the colours of a run', () => {
     const run = {
       steps: [

@@ -2,12 +2,17 @@ import type { AnyFlow, StepDefinition, StepType } from './definition.ts'
 
 /** What is looked at of a run's snapshot. */
 export interface PicturedRun {
-  readonly steps: readonly { readonly step_slug: string; readonly status: string }[]
+  readonly steps: readonly {
+    readonly step_slug: string
+    readonly status: string
+    readonly waits_for?: string | null
+  }[]
 }
 
 const colours: Readonly<Record<string, string>> = {
   created: 'fill:#f1f5f9,stroke:#94a3b8,color:#0f172a',
   started: 'fill:#dbeafe,stroke:#2563eb,color:#172554',
+  limited: 'fill:#f8fafc,stroke:#2563eb,color:#172554',
   completed: 'fill:#dcfce7,stroke:#16a34a,color:#052e16',
   failed: 'fill:#fee2e2,stroke:#dc2626,color:#450a0a',
   skipped: 'fill:#fef9c3,stroke:#ca8a04,color:#422006',
@@ -23,7 +28,8 @@ const shapes: Readonly<Record<StepType, (text: string) => string>> = {
 
 /**
  * A picture of a flow, as the text of a Mermaid flowchart: maps have double sides, waits are slanted (as input by hand),
- * sleeps round, steps with a condition have a dashed border. With a run's snapshot, each step has the colour of its status.
+ * sleeps round, steps with a condition have a dashed border. With a run's snapshot, each step has the colour of its status; one that
+ * waits for a slot of a limit has the border of a running one, and is pale.
  *
  * @example
  * toMermaid(Greet)
@@ -39,7 +45,9 @@ export function toMermaid(flow: AnyFlow, run?: PicturedRun): string {
     ...steps.flatMap(({ slug, deps }) => deps.map((dep) => `${idOf(dep)} --> ${idOf(slug)}`)),
     ...classOf(steps.filter(isConditional), 'conditional', 'stroke-dasharray:4'),
     ...Object.entries(colours).flatMap(([status, colour]) => {
-      const slugs = new Set(run?.steps.filter((step) => step.status === status).map((step) => step.step_slug))
+      const slugs = new Set(
+        run?.steps.filter((step) => shownStatus(step) === status).map((step) => step.step_slug),
+      )
       return classOf(
         steps.filter(({ slug }) => slugs.has(slug)),
         status,
@@ -48,6 +56,10 @@ export function toMermaid(flow: AnyFlow, run?: PicturedRun): string {
     }),
   ]
   return `flowchart LR\n${lines.map((line) => `  ${line}\n`).join('')}`
+}
+
+function shownStatus({ status, waits_for }: PicturedRun['steps'][number]): string {
+  return status === 'started' && waits_for === 'slot' ? 'limited' : status
 }
 
 /** A slug alone may be a word of Mermaid's, as `end` is. */
