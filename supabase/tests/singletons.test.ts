@@ -52,7 +52,7 @@ describe('starts, ends and cancels of three keys on eight connections at once', 
     (flowSlug, tx) => start(flowSlug, { k: random(3) }, tx),
     (flowSlug, tx) =>
       tx`select from pgflow.start_flows(${flowSlug}, ${sql.json([0, 1, 2, 1].map(() => ({ k: random(3) })))})`,
-    (flowSlug, tx) => tx`select pgflow.tick()`,
+    (_flowSlug, tx) => tx`select pgflow.tick()`,
     // As a worker: the tasks that it claims are settled in its next call, among those of others.
     async (flowSlug, tx) => {
       const [answer] = await tx`select tasks from pgflow.settle_and_claim('[]', array[${flowSlug}], 2, null)`
