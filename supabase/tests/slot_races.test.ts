@@ -8,7 +8,7 @@ import { violations } from './testing/invariants.ts'
 import { noteInForce, recordSlots, slotHistory } from './testing/slot_history.ts'
 
 /** Tasks of each race; for a longer run: `SLOT_TASKS=10000 npx vitest run supabase/tests/slot_races.test.ts`. */
-const TASKS = Number(process.env.SLOT_TASKS ?? 60)
+const TASKS = Number(process.env.SLOT_TASKS ?? 40)
 const WORKERS = 8
 const CONCURRENCY = 2
 

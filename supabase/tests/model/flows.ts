@@ -74,17 +74,17 @@ const limitUse = (limit: number) =>
   fc.record({
     limit: fc.constant(limit),
     by: weighted<readonly string[] | null>(
-      [2, fc.constant(null)],
+      [4, fc.constant(null)],
       [2, fc.constantFrom(['run', 'at'], ['run', 'a', 'b'], ['run'])],
     ),
   })
 const limits = weighted<LimitUse[]>(
-  [3, fc.constant([])],
+  [2, fc.constant([])],
   [1, fc.tuple(limitUse(1))],
   [1, fc.tuple(limitUse(1), limitUse(2))],
 )
 const limit = weighted<LimitDefinition>(
-  [6, fc.record({ running: fc.integer({ min: 1, max: 4 }), rate: fc.constant(null) })],
+  [6, fc.record({ running: fc.constantFrom(1, 1, 2, 4), rate: fc.constant(null) })],
   [
     1,
     fc.record({
@@ -123,7 +123,7 @@ const flow: fc.Arbitrary<FlowDefinition> = fc
   .record({
     steps: fc.array(rawStep, { minLength: 1, maxLength: 8, size: 'max' }),
     isLimited: fc.boolean(),
-    limits: sometimes(3, fc.tuple(limitUse(0))),
+    limits: sometimes(2, fc.tuple(limitUse(0))),
     deadline: sometimes(8, fc.constantFrom(60, 7200)),
   })
   .map(({ steps, ...raw }) => {
@@ -245,7 +245,7 @@ const weights: Record<keyof typeof operations, number> = {
   tick: 3,
   jump: 3,
   setLimit: 2,
-  cancel: 1,
+  cancel: 2,
   retry: 3,
   start: 1,
   startMany: 1,
