@@ -94,7 +94,9 @@ $$;
 
 -- Sends messages to one queue, visible after `delay` seconds; answers with their numbers, in order. As pgmq.send_batch does,
 -- without the functions that it calls.
-create function pgflow.send_messages(queue_name text, messages jsonb[], delay int, priority text default 'normal')
+create function pgflow.send_messages(
+  queue_name text, messages jsonb[], delay int, priority text default 'normal', read_ct int default 0
+)
 returns setof bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -115,8 +117,9 @@ begin
     perform pgflow.create_queue(queue_name);
   end if;
   return query execute format(
-    'insert into pgmq.%I (vt, message) select $2, m.message from unnest($1) as m (message) returning msg_id', 'q_' || queue_name
-  ) using messages, visible_at;
+    'insert into pgmq.%I (vt, read_ct, message) select $2, $3, m.message from unnest($1) as m (message) returning msg_id',
+    'q_' || queue_name
+  ) using messages, visible_at, send_messages.read_ct;
 end
 $$;
 

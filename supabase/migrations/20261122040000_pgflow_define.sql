@@ -247,7 +247,7 @@ begin
 end
 $$;
 
--- The definition of a flow, of whose steps it has what the next one depends on: their slugs, and their limits. (With all of them, adding
+-- The definition of a flow, of whose steps it has what the next one depends on: their slugs, and their limits with the deps that these name. (With all of them, adding
 -- a step would check all that were added before it.)
 create function pgflow.earlier_steps(flow pgflow.flows)
 returns jsonb
@@ -260,7 +260,10 @@ begin
     'flow_slug', flow.flow_slug, 'alias', flow.alias, 'version', flow.version, 'limits', pgflow.limits_used_by(flow.flow_slug, '*'),
     'steps', coalesce((
       select jsonb_agg(jsonb_build_object('step_slug', s.step_slug) || case
-          when s.is_limited then jsonb_build_object('limits', pgflow.limits_used_by(s.flow_slug, s.step_slug))
+          when s.is_limited then jsonb_build_object(
+            'limits', pgflow.limits_used_by(s.flow_slug, s.step_slug),
+            'deps_slugs', array(select d.dep_slug from pgflow.deps d where d.flow_slug = s.flow_slug and d.step_slug = s.step_slug)
+          )
           else '{}'
         end order by s.step_index)
       from pgflow.steps s where s.flow_slug = flow.flow_slug

@@ -411,7 +411,7 @@ begin
       returning t.slot_keys
     )
   select array_agg(distinct t.slot_keys[cardinality(t.slot_keys)]) into ready from task t;
-  return keys || ready;
+  return case when ready is null then keys else array(select distinct key from unnest(keys || ready) key) end;
 end
 $$;
 
@@ -605,8 +605,8 @@ begin
 end
 $$;
 
--- Messages for those of the admitted tasks that a claim of some flows takes at once, up to `quantity`; read_ct is 0, since nobody
--- has read them. They are begun by begin_attempts.
+-- Messages for those of the admitted tasks that a claim of some flows takes at once, up to `quantity`: sent as if they had been read.
+-- In the answer their read_ct is 0: begin_attempts begins their tasks.
 create function pgflow.send_claimed(tasks pgflow.slot_task[], flow_slugs text[], quantity int, lease int)
 returns pgflow.message[]
 language plpgsql
@@ -640,12 +640,9 @@ begin
           select jsonb_build_object('flow_slug', batch.flow_slug, 'run_id', k.run_id, 'step_slug', k.step_slug, 'task_index', k.task_index)
           from unnest(batch.run_ids, batch.step_slugs, batch.task_indexes) with ordinality k (run_id, step_slug, task_index, n)
           order by k.n
-        ), send_claimed.lease)
+        ), send_claimed.lease, read_ct => 1)
       ) as m (run_id, step_slug, task_index, msg_id)
     );
-    -- Whoever reads one later may find a task without attempts left.
-    execute format('update pgmq.%I q set read_ct = 1 where q.msg_id = any ($1)', 'q_' || batch.queue_name)
-    using array(select m.msg_id from unnest(messages) m where m.queue_name = batch.queue_name);
   end loop;
   return messages;
 end

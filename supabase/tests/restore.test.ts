@@ -23,6 +23,11 @@ const tables = [
   'schedules',
   'wait_assignees',
   'inbox_watches',
+  'limits',
+  'limit_uses',
+  'limit_keys',
+  'alarms',
+  'run_singletons',
 ]
 
 let stack: LocalSupabase

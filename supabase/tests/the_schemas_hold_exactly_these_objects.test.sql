@@ -245,7 +245,7 @@ select set_eq(
     'pgflow.schema_errors(schema jsonb, value jsonb)',
     'pgflow.schema_of_itself(schema jsonb)',
     'pgflow.schema_version()',
-    'pgflow.send_messages(queue_name text, messages jsonb[], delay integer, priority text)',
+    'pgflow.send_messages(queue_name text, messages jsonb[], delay integer, priority text, read_ct integer)',
     'pgflow.settle(results pgflow.task_result[], wait boolean, outputs jsonb)',
     'pgflow.settle_and_claim(results jsonb, flow_slugs text[], quantity integer, worker_id uuid, lease integer, inline_limit integer, waiting boolean, OUT stale jsonb, OUT held jsonb, OUT tasks jsonb)',
     'pgflow.apply_result(result pgflow.task_result, output jsonb)',

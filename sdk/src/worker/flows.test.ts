@@ -113,7 +113,7 @@ describe('compile', () => {
       startRole: 'anon',
       broadcast: 'never',
     })
-      .map({ slug: 'one', items: 'run.list' }, (n) => n)
+      .map({ slug: 'one', items: 'run.list', concurrency: 5, deadline: '1m' }, (n) => n)
       .step({ slug: 'two', dependsOn: ['one'], ...options }, () => ({ deep: { list: ['a'] } }))
       .map({ slug: 'three', items: 'two.deep.list', dependsOn: ['one'], startDelay: 0 }, (text) => text)
 
@@ -136,6 +136,9 @@ describe('compile', () => {
           map_source: 'run',
           map_path: 'list',
           opt_start_delay: 1,
+          is_limited: true,
+          opt_concurrency: 5,
+          opt_deadline: 60,
         },
         {
           ...plain,
@@ -191,6 +194,8 @@ describe('compile', () => {
       timed_out_output: null,
     },
     ...{ webhook: null, until_path: null, opt_sleep_for: null },
+    ...{ is_limited: false, opt_concurrency: null, opt_deadline: null },
+    ...{ when_item_fails: 'fail', tolerate_count: null, tolerate_share: null },
     deps: [],
   }
 
