@@ -240,6 +240,7 @@ describe.skipIf(executablePath === undefined)('the page in Chromium', () => {
     await page.reload()
     await step('words', 'running 3 of ')
     await status('running')
+    await page.getByRole('navigation').getByRole('link').first().waitFor()
     expect(await page.getByRole('navigation').getByRole('link').count()).toBe(1)
     gate.let(Number.POSITIVE_INFINITY)
     await status('completed')

@@ -63,7 +63,7 @@ export class Driver {
    */
   async #finish(): Promise<void> {
     const waves = Math.max(...this.#flows.map(({ steps }) => steps.length)) + 1
-    const most = waves + (this.#queue.limits.length > 0 ? 50 + this.#queue.tasks.length : 0)
+    const most = waves + (this.#queue.limits.length > 0 ? 1000 : 0) // a rate lets one pass in each
     for (let wave = 0; wave < most && this.#isBusy; wave++) {
       const isLong = wave >= waves
       if (wave === waves) await this.#raiseLimits()
