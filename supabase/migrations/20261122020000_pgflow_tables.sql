@@ -237,8 +237,8 @@ create table pgflow.run_singletons (
   primary key (alias, key),
   constraint key_has_255_characters_at_most check (length(key) <= 255)
 );
-create unique index run_singletons_by_run on pgflow.run_singletons (run_id);
-create unique index run_singletons_by_waiting_run on pgflow.run_singletons (waiting_run_id);
+create index run_singletons_by_run on pgflow.run_singletons (run_id);
+create index run_singletons_by_waiting_run on pgflow.run_singletons (waiting_run_id);
 comment on table pgflow.run_singletons is
   'Of flows with singleton_when_busy, for each key the run that goes on, and the one that waits until it has ended, and until begins_at. Starts of a key lock its row. Whether a run goes on is said by its status, never by this table alone.';
 

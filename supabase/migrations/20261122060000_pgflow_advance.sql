@@ -238,7 +238,7 @@ begin
     return (
       select coalesce(jsonb_agg(case t.status
                when 'completed' then jsonb_build_object('status', 'completed', 'value', t.output)
-               else jsonb_build_object('status', 'failed', 'error', t.error_message)
+               else jsonb_build_object('status', 'failed', 'error', pgflow.item_error(t.step_slug, t.error_message))
              end order by t.task_index), '[]')
       from pgflow.step_tasks t
       where t.run_id = output_of_tasks.run_id and t.step_slug = output_of_tasks.step_slug
@@ -248,6 +248,20 @@ begin
     select t.output from pgflow.step_tasks t
     where t.run_id = output_of_tasks.run_id and t.step_slug = output_of_tasks.step_slug and t.task_index = 0
   ), 'null');
+end
+$$;
+
+-- The error of a map's item, without the name of its step, with which a worker begins it.
+create function pgflow.item_error(step_slug text, error text)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  prefix text := format('step "%s" failed: ', step_slug);
+begin
+  return case when starts_with(error, prefix) then substr(error, length(prefix) + 1) else error end;
 end
 $$;
 

@@ -316,7 +316,7 @@ begin
                when next.change <> 'completed' then left(
                  format('step "%s" failed: %s of its %s items failed, and it tolerates %s; the first error: %s',
                    m.step_slug, m.failed, m.initial_tasks, m.tolerated, (
-                     select t.error_message from pgflow.step_tasks t
+                     select pgflow.item_error(t.step_slug, t.error_message) from pgflow.step_tasks t
                      where t.run_id = m.run_id and t.step_slug = m.step_slug and t.failed_at is not null
                      order by t.failed_at, t.task_index
                      limit 1

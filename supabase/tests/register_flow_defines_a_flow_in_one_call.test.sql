@@ -74,8 +74,8 @@ select lives_ok(
 );
 select lives_ok($$ select pgflow.register_flow(pg_temp.everything()) $$, 'and so is the first definition');
 select results_eq(
-  $$ select f.xmin, f.*, s.xmin, s.step_slug, s.opt_max_attempts from pgflow.flows f join pgflow.steps s using (flow_slug) $$,
-  'table before', 'nothing is written for the same definition'
+  $$ select f.xmin, f.*, s.xmin, s.step_slug, s.opt_max_attempts from pgflow.flows f join pgflow.steps s using (flow_slug) order by f.flow_slug, s.step_slug $$,
+  'select * from before order by flow_slug, step_slug', 'nothing is written for the same definition'
 );
 select pgflow.create_flow('by_hand', timeout => 9);
 select pgflow.add_step('by_hand', 'a'), pgflow.add_step('by_hand', 'm', array['a'], step_type => 'map');

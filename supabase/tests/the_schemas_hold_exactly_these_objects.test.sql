@@ -286,6 +286,7 @@ select set_eq(
     'pgflow.admitted_tasks(quantity integer, as_of timestamp with time zone)',
     'pgflow.send_claimed(tasks pgflow.slot_task[], flow_slugs text[], quantity integer, lease integer)',
     'pgflow.create_slot_tasks(steps pgflow.step_key[], as_of timestamp with time zone, delay integer)',
+    'pgflow.item_error(step_slug text, error text)',
     'pgflow.look_again(combinations jsonb, rooms pgflow.slot_room[], admitted pgflow.slot_task[], as_of timestamp with time zone)',
     'pgflow.look_at_slots(keys text[], at timestamp with time zone)',
     'pgflow.rooms_of(keys text[], as_of timestamp with time zone)',

@@ -178,8 +178,8 @@ create table if not exists pgflow.run_singletons (
   primary key (alias, key),
   constraint key_has_255_characters_at_most check (length(key) <= 255)
 );
-create unique index if not exists run_singletons_by_run on pgflow.run_singletons (run_id);
-create unique index if not exists run_singletons_by_waiting_run on pgflow.run_singletons (waiting_run_id);
+create index if not exists run_singletons_by_run on pgflow.run_singletons (run_id);
+create index if not exists run_singletons_by_waiting_run on pgflow.run_singletons (waiting_run_id);
 do $$
 begin
   if to_regtype('pgflow.singleton_start') is null then
