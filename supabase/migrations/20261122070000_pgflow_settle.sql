@@ -157,15 +157,16 @@ begin
       ),
       -- Materialized: a plan that is made while there are few tasks may look through it for each of them.
       decided as materialized (
-        select distinct on (r.run_id, r.step_slug, r.task_index) r.*
+        select distinct on (r.run_id, r.step_slug, r.task_index) r.*,
+               r.outcome = 'retrying' and r.slot_keys is not null as waits_again
         from result r
         order by r.run_id, r.step_slug, r.task_index, r.n
       )
     update pgflow.step_tasks t
     set status = case
-          when d.outcome <> 'retrying' then d.outcome
-          when d.slot_keys is null then 'queued'
-          else 'waiting'
+          when d.waits_again then 'waiting'
+          when d.outcome = 'retrying' then 'queued'
+          else d.outcome
         end,
         attempts_count = t.attempts_count + case
           when d.error is not null and (t.status = 'queued' or t.status = 'waiting' and d.slot_keys is not null) then 1 else 0
@@ -178,11 +179,11 @@ begin
         end,
         error_message = d.error,
         -- One of a limited step gives its slots up, and waits for others when its next attempt is due.
-        message_id = case when d.outcome = 'retrying' and d.slot_keys is not null then null else t.message_id end,
-        waits_for = case when d.outcome = 'retrying' and d.slot_keys is not null then 'time' end,
-        due_at = case when d.outcome = 'retrying' and d.slot_keys is not null then d.retry_at end,
-        slot_keys = case when d.outcome = 'retrying' then d.slot_keys end,
-        slot_rank = case when d.outcome = 'retrying' and d.slot_keys is not null then pgflow.slot_rank(t.run_id, d.retry_at) end,
+        message_id = case when not d.waits_again then t.message_id end,
+        waits_for = case when d.waits_again then 'time' end,
+        due_at = case when d.waits_again then d.retry_at end,
+        slot_keys = case when d.waits_again then d.slot_keys end,
+        slot_rank = case when d.waits_again then pgflow.slot_rank(t.run_id, d.retry_at) end,
         completed_at = case d.outcome when 'completed' then as_of end,
         failed_at = case d.outcome when 'failed' then as_of end
     from decided d

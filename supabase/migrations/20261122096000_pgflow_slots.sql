@@ -143,17 +143,29 @@ begin
     select from pgflow.workers w where w.waiting_until > pgflow.now()
   ) then
     perform pgflow.notify_workers(array(
-      select (
-        select t.run_id from pgflow.step_tasks t where t.slot_keys[1] = k.key and t.waits_for = 'slot'
-        union all
-        select t.run_id from pgflow.step_tasks t where t.slot_keys[2] = k.key and t.waits_for = 'slot'
-        union all
-        select t.run_id from pgflow.step_tasks t where t.slot_keys[3] = k.key and t.waits_for = 'slot'
-        limit 1
-      )
+      select pgflow.run_that_waits(k.key)
       from (select distinct key from unnest(look_at_slots.keys) key where key is not null) k
     ));
   end if;
+end
+$$;
+
+-- A run of which a task waits for a slot of a key; null where none does.
+create function pgflow.run_that_waits(key text)
+returns uuid
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select t.run_id from pgflow.step_tasks t where t.slot_keys[1] = key and t.waits_for = 'slot'
+    union all
+    select t.run_id from pgflow.step_tasks t where t.slot_keys[2] = key and t.waits_for = 'slot'
+    union all
+    select t.run_id from pgflow.step_tasks t where t.slot_keys[3] = key and t.waits_for = 'slot'
+    limit 1
+  );
 end
 $$;
 
@@ -351,11 +363,7 @@ begin
       ) >= pgflow.looks_for(r.room) then look_again.as_of + interval '250 milliseconds'
     end
   ) next (at)
-  where next.at is not null and (
-    exists (select from pgflow.step_tasks t where t.slot_keys[1] = r.key and t.waits_for = 'slot')
-    or exists (select from pgflow.step_tasks t where t.slot_keys[2] = r.key and t.waits_for = 'slot')
-    or exists (select from pgflow.step_tasks t where t.slot_keys[3] = r.key and t.waits_for = 'slot')
-  )
+  where next.at is not null and pgflow.run_that_waits(r.key) is not null
   union all
   select look_again.as_of + interval '1 second', 'slot', c.keys[cardinality(c.keys)]
   from (

@@ -289,6 +289,7 @@ select set_eq(
     'pgflow.item_error(step_slug text, error text)',
     'pgflow.look_again(combinations jsonb, rooms pgflow.slot_room[], admitted pgflow.slot_task[], as_of timestamp with time zone)',
     'pgflow.look_at_slots(keys text[], at timestamp with time zone)',
+    'pgflow.run_that_waits(key text)',
     'pgflow.rooms_of(keys text[], as_of timestamp with time zone)',
     'pgflow.send_admitted(tasks pgflow.slot_task[], as_of timestamp with time zone)',
     'pgflow.slot_candidates(combinations jsonb, rooms pgflow.slot_room[], quantity integer)',
