@@ -492,10 +492,17 @@ $$;
 
 -- The messages of one queue for `resend_messages`; answers with the run of each. One statement sees tasks and messages as
 -- they are at one time; a task that has got another message meanwhile is left out by the lock.
+--
+-- Bitmap scans alone look up each task by its key, never all tasks: to the statistics the table is empty where it was analyzed
+-- before the transaction that fills it had ended.
 create function pgflow.resend_to_queue(queue_name text, run_ids uuid[], step_slugs text[], task_indexes int[])
 returns uuid[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_indexscan = off
+set enable_indexonlyscan = off
+set enable_bitmapscan = on
 as $$
 declare
   resent uuid[];
