@@ -32,6 +32,7 @@ create table pgflow.flows (
   singleton_path text,
   singleton_when_busy text,
   singleton_wait int,
+  undo_flow text,
   constraint flow_slug_is_valid check (pgflow.is_valid_slug(flow_slug)),
   constraint alias_is_valid check (pgflow.is_valid_slug(alias)),
   constraint version_is_unique unique (alias, version),
@@ -54,7 +55,7 @@ create table pgflow.flows (
 );
 create index flows_always_broadcast on pgflow.flows (flow_slug) where broadcast = 'always';
 comment on table pgflow.flows is
-  'A flow: an immutable definition, its defaults in seconds, and who may start it. max_input_bytes is the limit for what clients send as one input, as JSON text. If it is schedulable, users may have up to max_schedules schedules of it each. A run has opt_deadline seconds in all. Of a flow with singleton_when_busy one run goes on, or one for each value at singleton_path; it says what becomes of a further start. Its versions share an alias. shape_hash is that of the shape it was registered with; null where it was built step by step.';
+  'A flow: an immutable definition, its defaults in seconds, and who may start it. max_input_bytes is the limit for what clients send as one input, as JSON text. If it is schedulable, users may have up to max_schedules schedules of it each. A run has opt_deadline seconds in all. Of a flow with singleton_when_busy one run goes on, or one for each value at singleton_path; it says what becomes of a further start. Runs that end without completing are undone by a run of undo_flow. Its versions share an alias. shape_hash is that of the shape it was registered with; null where it was built step by step.';
 
 create table pgflow.flow_aliases (
   alias text primary key,
@@ -98,13 +99,23 @@ create table pgflow.steps (
   when_item_fails text not null default 'fail',
   tolerate_count int,
   tolerate_share numeric,
-  is_plain boolean not null generated always as (step_type = 'single' and run_if is null and run_unless is null and not is_limited) stored,
+  child_flow text,
+  when_parent_ends text,
+  loop_until jsonb,
+  loop_max int,
+  when_exceeded text,
+  sql_function text,
+  is_plain boolean not null generated always as (
+    step_type = 'single' and run_if is null and run_unless is null and not is_limited and child_flow is null
+  ) stored,
   primary key (flow_slug, step_slug),
   constraint step_index_is_unique unique (flow_slug, step_index),
   constraint step_slug_is_valid check (pgflow.is_valid_slug(step_slug)),
-  constraint step_type_is_known check (step_type in ('single', 'map', 'wait', 'sleep')),
-  constraint only_maps_have_a_source check ((step_type = 'map') = (map_source is not null)),
-  constraint only_maps_have_a_path check (step_type = 'map' or map_path is null),
+  constraint step_type_is_known check (step_type in ('single', 'map', 'wait', 'sleep', 'loop', 'sql')),
+  constraint maps_sub_flows_and_loops_have_a_source check (
+    (step_type in ('map', 'loop') or child_flow is not null) = (map_source is not null)
+  ),
+  constraint only_a_source_has_a_path check (map_source is not null or map_path is null),
   constraint map_path_has_1000_characters_at_most check (length(map_path) <= 1000),
   constraint deps_count_is_not_negative check (deps_count >= 0),
   constraint max_attempts_is_not_negative check (opt_max_attempts >= 0),
@@ -128,13 +139,13 @@ create table pgflow.steps (
   constraint sleep_for_is_1_second_to_a_year check (opt_sleep_for between 1 and 31536000),
   constraint paths_have_1000_characters_at_most check (length(assignees_path) <= 1000 and length(until_path) <= 1000),
   constraint waits_and_sleeps_have_no_attempts check (
-    step_type in ('single', 'map')
-    or num_nonnulls(opt_max_attempts, opt_base_delay, opt_start_delay) = 0
-      and (step_type = 'wait' or opt_timeout is null)
+    step_type in ('single', 'map', 'loop', 'sql') and child_flow is null
+    or num_nonnulls(opt_max_attempts, opt_base_delay) = 0
+      and (step_type = 'wait' or opt_timeout is null) and (child_flow is not null or opt_start_delay is null)
   ),
   constraint concurrency_is_for_maps check (step_type = 'map' and opt_concurrency >= 1 or opt_concurrency is null),
   constraint concurrency_is_a_limit check (is_limited or opt_concurrency is null),
-  constraint only_tasks_are_limited check (step_type in ('single', 'map') or not is_limited),
+  constraint only_tasks_are_limited check (step_type in ('single', 'map', 'loop') or not is_limited),
   constraint deadline_is_1_second_to_a_year check (opt_deadline between 1 and 31536000),
   constraint when_item_fails_is_known check (
     when_item_fails = 'fail' and num_nonnulls(tolerate_count, tolerate_share) = 0
@@ -142,10 +153,20 @@ create table pgflow.steps (
   ),
   constraint tolerated_failures_are_a_count_or_a_share check (
     (tolerate_count >= 0 or tolerate_count is null) and (tolerate_share between 0 and 1 or tolerate_share is null)
-  )
+  ),
+  constraint sub_flows_are_steps_or_maps check (
+    (child_flow is null) = (when_parent_ends is null)
+    and (child_flow is null or step_type in ('single', 'map') and when_parent_ends in ('cancel', 'leave'))
+  ),
+  constraint only_loops_turn check (
+    num_nonnulls(loop_max, when_exceeded) = case step_type when 'loop' then 2 else 0 end
+    and (loop_until is null or step_type = 'loop') and (when_exceeded in ('fail', 'complete') or when_exceeded is null)
+  ),
+  constraint loop_max_is_1_to_10000 check (loop_max between 1 and 10000),
+  constraint only_sql_steps_have_a_function check ((step_type = 'sql') = (sql_function is not null))
 );
 comment on table pgflow.steps is
-  'A node of a flow''s DAG; an option that is null is the flow''s, except that a wait without a timeout has no end. A plain step starts as soon as its deps are closed. A wait is completed by the service role, the owner, anybody who is signed in, or the users at assignees_path; a sleep ends after opt_sleep_for seconds, or at the time at until_path. The tasks of a limited step wait for a slot. A map with when_item_fails = collect completes although items fail, up to tolerate_count of them or the share tolerate_share.';
+  'A node of a flow''s DAG; an option that is null is the flow''s, except that a wait without a timeout has no end. A plain step starts as soon as its deps are closed. A wait is completed by the service role, the owner, anybody who is signed in, or the users at assignees_path; a sleep ends after opt_sleep_for seconds, or at the time at until_path. The tasks of a limited step wait for a slot. A map with when_item_fails = collect completes although items fail, up to tolerate_count of them or the share tolerate_share. A step with a child_flow starts a run of it, or a map one for each item. A loop takes turns until an output contains loop_until, loop_max at most. A step of type sql calls sql_function. map_source and map_path say where a map has its items, a sub-flow its input, and a loop what its first turn gets.';
 
 -- The options of steps, where they have none of their own their flow's; delays and times in seconds. Of no attempt there
 -- is one, whose failure is final.
@@ -194,6 +215,7 @@ create table pgflow.runs (
   cancelled_at timestamptz,
   priority text not null default 'normal',
   waits_for text,
+  undoes uuid,
   constraint status_is_known check (status in ('started', 'completed', 'failed', 'cancelled')),
   constraint completed_has_its_time check ((status = 'completed') = (completed_at is not null)),
   constraint completed_has_an_output check ((status = 'completed') = (output is not null)),
@@ -214,8 +236,9 @@ create table pgflow.runs (
 create index runs_by_flow on pgflow.runs (flow_slug, started_at);
 create index runs_by_owner on pgflow.runs (owner_id, started_at) where owner_id is not null;
 create index runs_by_group on pgflow.runs (group_id, started_at) where group_id is not null;
+create unique index runs_by_undone on pgflow.runs (undoes) where undoes is not null;
 comment on table pgflow.runs is
-  'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides. A child names the task of its parent, which may be deleted before it; depth is 0 of a root. trace_parent is a W3C traceparent. A run that waits_for another run or a time has not begun: its steps are created.';
+  'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides. A child names the task of its parent, which may be deleted before it; depth is 0 of a root. trace_parent is a W3C traceparent. A run that waits_for another run or a time has not begun: its steps are created. undoes is the run whose completed steps this one undoes.';
 
 create table pgflow.run_keys (
   run_id uuid primary key references pgflow.runs on delete cascade deferrable initially deferred, -- a key is taken first
@@ -303,13 +326,14 @@ create table pgflow.step_tasks (
   last_worker_id uuid,
   slot_keys text[],
   slot_rank timestamptz,
+  child_run_id uuid,
   primary key (run_id, step_slug, task_index),
   constraint status_is_known check (status in ('waiting', 'queued', 'started', 'completed', 'failed', 'skipped', 'cancelled')),
   constraint only_waiting_has_no_message_but_a_reason check (
     case
       when status = 'waiting' then message_id is null and waits_for is not null
-        and waits_for in ('signal', 'time', 'run', 'slot') and (waits_for <> 'time' or due_at is not null)
-        and case when waits_for = 'slot' then slot_keys is not null else waits_for = 'time' or slot_keys is null end
+        and waits_for in ('signal', 'time', 'run', 'slot', 'sql') and (waits_for <> 'time' or due_at is not null)
+        and case when waits_for = 'slot' then slot_keys is not null else waits_for in ('time', 'run') or slot_keys is null end
       else waits_for is null and due_at is null and (message_id is not null or status not in ('queued', 'started'))
         and (slot_keys is null or status in ('queued', 'started'))
     end
@@ -333,7 +357,7 @@ create index step_tasks_slots_3 on pgflow.step_tasks ((slot_keys[3]), waits_for,
 -- How many items of a map have failed.
 create index step_tasks_failed on pgflow.step_tasks (run_id, step_slug, failed_at) where failed_at is not null;
 comment on table pgflow.step_tasks is
-  'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, another run or a free slot (waits_for) settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried, a worker gave them back, or a failure said so. slot_keys are the keys of limits of whose slots it holds or awaits one each, in the order of slot_rank. last_error has name, message, code, stack and causes of what a handler threw last.';
+  'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, a run of a sub-flow (child_run_id), a free slot or the next tick, which calls its function (waits_for sql), settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried, a worker gave them back, or a failure said so. slot_keys are the keys of limits of whose slots it holds or awaits one each, in the order of slot_rank. last_error has name, message, code, stack and causes of what a handler threw last.';
 
 create table pgflow.run_events (
   run_id uuid not null, -- of runs
@@ -435,13 +459,28 @@ create table pgflow.alarms (
   run_id uuid,
   step_slug text,
   primary key (due_at, alarm_id),
-  constraint kind_is_known check (kind in ('slot', 'deadline', 'begin')),
+  constraint kind_is_known check (kind in ('slot', 'deadline', 'begin', 'child', 'ended', 'cancel', 'retried', 'undo', 'sql')),
   constraint a_slot_has_a_key_else_there_is_a_run check (
-    (kind = 'slot') = (slot_key is not null) and (kind = 'slot') = (run_id is null) and (step_slug is null or kind = 'deadline')
+    (kind = 'slot') = (slot_key is not null) and (kind = 'slot') = (run_id is null)
+    and (step_slug is null or kind in ('deadline', 'child', 'sql')) and (step_slug is not null or kind not in ('child', 'sql'))
   )
 );
 comment on table pgflow.alarms is
-  'What has to be looked at from due_at on: a key of a limit that may have a free slot, the deadline of a run or step, a run that begins later. An alarm may come in vain.';
+  'What has to be looked at from due_at on: a key of a limit that may have a free slot, the deadline of a run or step, a run that begins later, a step that starts runs of a sub-flow (child), a child that has ended, is to be cancelled or was retried, a run to undo, a step that calls a function (sql). An alarm may come in vain.';
+
+create table pgflow.kept_results (
+  run_id uuid not null, -- with step_slug and task_index: of step_tasks
+  step_slug text not null,
+  task_index int not null,
+  name text not null,
+  value jsonb not null,
+  attempt int not null,
+  kept_at timestamptz not null,
+  primary key (run_id, step_slug, task_index, name),
+  constraint name_has_1_to_255_characters check (length(name) between 1 and 255)
+);
+comment on table pgflow.kept_results is
+  'What handlers have kept by a name, so that a later attempt of the task does not do it again. attempt is the one that kept it.';
 
 create table pgflow.workers (
   worker_id uuid primary key,
@@ -518,6 +557,9 @@ begin
     if exists (select from pgflow.run_singletons) then
       perform pgflow.free_singletons(run_ids);
     end if;
+    if exists (select from pgflow.kept_results) then
+      delete from pgflow.kept_results k where k.run_id = any (run_ids);
+    end if;
   end if;
   return null;
 end
@@ -568,6 +610,7 @@ begin
   delete from pgflow.step_states;
   delete from pgflow.run_events;
   delete from pgflow.run_singletons;
+  delete from pgflow.kept_results;
   return null;
 end
 $$;

@@ -23,7 +23,8 @@ create type pgflow.flow_definition as (
   singleton_path text,
   singleton_when_busy text,
   singleton_wait int,
-  limits jsonb
+  limits jsonb,
+  undo_flow text
 );
 
 create type pgflow.step_definition as (
@@ -55,7 +56,13 @@ create type pgflow.step_definition as (
   when_item_fails text,
   tolerate_count int,
   tolerate_share numeric,
-  limits jsonb
+  limits jsonb,
+  child_flow text,
+  when_parent_ends text,
+  loop_until jsonb,
+  loop_max int,
+  when_exceeded text,
+  sql_function text
 );
 
 -- An object without those of its keys whose value is null.
@@ -117,7 +124,8 @@ begin
           s.opt_max_attempts, s.opt_base_delay, s.opt_timeout, s.opt_start_delay, s.input_schema, s.output_schema,
           s.completed_by, s.assignees_path, s.not_by_owner, s.when_timed_out, s.timed_out_output, s.webhook, s.opt_sleep_for,
           s.until_path, s.opt_concurrency, s.opt_deadline, case s.step_type when 'map' then s.when_item_fails end,
-          s.tolerate_count, s.tolerate_share, pgflow.limits_used_by(s.flow_slug, s.step_slug)
+          s.tolerate_count, s.tolerate_share, pgflow.limits_used_by(s.flow_slug, s.step_slug),
+          s.child_flow, s.when_parent_ends, s.loop_until, s.loop_max, s.when_exceeded, s.sql_function
         )::pgflow.step_definition)) order by s.step_index), '[]')
         from pgflow.steps s where s.flow_slug = f.flow_slug
       ), f.schedulable, (
@@ -130,7 +138,8 @@ begin
           select from pgflow.flow_aliases a where a.alias = f.alias and a.flow_slug <> f.flow_slug
         )
       ),
-      f.priority, f.opt_deadline, f.singleton_path, f.singleton_when_busy, f.singleton_wait, pgflow.limits_used_by(f.flow_slug, '*')
+      f.priority, f.opt_deadline, f.singleton_path, f.singleton_when_busy, f.singleton_wait, pgflow.limits_used_by(f.flow_slug, '*'),
+      f.undo_flow
     )::pgflow.flow_definition))
     from pgflow.flows f
     where f.flow_slug = flow_definition.flow_slug
@@ -159,7 +168,7 @@ begin
           'deps_slugs', d.deps,
           'step_type', coalesce(s.step_type, 'single'),
           'map_source', case
-            when s.step_type = 'map'
+            when s.step_type in ('map', 'loop') or s.child_flow is not null
             then coalesce(s.map_source, case cardinality(d.deps) when 0 then 'run' when 1 then d.deps[1] end)
             else s.map_source
           end,
@@ -177,7 +186,11 @@ begin
           'timed_out_output', s.timed_out_output,
           'webhook', s.webhook,
           'until_path', s.until_path,
-          'when_item_fails', coalesce(s.when_item_fails, case s.step_type when 'map' then 'fail' end)
+          'when_item_fails', coalesce(s.when_item_fails, case s.step_type when 'map' then 'fail' end),
+          'child_flow', s.child_flow,
+          'loop_until', s.loop_until,
+          'when_exceeded', coalesce(s.when_exceeded, case s.step_type when 'loop' then 'fail' end),
+          'sql_function', s.sql_function
         )) order by s.step_slug collate "C")
         from jsonb_populate_recordset(null::pgflow.step_definition, definition -> 'steps') s
         cross join lateral (
@@ -228,7 +241,8 @@ begin
         from step
         cross join unnest(array[
           'step_type', 'map_source', 'map_path', 'run_if', 'run_unless', 'when_unmet', 'when_exhausted', 'completed_by',
-          'assignees_path', 'not_by_owner', 'when_timed_out', 'timed_out_output', 'webhook', 'until_path', 'when_item_fails'
+          'assignees_path', 'not_by_owner', 'when_timed_out', 'timed_out_output', 'webhook', 'until_path', 'when_item_fails',
+          'child_flow', 'loop_until', 'when_exceeded', 'sql_function'
         ]) key
         where before is not null and after is not null and before -> key is distinct from after -> key
         union all
@@ -295,7 +309,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
   select '{
-    "step_slug": "a text", "deps_slugs": "an array of texts", "step_type": "one of single, map, wait, sleep",
+    "step_slug": "a text", "deps_slugs": "an array of texts", "step_type": "one of single, map, wait, sleep, loop, sql",
     "map_source": "a text", "map_path": "a path of the form a.b", "run_if": "an object", "run_unless": "an object",
     "when_unmet": "one of fail, skip, skip-cascade", "when_exhausted": "one of fail, skip, skip-cascade",
     "max_attempts": "a whole number from 0", "base_delay": "a number of seconds from 0 to 31536000",
@@ -307,7 +321,10 @@ as $$
     "sleep_for": "a whole number of seconds from 1 to 31536000", "until_path": "a path of the form a.b",
     "concurrency": "a whole number from 1", "deadline": "a whole number of seconds from 1 to 31536000",
     "when_item_fails": "one of fail, collect", "tolerate_count": "a whole number from 0",
-    "tolerate_share": "a number from 0 to 1", "limits": "an array of objects"
+    "tolerate_share": "a number from 0 to 1", "limits": "an array of objects",
+    "child_flow": "a text", "when_parent_ends": "one of cancel, leave",
+    "loop_until": "any JSON", "loop_max": "a whole number from 1 to 10000", "when_exceeded": "one of fail, complete",
+    "sql_function": "a text"
   }'::jsonb
 $$;
 
@@ -362,31 +379,46 @@ begin
   return (
     with
       own as (
-        select coalesce(d.step_type, 'single') as type, array_prepend('run', d.deps_slugs) as sources, d.*
+        select coalesce(d.step_type, 'single') as type, case
+                 when d.child_flow is null or d.step_type not in ('single', 'map') then coalesce(d.step_type, 'single')
+                 when d.step_type = 'map' then 'map of sub-flows'
+                 else 'sub-flow'
+               end as kind,
+               array_prepend('run', d.deps_slugs) as sources, d.*
         from jsonb_populate_record(null::pgflow.step_definition, step) d
       ),
-      -- What only steps of some types have.
-      special (keys, types) as (
+      -- What only steps of some kinds have.
+      special (keys, kinds) as (
         values
-          ('{map_source,map_path,concurrency,when_item_fails,tolerate_count,tolerate_share}'::text[], '{map}'::text[]),
-          ('{max_attempts,base_delay,start_delay,deadline,limits}', '{single,map}'),
-          ('{timeout}', '{single,map,wait}'),
+          ('{concurrency,when_item_fails,tolerate_count,tolerate_share}'::text[], '{map,map of sub-flows}'::text[]),
+          ('{map_source,map_path}', '{map,loop,sub-flow,map of sub-flows}'),
+          ('{max_attempts,base_delay}', '{single,map,loop,sql}'),
+          ('{start_delay,deadline}', '{single,map,loop,sql,sub-flow,map of sub-flows}'),
+          ('{limits}', '{single,map,loop,sub-flow,map of sub-flows}'),
+          ('{timeout}', '{single,map,wait,loop,sql}'),
+          ('{child_flow,when_parent_ends}', '{sub-flow,map of sub-flows}'),
+          ('{loop_until,loop_max,when_exceeded}', '{loop}'),
+          ('{sql_function}', '{sql}'),
           ('{completed_by,assignees_path,not_by_owner,when_timed_out,timed_out_output,webhook}', '{wait}'),
           ('{sleep_for,until_path}', '{sleep}')
       )
     select coalesce(
       (
-        select format('its step_type is %s, which has no %s', own.type, key)
+        select format(case own.kind when own.type then 'its step_type is %s, which has no %s' else 'it is a %s, which has no %s' end, own.kind, key)
         from special
         cross join unnest(keys) key
-        where own.type <> all (types) and step -> key <> 'null'
+        where own.kind <> all (kinds) and step -> key <> 'null'
         order by key collate "C"
         limit 1
       ),
       case
-        when type = 'map' and map_source is null and cardinality(deps_slugs) > 1
-        then 'it has several deps: map_source says which one it maps'
-        when map_source <> all (sources) then format('it maps "%s", which is not one of its deps', map_source)
+        when (type in ('map', 'loop') or child_flow is not null) and map_source is null and cardinality(deps_slugs) > 1
+        then format('it has several deps: map_source says which one it %s', case type when 'map' then 'maps' else 'begins with' end)
+        when map_source <> all (sources)
+        then format('it %s "%s", which is not one of its deps', case type when 'map' then 'maps' else 'begins with' end, map_source)
+        when type = 'loop' and loop_until is null and when_exceeded is distinct from 'complete'
+        then 'it has neither loop_until nor when_exceeded = complete'
+        when type = 'sql' and sql_function is null then 'sql_function is missing'
         when split_part(coalesce(assignees_path, until_path), '.', 1) <> all (sources)
         then format('the path "%s" begins neither with run nor with one of its deps', coalesce(assignees_path, until_path))
         when completed_by is not distinct from 'assignees' and assignees_path is null then 'assignees_path is missing'
@@ -508,7 +540,7 @@ begin
         select s ->> 'step_slug' as slug, case when s ->> 'concurrency' is null then 0 else 1 end as maps,
                (select count(*) from declared d where d.step_slug = s ->> 'step_slug') as limits
         from jsonb_array_elements(nullif(definition -> 'steps', 'null')) s
-        where coalesce(s ->> 'step_type', 'single') in ('single', 'map')
+        where coalesce(s ->> 'step_type', 'single') in ('single', 'map', 'loop')
       ),
       problem (nth, words) as (
         select 1, format('it declares the limit "%s" twice, with different numbers', limit_slug)
@@ -590,7 +622,8 @@ declare
         "schedulable": "true or false", "schedules": "an array of objects", "priority": "one of high, normal, low",
         "deadline": "a whole number of seconds from 1 to 31536000", "singleton_path": "a path of the form a.b",
         "singleton_when_busy": "one of return, reject, replace, after",
-        "singleton_wait": "a whole number of seconds from 1 to 31536000", "limits": "an array of objects"
+        "singleton_wait": "a whole number of seconds from 1 to 31536000", "limits": "an array of objects",
+        "undo_flow": "a text"
       }'),
       case
         when definition ->> 'flow_slug' is null then 'flow_slug is missing'

@@ -121,7 +121,8 @@ begin
         opt_max_attempts, opt_base_delay, opt_timeout, opt_start_delay,
         run_if, run_unless, when_unmet, when_exhausted, map_source, map_path, input_schema, output_schema,
         completed_by, assignees_path, not_by_owner, when_timed_out, timed_out_output, webhook, until_path, opt_sleep_for,
-        is_limited, opt_concurrency, opt_deadline, when_item_fails, tolerate_count, tolerate_share
+        is_limited, opt_concurrency, opt_deadline, when_item_fails, tolerate_count, tolerate_share,
+        child_flow, when_parent_ends, loop_until, loop_max, when_exceeded, sql_function
       )
       select s.flow_slug, (s.shape).step_slug, s.step_index, (s.shape).step_type, cardinality((s.shape).deps_slugs),
              (s.option).max_attempts, (s.option).base_delay, (s.option).timeout, (s.option).start_delay,
@@ -130,7 +131,10 @@ begin
              (s.shape).completed_by, (s.shape).assignees_path, (s.shape).not_by_owner, (s.shape).when_timed_out,
              (s.shape).timed_out_output, (s.shape).webhook, (s.shape).until_path, (s.option).sleep_for,
              (s.option).concurrency is not null, (s.option).concurrency, (s.option).deadline,
-             coalesce((s.shape).when_item_fails, 'fail'), (s.option).tolerate_count, (s.option).tolerate_share
+             coalesce((s.shape).when_item_fails, 'fail'), (s.option).tolerate_count, (s.option).tolerate_share,
+             (s.shape).child_flow, case when (s.shape).child_flow is not null then coalesce((s.option).when_parent_ends, 'cancel') end,
+             (s.shape).loop_until, case (s.shape).step_type when 'loop' then coalesce((s.option).loop_max, 100) end,
+             (s.shape).when_exceeded, (s.shape).sql_function
       from step s
     )
   insert into pgflow.deps (flow_slug, dep_slug, step_slug)
@@ -158,22 +162,23 @@ begin
       opt_deadline = d.deadline,
       singleton_path = d.singleton_path,
       singleton_when_busy = d.singleton_when_busy,
-      singleton_wait = d.singleton_wait
+      singleton_wait = d.singleton_wait,
+      undo_flow = d.undo_flow
   from (
     select coalesce(wanted.max_attempts, 3), coalesce(wanted.base_delay, 5), coalesce(wanted.timeout, 60),
            coalesce(wanted.start_role, 'service_role'), coalesce(wanted.broadcast, 'watched'), coalesce(wanted.schedulable, false),
            coalesce(wanted.input_schema, f.input_schema), coalesce(wanted.output_schema, f.output_schema),
            coalesce(wanted.priority, 'normal'), wanted.deadline,
-           wanted.singleton_path, wanted.singleton_when_busy, wanted.singleton_wait
+           wanted.singleton_path, wanted.singleton_when_busy, wanted.singleton_wait, wanted.undo_flow
     from pgflow.flows f where f.flow_slug = wanted.flow_slug
   ) d (max_attempts, base_delay, timeout, start_role, broadcast, schedulable, input_schema, output_schema, priority, deadline,
-       singleton_path, singleton_when_busy, singleton_wait)
+       singleton_path, singleton_when_busy, singleton_wait, undo_flow)
   where f.flow_slug = wanted.flow_slug
     and (f.opt_max_attempts, f.opt_base_delay, f.opt_timeout, f.start_role, f.broadcast, f.schedulable, f.input_schema, f.output_schema,
-         f.priority, f.opt_deadline, f.singleton_path, f.singleton_when_busy, f.singleton_wait)
+         f.priority, f.opt_deadline, f.singleton_path, f.singleton_when_busy, f.singleton_wait, f.undo_flow)
         is distinct from
         (d.max_attempts, d.base_delay, d.timeout, d.start_role, d.broadcast, d.schedulable, d.input_schema, d.output_schema,
-         d.priority, d.deadline, d.singleton_path, d.singleton_when_busy, d.singleton_wait);
+         d.priority, d.deadline, d.singleton_path, d.singleton_when_busy, d.singleton_wait, d.undo_flow);
 
   if exists (
     select from jsonb_populate_recordset(null::pgflow.step_definition, wanted.steps) d
@@ -194,15 +199,19 @@ begin
       opt_concurrency = d.concurrency,
       opt_deadline = d.deadline,
       tolerate_count = d.tolerate_count,
-      tolerate_share = d.tolerate_share
+      tolerate_share = d.tolerate_share,
+      when_parent_ends = case when s.child_flow is not null then coalesce(d.when_parent_ends, 'cancel') end,
+      loop_max = case s.step_type when 'loop' then coalesce(d.loop_max, 100) end
   from jsonb_populate_recordset(null::pgflow.step_definition, wanted.steps) d
   where s.flow_slug = wanted.flow_slug and s.step_slug = d.step_slug
     and (s.opt_max_attempts, s.opt_base_delay, s.opt_timeout, s.opt_start_delay, s.opt_sleep_for, s.input_schema,
-         s.output_schema, s.opt_concurrency, s.opt_deadline, s.tolerate_count, s.tolerate_share)
+         s.output_schema, s.opt_concurrency, s.opt_deadline, s.tolerate_count, s.tolerate_share, s.when_parent_ends, s.loop_max)
         is distinct from
         (d.max_attempts, d.base_delay, d.timeout, d.start_delay, d.sleep_for,
          coalesce(d.input_schema, s.input_schema), coalesce(d.output_schema, s.output_schema),
-         d.concurrency, d.deadline, d.tolerate_count, d.tolerate_share);
+         d.concurrency, d.deadline, d.tolerate_count, d.tolerate_share,
+         case when s.child_flow is not null then coalesce(d.when_parent_ends, 'cancel') end,
+         case s.step_type when 'loop' then coalesce(d.loop_max, 100) end);
 end
 $$;
 

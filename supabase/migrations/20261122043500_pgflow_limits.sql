@@ -132,7 +132,7 @@ begin
 
   update pgflow.steps s set is_limited = d.is_limited
   from (
-    select s.step_slug, s.opt_concurrency is not null or s.step_type in ('single', 'map') and exists (
+    select s.step_slug, s.opt_concurrency is not null or s.step_type in ('single', 'map', 'loop') and exists (
       select from pgflow.limit_uses u where u.flow_slug = s.flow_slug and u.step_slug in (s.step_slug, '*')
     )
     from pgflow.steps s where s.flow_slug = slug

@@ -336,7 +336,12 @@ begin
              case when d.change in ('started', 'waiting') then d.total when d.change = 'completed' then 0 end as items,
              0 as retries,
              null::timestamptz as retry_at,
-             case when d.change = 'started' and d.is_limited and d.step_type = 'single' then 'slot' end as waits_for,
+             case
+               when d.change <> 'started' then null
+               when d.is_limited and d.step_type <> 'map' then 'slot'
+               when d.child_flow is not null and d.step_type = 'single' then 'run'
+               when d.step_type = 'sql' then 'sql'
+             end as waits_for,
              null::timestamptz as due_at
     ) c
   );
@@ -395,7 +400,7 @@ begin
       join pgflow.step_states ss using (run_id, step_slug)
       join pgflow.steps s using (flow_slug, step_slug)
       join pgflow.flows f using (flow_slug)
-      where ss.status = 'started' and s.step_type = 'single' and not s.is_limited and s.opt_deadline is null and (
+      where ss.status = 'started' and s.step_type = 'single' and s.child_flow is null and not s.is_limited and s.opt_deadline is null and (
         select t.status from pgflow.step_tasks t
         where t.run_id = ss.run_id and t.step_slug = ss.step_slug and t.task_index = 0
       ) is null
@@ -425,6 +430,45 @@ begin
 end
 $$;
 
+-- The tasks that a step of a run needs next, with their inputs: one, or of a map one for each item that has not completed. A loop needs its
+-- next turn, whose input is the output of the last one; or that one again, if it has failed.
+create function pgflow.items_of(run_id uuid, step pgflow.steps)
+returns table (task_index int, input jsonb)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if step.step_type = 'map' then
+    return query
+      select e.n::int - 1, e.item
+      from jsonb_array_elements((
+        select i.items from pgflow.step_inputs i where i.run_id = items_of.run_id and i.step_slug = step.step_slug
+      )) with ordinality as e (item, n)
+      where (
+        select t.status from pgflow.step_tasks t
+        where t.run_id = items_of.run_id and t.step_slug = step.step_slug and t.task_index = e.n::int - 1
+      ) is distinct from 'completed';
+  elsif step.step_type = 'loop' then
+    return query
+      select t.task_index + case t.status when 'completed' then 1 else 0 end, case t.status when 'completed' then t.output else t.input end
+      from pgflow.step_tasks t
+      where t.run_id = items_of.run_id and t.step_slug = step.step_slug
+      order by t.task_index desc
+      limit 1;
+    if not found then
+      return query
+        select 0, coalesce((
+          select i.items from pgflow.step_inputs i where i.run_id = items_of.run_id and i.step_slug = step.step_slug
+        ), 'null');
+    end if;
+  else
+    return query select 0, null::jsonb;
+  end if;
+end
+$$;
+
 -- The same where some of the steps are maps, wait or are limited, have deadlines, or start again. Of a map that starts again, completed tasks
 -- are kept.
 create function pgflow.create_other_tasks(steps pgflow.step_key[], as_of timestamptz, delay int)
@@ -435,7 +479,7 @@ as $$
 begin
   with
     step as (
-      select ss.run_id, s.step_slug, s.step_index, s.flow_slug, s.step_type, s.is_limited, s.opt_deadline, f.queue_name,
+      select ss.run_id, s as step, s.step_slug, s.step_index, s.flow_slug, s.opt_deadline, f.queue_name,
              least(2147483647, coalesce(s.opt_start_delay, 0)::bigint + create_other_tasks.delay)::int as delay,
              (select r.priority from pgflow.runs r where r.run_id = ss.run_id) as priority
       from unnest(create_other_tasks.steps) k
@@ -452,20 +496,10 @@ begin
       where s.opt_deadline is not null
     ),
     task as (
-      select s.*, 0 as task_index, null::jsonb as input
+      select s.*, item.task_index, item.input
       from step s
-      where s.step_type = 'single' and not s.is_limited
-      union all
-      select s.*, e.n::int - 1, e.item
-      from step s
-      cross join lateral jsonb_array_elements(
-        (select i.items from pgflow.step_inputs i where i.run_id = s.run_id and i.step_slug = s.step_slug)
-      ) with ordinality as e (item, n)
-      where s.step_type = 'map' and not s.is_limited
-        and (
-          select t.status from pgflow.step_tasks t
-          where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = e.n::int - 1
-        ) is distinct from 'completed'
+      cross join lateral pgflow.items_of(s.run_id, s.step) item
+      where (s.step).step_type in ('single', 'map', 'loop') and (s.step).child_flow is null and not (s.step).is_limited
     ),
     batch as (
       select t.queue_name, t.delay, t.priority, t.flow_slug,
@@ -496,6 +530,8 @@ begin
       queued_at = excluded.queued_at,
       failed_at = null;
   perform pgflow.create_waiting_tasks(create_other_tasks.steps, create_other_tasks.as_of);
+  perform pgflow.create_child_tasks(create_other_tasks.steps, create_other_tasks.as_of, create_other_tasks.delay);
+  perform pgflow.create_sql_tasks(create_other_tasks.steps, create_other_tasks.as_of, create_other_tasks.delay);
   perform pgflow.create_slot_tasks(create_other_tasks.steps, create_other_tasks.as_of, create_other_tasks.delay);
 end
 $$;

@@ -78,7 +78,7 @@ begin
   for alarm in
     with
       step as (
-        select ss.run_id, s.step_slug, s.flow_slug, s.step_type, ready.at, pgflow.slot_keys_of(ss.run_id, s) as keys,
+        select ss.run_id, s as step, s.step_slug, s.flow_slug, ready.at, pgflow.slot_keys_of(ss.run_id, s) as keys,
                pgflow.slot_rank(ss.run_id, ready.at) as rank
         from unnest(create_slot_tasks.steps) k
         join pgflow.step_states ss using (run_id, step_slug)
@@ -98,19 +98,7 @@ begin
                case when s.at > create_slot_tasks.as_of then s.at end,
                s.keys, s.rank + item.task_index * interval '1 microsecond', item.input, create_slot_tasks.as_of
         from step s
-        cross join lateral (
-          select 0 as task_index, null::jsonb as input where s.step_type = 'single'
-          union all
-          select e.n::int - 1, e.item
-          from jsonb_array_elements((
-            select i.items from pgflow.step_inputs i
-            where s.step_type = 'map' and i.run_id = s.run_id and i.step_slug = s.step_slug
-          )) with ordinality as e (item, n)
-        ) item
-        where (
-          select t.status from pgflow.step_tasks t
-          where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = item.task_index
-        ) is distinct from 'completed'
+        cross join lateral pgflow.items_of(s.run_id, s.step) item
         on conflict (run_id, step_slug, task_index) do update
         set status = 'waiting',
             message_id = null,

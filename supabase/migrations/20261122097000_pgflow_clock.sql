@@ -1,4 +1,4 @@
--- Chapter 18: the clock. `tick` settles what is due, admits tasks to slots, begins and ends runs whose time has come.
+-- Chapter 22: the clock. `tick` settles what is due, admits tasks to slots, begins and ends runs whose time has come.
 --
 -- What has to be looked at from a time on is a row of `alarms`. Whoever writes one waits for nobody; whoever takes one deletes it
 -- in the transaction that does what it is for, so that none is lost.
@@ -63,10 +63,15 @@ begin
   if exists (select from pgflow.alarms a where a.due_at <= as_of) or exists (
     select from pgflow.step_tasks t where t.due_at <= as_of and t.slot_keys is not null
   ) then
-    settled := settled + pgflow.end_overdue(tick.quantity) + pgflow.begin_runs(tick.quantity) + pgflow.admit_tasks(tick.quantity);
+    settled := settled + pgflow.end_overdue(tick.quantity) + pgflow.begin_runs(tick.quantity) + pgflow.admit_tasks(tick.quantity)
+      + pgflow.tend_children(tick.quantity) + pgflow.begin_undos(tick.quantity);
   end if;
   if exists (select from pgflow.schedules s where s.due_at <= as_of) then
     settled := settled + (select s.started from pgflow.start_due_schedules(tick.quantity) s);
+  end if;
+  -- Alone in its transaction: what it calls may take long.
+  if settled = 0 and exists (select from pgflow.alarms a where a.due_at <= as_of and a.kind = 'sql') then
+    settled := pgflow.call_functions(tick.quantity);
   end if;
   next_due_at := pgflow.next_due_at();
 end

@@ -28,6 +28,7 @@ const tables = [
   'limit_keys',
   'alarms',
   'run_singletons',
+  'kept_results',
 ]
 
 let stack: LocalSupabase

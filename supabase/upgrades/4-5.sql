@@ -6,6 +6,7 @@ alter table pgflow.flows
   add column if not exists singleton_path text,
   add column if not exists singleton_when_busy text,
   add column if not exists singleton_wait int,
+  add column if not exists undo_flow text,
   drop constraint if exists priority_is_known,
   drop constraint if exists deadline_is_1_second_to_a_year,
   drop constraint if exists a_singleton_says_what_happens_when_it_is_busy,
@@ -31,9 +32,39 @@ begin
       add column when_item_fails text not null default 'fail',
       add column tolerate_count int,
       add column tolerate_share numeric,
+      add column child_flow text,
+      add column when_parent_ends text,
+      add column loop_until jsonb,
+      add column loop_max int,
+      add column when_exceeded text,
+      add column sql_function text,
+      drop constraint step_type_is_known,
+      drop constraint only_maps_have_a_source,
+      drop constraint only_maps_have_a_path,
+      drop constraint waits_and_sleeps_have_no_attempts,
+      add constraint step_type_is_known check (step_type in ('single', 'map', 'wait', 'sleep', 'loop', 'sql')),
+      add constraint maps_sub_flows_and_loops_have_a_source check (
+        (step_type in ('map', 'loop') or child_flow is not null) = (map_source is not null)
+      ),
+      add constraint only_a_source_has_a_path check (map_source is not null or map_path is null),
+      add constraint waits_and_sleeps_have_no_attempts check (
+        step_type in ('single', 'map', 'loop', 'sql') and child_flow is null
+        or num_nonnulls(opt_max_attempts, opt_base_delay) = 0
+          and (step_type = 'wait' or opt_timeout is null) and (child_flow is not null or opt_start_delay is null)
+      ),
+      add constraint sub_flows_are_steps_or_maps check (
+        (child_flow is null) = (when_parent_ends is null)
+        and (child_flow is null or step_type in ('single', 'map') and when_parent_ends in ('cancel', 'leave'))
+      ),
+      add constraint only_loops_turn check (
+        num_nonnulls(loop_max, when_exceeded) = case step_type when 'loop' then 2 else 0 end
+        and (loop_until is null or step_type = 'loop') and (when_exceeded in ('fail', 'complete') or when_exceeded is null)
+      ),
+      add constraint loop_max_is_1_to_10000 check (loop_max between 1 and 10000),
+      add constraint only_sql_steps_have_a_function check ((step_type = 'sql') = (sql_function is not null)),
       add constraint concurrency_is_for_maps check (step_type = 'map' and opt_concurrency >= 1 or opt_concurrency is null),
       add constraint concurrency_is_a_limit check (is_limited or opt_concurrency is null),
-      add constraint only_tasks_are_limited check (step_type in ('single', 'map') or not is_limited),
+      add constraint only_tasks_are_limited check (step_type in ('single', 'map', 'loop') or not is_limited),
       add constraint deadline_is_1_second_to_a_year check (opt_deadline between 1 and 31536000),
       add constraint when_item_fails_is_known check (
         when_item_fails = 'fail' and num_nonnulls(tolerate_count, tolerate_share) = 0
@@ -45,21 +76,25 @@ begin
     -- A limited step is not plain.
     alter table pgflow.steps drop column is_plain;
     alter table pgflow.steps add column is_plain boolean not null
-      generated always as (step_type = 'single' and run_if is null and run_unless is null and not is_limited) stored;
+      generated always as (
+        step_type = 'single' and run_if is null and run_unless is null and not is_limited and child_flow is null
+      ) stored;
     alter table pgflow.runs
       add column priority text not null default 'normal',
       add column waits_for text,
+      add column undoes uuid,
       add constraint priority_is_known check (priority in ('high', 'normal', 'low')),
       add constraint only_started_runs_wait_for_a_run_or_time check (waits_for in ('run', 'time') and status = 'started' or waits_for is null);
     alter table pgflow.step_tasks
       add column slot_keys text[],
       add column slot_rank timestamptz,
+      add column child_run_id uuid,
       drop constraint only_waiting_has_no_message_but_a_reason,
       add constraint only_waiting_has_no_message_but_a_reason check (
         case
           when status = 'waiting' then message_id is null and waits_for is not null
-            and waits_for in ('signal', 'time', 'run', 'slot') and (waits_for <> 'time' or due_at is not null)
-            and case when waits_for = 'slot' then slot_keys is not null else waits_for = 'time' or slot_keys is null end
+            and waits_for in ('signal', 'time', 'run', 'slot', 'sql') and (waits_for <> 'time' or due_at is not null)
+            and case when waits_for = 'slot' then slot_keys is not null else waits_for in ('time', 'run') or slot_keys is null end
           else waits_for is null and due_at is null and (message_id is not null or status not in ('queued', 'started'))
             and (slot_keys is null or status in ('queued', 'started'))
         end
@@ -69,6 +104,7 @@ begin
   end if;
 end
 $$;
+create unique index if not exists runs_by_undone on pgflow.runs (undoes) where undoes is not null;
 create index if not exists step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for <> 'slot';
 -- The slots that tasks hold, and those that they wait for, by each key that a task has.
 create index if not exists step_tasks_slots_1 on pgflow.step_tasks ((slot_keys[1]), waits_for, slot_keys, slot_rank) where slot_keys[1] is not null;
@@ -112,10 +148,22 @@ create table if not exists pgflow.alarms (
   run_id uuid,
   step_slug text,
   primary key (due_at, alarm_id),
-  constraint kind_is_known check (kind in ('slot', 'deadline', 'begin')),
+  constraint kind_is_known check (kind in ('slot', 'deadline', 'begin', 'child', 'ended', 'cancel', 'retried', 'undo', 'sql')),
   constraint a_slot_has_a_key_else_there_is_a_run check (
-    (kind = 'slot') = (slot_key is not null) and (kind = 'slot') = (run_id is null) and (step_slug is null or kind = 'deadline')
+    (kind = 'slot') = (slot_key is not null) and (kind = 'slot') = (run_id is null)
+    and (step_slug is null or kind in ('deadline', 'child', 'sql')) and (step_slug is not null or kind not in ('child', 'sql'))
   )
+);
+create table if not exists pgflow.kept_results (
+  run_id uuid not null, -- with step_slug and task_index: of step_tasks
+  step_slug text not null,
+  task_index int not null,
+  name text not null,
+  value jsonb not null,
+  attempt int not null,
+  kept_at timestamptz not null,
+  primary key (run_id, step_slug, task_index, name),
+  constraint name_has_1_to_255_characters check (length(name) between 1 and 255)
 );
 
 -- How many items of a map have failed.
@@ -230,14 +278,21 @@ begin
       add attribute singleton_path text,
       add attribute singleton_when_busy text,
       add attribute singleton_wait int,
-      add attribute limits jsonb;
+      add attribute limits jsonb,
+      add attribute undo_flow text;
     alter type pgflow.step_definition
       add attribute concurrency int,
       add attribute deadline int,
       add attribute when_item_fails text,
       add attribute tolerate_count int,
       add attribute tolerate_share numeric,
-      add attribute limits jsonb;
+      add attribute limits jsonb,
+      add attribute child_flow text,
+      add attribute when_parent_ends text,
+      add attribute loop_until jsonb,
+      add attribute loop_max int,
+      add attribute when_exceeded text,
+      add attribute sql_function text;
   end if;
 end
 $$;

@@ -1,0 +1,1 @@
+-- Chapter 21: what a handler does once. Results are kept by name over the attempts of a task; its writes and its completion commit together.
