@@ -41,6 +41,8 @@ begin
     set_config('pgflow.plans', concat(pg_trigger_depth(), ' ', tg_op, ';', plans), true),
     set_config('plan_cache_mode', null, true),
     set_config('enable_seqscan', null, true),
+    set_config('enable_indexscan', null, true),
+    set_config('enable_indexonlyscan', null, true),
     set_config('enable_bitmapscan', null, true),
     set_config('enable_hashjoin', null, true),
     set_config('enable_mergejoin', null, true),
