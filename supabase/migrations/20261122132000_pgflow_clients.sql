@@ -10,7 +10,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return to_jsonb(run) - array['parent_run_id', 'parent_step_slug', 'parent_task_index', 'depth', 'trace_parent'];
+  return to_jsonb(run) - array['parent_run_id', 'parent_step_slug', 'parent_task_index', 'depth', 'trace_parent', 'undoes'];
 end
 $$;
 

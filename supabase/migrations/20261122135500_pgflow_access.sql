@@ -19,6 +19,7 @@ alter table pgflow.run_events enable row level security;
 alter table pgflow.run_watches enable row level security;
 alter table pgflow.wait_assignees enable row level security;
 alter table pgflow.alarms enable row level security;
+alter table pgflow.kept_results enable row level security;
 alter table pgflow.inbox_watches enable row level security;
 alter table pgflow.limit_keys enable row level security;
 alter table pgflow.limit_uses enable row level security;
@@ -45,6 +46,7 @@ create policy closed on pgflow.step_tasks for all to anon, authenticated using (
 create policy closed on pgflow.run_watches for all to anon, authenticated using (false);
 create policy closed on pgflow.wait_assignees for all to anon, authenticated using (false);
 create policy closed on pgflow.alarms for all to anon, authenticated using (false);
+create policy closed on pgflow.kept_results for all to anon, authenticated using (false);
 create policy closed on pgflow.inbox_watches for all to anon, authenticated using (false);
 create policy closed on pgflow.limit_keys for all to anon, authenticated using (false);
 create policy closed on pgflow.limit_uses for all to anon, authenticated using (false);

@@ -47,7 +47,7 @@ insert into bad values
   ($$step_type => 'map', map_path => 'a..b'$$, 'map_path is "a..b", not a path of the form a.b', 'or has an empty part'),
   ($$array['a'], map_source => 'a'$$, 'its step_type is single, which has no map_source', 'only maps have a source'),
   ($$array['a'], map_path => 'a'$$, 'its step_type is single, which has no map_path', 'only maps have a path'),
-  ($$step_type => 'loop'$$, 'step_type is "loop", not one of single, map, wait, sleep', 'an unknown type'),
+  ($$step_type => 'spin'$$, 'step_type is "spin", not one of single, map, wait, sleep, loop, sql', 'an unknown type'),
   ($$when_unmet => 'explode'$$, 'when_unmet is "explode", not one of fail, skip, skip-cascade', 'an unknown when_unmet'),
   ($$when_exhausted => 'retry'$$, 'when_exhausted is "retry", not one of fail, skip, skip-cascade', 'an unknown when_exhausted');
 select throws_ok(

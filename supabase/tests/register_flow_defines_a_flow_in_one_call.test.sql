@@ -153,7 +153,7 @@ insert into bad values
 select throws_ok(format('select pgflow.register_flow(%L)', definition), 'PT400', message, message) from bad order by ctid;
 select throws_ok(
   $$ select pgflow.register_flow('{"flow_slug": "x", "timeouts": 1, "steps": [{"step_slug": "a"}]}') $$, 'PT400',
-  'the definition of flow "x" is invalid: it has the unknown key "timeouts": the keys are alias, steps, limits, timeout, version, deadline, priority, broadcast, flow_slug, schedules, base_delay, start_role, schedulable, input_schema, max_attempts, output_schema, singleton_path, singleton_wait, singleton_when_busy',
+  'the definition of flow "x" is invalid: it has the unknown key "timeouts": the keys are alias, steps, limits, timeout, version, deadline, priority, broadcast, flow_slug, schedules, undo_flow, base_delay, start_role, schedulable, input_schema, max_attempts, output_schema, singleton_path, singleton_wait, singleton_when_busy',
   'an unknown key'
 );
 select throws_like(

@@ -417,6 +417,7 @@ select set_eq(
      from pg_policies where schemaname in ('pgflow', 'pgflow_public', 'pgflow_worker', 'realtime') $$,
   array[
     'closed on pgflow.alarms for all to anon, authenticated',
+    'closed on pgflow.kept_results for all to anon, authenticated',
     'closed on pgflow.deps for all to anon, authenticated',
     'closed on pgflow.schedules for all to anon, authenticated',
     'closed on pgflow.flow_aliases for all to anon, authenticated',
