@@ -32,7 +32,7 @@ export interface LoopMethods<F extends FlowTypes> {
    * @throws FlowDefinitionError for what the compiler could not see: a slug, dep, path or option that cannot work.
    *
    * @example
-   * .loop({ slug: 'agent', start: 'run.task', until: { done: true }, max: 25 }, async (state, { signal }) => think(state, signal))
+   * .loop({ slug: 'work', start: 'plan', until: { done: true }, max: 25 }, (state, { signal }) => act(state, signal))
    */
   loop<
     const Slug extends string,
