@@ -254,6 +254,35 @@ it('limits.md has flows with limits, SQL that sees what waits, and SQL that chan
   expect(await model()).toEqual({ running: 50, rate_count: 3000, rate_period: 60, made_by: 'flow' })
 })
 
+it('agents-and-loops.md has flows with loops, and SQL that takes turns and sees them', async () => {
+  const client = await connected()
+  await client.query('begin')
+  onTestFinished(async () => void (await client.query('rollback')))
+  const modules = await Promise.all(
+    codeOf(readFileSync(path('agents-and-loops.md'), 'utf8'), 'ts').map(imported),
+  )
+  const flows: AnyFlow[] = modules.flatMap(Object.values)
+  expect(flows.map(({ slug }) => slug)).toEqual(['write_article', 'transcribe', 'agent'])
+  for (const flow of flows) await client.query(compile(flow))
+  const run_id = '0199c0de-0000-7000-8000-000000000001'
+  await client.query(`select pgflow.start_flow('write_article', '{"topic": "loops"}', run_id => $1)`, [
+    run_id,
+  ])
+  await client.query(`select pgflow.complete_task($1, 'draft', 0, '{"topic": "loops", "text": "a"}')`, [
+    run_id,
+  ])
+
+  const [look, turns, ...more] = blocksOf('agents-and-loops.md')
+  expect(more).toEqual([])
+  expect(await rowsOf(client, look!)).toMatchObject([
+    [
+      { turn: 0, status: 'completed', state: { topic: 'loops' }, next_state: { topic: 'loops', text: 'a' } },
+      { turn: 1, status: 'queued', state: { topic: 'loops', text: 'a' }, next_state: null },
+    ],
+  ])
+  expect((await rowsOf(client, turns!)).at(-1)).toEqual([{ status: 'completed', output: { up: 3 } }])
+})
+
 it('schedules.md has SQL that runs', async () => {
   const client = await connected()
   await client.query(`

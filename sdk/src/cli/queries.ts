@@ -25,6 +25,7 @@ export interface RunCount {
 export interface StepTasks {
   readonly step_slug: string
   readonly is_map: boolean
+  readonly is_loop: boolean
   /** Of a wait: who may complete it. `null` for other steps. */
   readonly wait: Wait | null
   /** `null` for waits and sleeps, which no worker attempts. */
@@ -133,8 +134,8 @@ export function tasksOf(sql: Sql, run_id: string): Promise<StepTasks[]> {
       group by t.step_slug
     )
     select jsonb_build_object(
-      'step_slug', s.step_slug, 'is_map', s.step_type = 'map',
-      'max_attempts', case when s.step_type in ('single', 'map') then o.max_attempts end,
+      'step_slug', s.step_slug, 'is_map', s.step_type = 'map', 'is_loop', s.step_type = 'loop',
+      'max_attempts', case when s.step_type in ('single', 'map', 'loop') then o.max_attempts end,
       'wait', case s.step_type when 'wait' then jsonb_build_object(
         'completed_by', s.completed_by, 'not_by_owner', s.not_by_owner, 'webhook', s.webhook,
         'assignees', (

@@ -56,7 +56,7 @@ export function linesOfRun(
       return [
         ['', step.step_slug.padEnd(width), step.status.padEnd(9), facts].join('  ').trimEnd(),
         ...(reason === '' ? [] : [`      ${cut(reason)}`]),
-        ...(of ? of.examples.flatMap((task) => linesOfTask(task, of.is_map)) : []),
+        ...(of ? of.examples.flatMap((task) => linesOfTask(task, partsOf(of))) : []),
       ]
     }),
     ...(retries.length > 0 ? ['  attempts that failed and were followed by another:'] : []),
@@ -90,19 +90,27 @@ function webhookNames(webhook: string): string {
   return webhook === 'plain' ? 'a webhook' : `a webhook of ${webhook}`
 }
 
-function summaryOf({ is_map, max_attempts, statuses, examples }: StepTasks): string[] {
-  if (max_attempts === null) return []
-  if (!is_map) return [`attempt ${examples[0]?.attempts ?? 0} of ${max_attempts}`]
-  const total = Object.values(statuses).reduce((sum, count) => sum + count, 0)
-  const counts = Object.entries(statuses).map(([status, count]) => `${count} ${status}`)
-  return [`${total} items: ${counts.join(', ')}`]
+/** What one of several tasks of a step is called. */
+function partsOf({ is_map, is_loop }: StepTasks): 'item' | 'turn' | undefined {
+  if (is_loop) return 'turn'
+  return is_map ? 'item' : undefined
 }
 
-function linesOfTask(task: TaskRow, isMap: boolean): string[] {
-  const isTelling = task.last_error !== null || (isMap && task.error_message !== null)
+function summaryOf(of: StepTasks): string[] {
+  const { max_attempts, statuses, examples } = of
+  const part = partsOf(of)
+  if (max_attempts === null) return []
+  if (part === undefined) return [`attempt ${examples[0]?.attempts ?? 0} of ${max_attempts}`]
+  const total = Object.values(statuses).reduce((sum, count) => sum + count, 0)
+  const counts = Object.entries(statuses).map(([status, count]) => `${count} ${status}`)
+  return [`${total} ${part}s: ${counts.join(', ')}`]
+}
+
+function linesOfTask(task: TaskRow, part: string | undefined): string[] {
+  const isTelling = task.last_error !== null || (part !== undefined && task.error_message !== null)
   if (!isTelling) return []
-  const head = isMap
-    ? [`      item ${task.task_index}, ${task.status}: ${cut(task.error_message ?? '')}`]
+  const head = part
+    ? [`      ${part} ${task.task_index}, ${task.status}: ${cut(task.error_message ?? '')}`]
     : []
   return [...head, ...(task.last_error ? linesOfError(task.last_error).map((line) => `      ${line}`) : [])]
 }
@@ -150,7 +158,7 @@ function factsOf(event: RunEvent): string {
         const until = event.due_at ? ` until ${time(event.due_at)}` : ''
         return event.waits_for === 'time' ? `sleeps${until}` : `waits${until}`
       }
-      return event.initial_tasks === null || event.initial_tasks === 1 ? '' : `${event.initial_tasks} items`
+      return event.initial_tasks === null || event.initial_tasks === 1 ? '' : `${event.initial_tasks} tasks`
     case 'step:retrying':
       return `${event.error} (failures so far: ${event.retries}, next attempt ${time(event.retry_at)})`
     case 'step:progress':

@@ -63,7 +63,7 @@ export interface StepState<Slug extends string = string, Output = unknown, Progr
   readonly output: Output | null
   readonly error: string | null
   readonly skip_reason: string | null
-  /** The latest progress: `{ value, data?, task_index? }` of a handler, with `{ done, total }` in a map; `null` without. */
+  /** The latest progress: `{ value, data?, task_index? }` of a handler, with `{ done, total }` in a map or loop; `null` without. */
   readonly progress: Progress
   /** How many attempts have failed so far. */
   readonly retries: number
@@ -128,7 +128,13 @@ interface StepColumns<Output, Progress> {
   }
   /** It has waited for a slot, and has one. */
   'step:admitted': { readonly waits_for: null }
-  'step:progress': { readonly progress: Progress }
+  'step:progress': {
+    readonly progress: Progress
+    /** Of a loop that takes another turn: how many it has begun. */
+    readonly initial_tasks?: number
+    /** Of a loop whose next turn waits for a slot of a limit. */
+    readonly waits_for?: 'slot'
+  }
   'step:retrying': {
     readonly error: string
     readonly retries: number

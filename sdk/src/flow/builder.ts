@@ -26,6 +26,7 @@ interface StepArguments extends StepOptions {
   readonly slug: string
   readonly dependsOn?: readonly string[]
   readonly items?: string
+  readonly start?: string
   readonly input?: StandardSchemaV1
   readonly output?: StandardSchemaV1
   readonly progress?: TypeOf<unknown>
@@ -77,6 +78,10 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     return this.#with('map', step, handler)
   }
 
+  loop(step: StepArguments, handler: unknown): FlowBuilder {
+    return this.#with('loop', step, handler)
+  }
+
   wait(step: StepArguments): FlowBuilder {
     return this.#with('wait', step)
   }
@@ -119,10 +124,11 @@ function fromPositions(slug: string, rest: unknown[]): [StepArguments, unknown] 
 function definitionFrom(type: StepType, step: StepArguments, handler: unknown): StepDefinition {
   // What names a type only is left out.
   const { slug, dependsOn = [], input, output, progress: _, batch, ...others } = step
+  const option = type === 'map' ? 'items' : type === 'loop' ? 'start' : undefined
   return {
     slug,
     type,
-    ...(type === 'map' ? mapFrom(dependsOn, others) : { deps: depsOf(dependsOn, others), options: others }),
+    ...(option ? withItems(option, dependsOn, others) : { deps: depsOf(dependsOn, others), options: others }),
     ...(batch !== undefined && { batch }),
     ...(input !== undefined && { inputSchema: input }),
     ...(output !== undefined && (type !== 'wait' || '~standard' in output) && { outputSchema: output }),
@@ -141,21 +147,22 @@ function withSource(deps: readonly string[], source: string): readonly string[] 
   return source === 'run' || !Array.isArray(deps) || deps.includes(source) ? deps : [...deps, source]
 }
 
-/** A map waits for the step whose output it maps. */
-function mapFrom(
+/** A map waits for the step whose output it maps, and a loop for the one with its first state. */
+function withItems(
+  option: 'items' | 'start',
   deps: readonly string[],
-  { items, ...options }: Pick<StepArguments, 'items'> & StepOptions,
+  { [option]: path, ...options }: Pick<StepArguments, 'items' | 'start'> & StepOptions,
 ): Pick<StepDefinition, 'deps' | 'items' | 'options'> {
-  const from = sourceFrom(items, deps)
+  const from = sourceFrom(path, deps)
   if (from === undefined) return { deps, options }
   return { deps: withSource(deps, from.source), items: from, options }
 }
 
-/** Where a map has its items: what `items` names, or the only dep, or the run's input. */
-function sourceFrom(items: string | undefined, deps: readonly string[]): MapSource | undefined {
-  if (items === undefined && deps.length > 1) return undefined
-  const [source = '', ...path] = String(items ?? deps[0] ?? 'run').split('.')
-  return path.length === 0 ? { source } : { source, path: path.join('.') }
+/** Where a map has its items, or a loop its first state: what its option names, or the only dep, or the run's input. */
+function sourceFrom(path: string | undefined, deps: readonly string[]): MapSource | undefined {
+  if (path === undefined && deps.length > 1) return undefined
+  const [source = '', ...keys] = String(path ?? deps[0] ?? 'run').split('.')
+  return keys.length === 0 ? { source } : { source, path: keys.join('.') }
 }
 
 function jsonCopy<Value>(value: Value): Value {
@@ -173,13 +180,14 @@ function copied(schedules: readonly FlowSchedule[]): readonly FlowSchedule[] {
 
 /** What nobody can change any more: what is JSON is copied. */
 function frozen(step: StepDefinition): StepDefinition {
-  const { runIf, runUnless, whenTimedOut, limits } = step.options
+  const { runIf, runUnless, whenTimedOut, limits, until } = step.options
   const options = {
     ...step.options,
     ...(runIf !== undefined && { runIf: jsonCopy(runIf) }),
     ...(runUnless !== undefined && { runUnless: jsonCopy(runUnless) }),
     ...(whenTimedOut !== undefined && { whenTimedOut: jsonCopy(whenTimedOut) }),
     ...(limits !== undefined && { limits: jsonCopy(limits) }),
+    ...(until !== undefined && { until: jsonCopy(until) }),
   }
   return Object.freeze({
     ...step,

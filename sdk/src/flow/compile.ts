@@ -147,6 +147,7 @@ function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArgu
       ...(type === 'map' && mapArguments(options)),
       ...(type === 'wait' && waitArguments(options)),
       ...(type === 'sleep' && { sleep_for: secondsOf(options.for), until_path: options.until }),
+      ...(type === 'loop' && loopArguments(options)),
       start_delay: hasHandler(step) ? secondsOf(options.startDelay ?? flowOptions.startDelay) : undefined,
       input_schema: jsonSchemaOf(inputSchema, 'input'),
       // What completes a wait is stored as it is given.
@@ -166,6 +167,14 @@ function mapArguments({
     ...(typeof tolerate === 'string'
       ? { tolerate_share: Number.parseFloat(tolerate) / 100 }
       : { tolerate_count: tolerate }),
+  }
+}
+
+function loopArguments({ until, max, whenExceeded }: StepOptions): Record<string, Json | undefined> {
+  return {
+    loop_until: until,
+    loop_max: max,
+    when_exceeded: whenExceeded === 'fail' ? undefined : whenExceeded,
   }
 }
 
@@ -192,10 +201,11 @@ export function shapeOf(flow: AnyFlow): FlowShape {
 /** What is not here is an option. */
 function stepShape(step: StepArguments): StepArguments {
   const { max_attempts, base_delay, timeout, start_delay, sleep_for, ...others } = step
-  const { concurrency, deadline, limits, tolerate_count, tolerate_share, ...shape } = others
+  const { concurrency, deadline, limits, tolerate_count, tolerate_share, loop_max, ...shape } = others
   const defaults = {
     ...{ step_type: 'single', when_unmet: 'skip-cascade', when_exhausted: 'fail' },
     ...(step.step_type === 'map' && { when_item_fails: 'fail' }),
+    ...(step.step_type === 'loop' && { when_exceeded: 'fail' }),
   }
   return { ...defaults, ...shape, deps_slugs: step.deps_slugs.toSorted() } as StepArguments // a step with more said
 }

@@ -12,6 +12,7 @@ export type {
   FlowOptions,
   FlowSchedule,
   Limit,
+  LoopOptions,
   MapOptions,
   MapSource,
   Priority,
@@ -47,6 +48,7 @@ export { Flow } from './flow.ts'
 export { toJson } from './json.ts'
 export type { Json, JsonOf } from './json-types.ts'
 export type { ItemFallback, ItemResult } from './limit-types.ts'
+export type { ExceededFallback } from './loop-types.ts'
 export { type PicturedRun, toMermaid } from './mermaid.ts'
 export type { MapProgress } from './progress-types.ts'
 export type { ResponseHeaders, ResponseLike, RetryTime } from './retry-after.ts'

@@ -22,13 +22,14 @@ const colours: Readonly<Record<string, string>> = {
 const shapes: Readonly<Record<StepType, (text: string) => string>> = {
   single: (text) => `[${text}]`,
   map: (text) => `[[${text}]]`,
+  loop: (text) => `{{${text}}}`,
   wait: (text) => `[/${text}/]`,
   sleep: (text) => `([${text}])`,
 }
 
 /**
- * A picture of a flow, as the text of a Mermaid flowchart: maps have double sides, waits are slanted (as input by hand),
- * sleeps round, steps with a condition have a dashed border. With a run's snapshot, each step has the colour of its status; one that
+ * A picture of a flow, as the text of a Mermaid flowchart: maps have double sides, loops are hexagons, waits are slanted (as input by
+ * hand), sleeps round, steps with a condition have a dashed border. With a run's snapshot, each step has the colour of its status; one that
  * waits for a slot of a limit has the border of a running one, and is pale.
  *
  * @example

@@ -134,7 +134,7 @@ export type StoredPayload<F extends FlowTypes, Dep extends string> = {
 }
 
 /** Those of the deps without which their dependents may run. */
-type AloneSkipped<F extends FlowTypes, Dep extends string> = Dep extends keyof F['steps']
+export type AloneSkipped<F extends FlowTypes, Dep extends string> = Dep extends keyof F['steps']
   ? 'skip' extends F['steps'][Dep]['skips']
     ? Dep
     : never

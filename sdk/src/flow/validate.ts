@@ -45,12 +45,14 @@ export function checkStep(
   }
   checkDeps(subject, step.deps, earlier)
   if (step.type === 'map') checkItems(subject, step.items)
+  if (step.type === 'loop') checkStart(subject, step.items)
   checkOptions(subject, step.options, stepOptions[step.type])
   checkBatch(subject, step)
   if (step.type === 'wait') checkWait(subject, step.options)
   if (step.type === 'sleep') checkSleep(subject, step.options)
   if (step.type === 'map') checkTolerate(subject, step.options)
-  if (step.type === 'single' || step.type === 'map') checkTaskLimits(subject, step, flow)
+  if (step.type === 'loop') checkEnd(subject, step.options)
+  if (step.type !== 'wait' && step.type !== 'sleep') checkTaskLimits(subject, step, flow)
   checkSchema(subject, 'input', step.inputSchema)
   checkSchema(subject, 'output', step.outputSchema)
   if (step.type !== 'wait' && step.type !== 'sleep' && typeof step.handler !== 'function') {
@@ -134,6 +136,30 @@ function checkItems(subject: string, items: MapSource | undefined): void {
     throw new FlowDefinitionError(
       'invalid_option',
       `The option items of ${subject} is '${items.source}.${items.path}': make it a path like 'toc.urls'.`,
+    )
+  }
+}
+
+function checkStart(subject: string, start: MapSource | undefined): void {
+  if (start === undefined) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The loop ${subject} has several deps: name the one with its first state in start.`,
+    )
+  }
+  if (start.path?.split('.').includes('')) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The option start of ${subject} is '${start.source}.${start.path}': make it a path like 'plan.tasks'.`,
+    )
+  }
+}
+
+function checkEnd(subject: string, { until, whenExceeded }: StepOptions): void {
+  if (until === undefined && whenExceeded !== 'complete') {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The loop ${subject} does not say when it ends: give it until, such as until: { done: true }, or whenExceeded: 'complete'.`,
     )
   }
 }
@@ -370,10 +396,6 @@ const handled: Record<string, Check> = {
   whenExhausted: otherwise,
   deadline: wholeSecondsFrom(1),
   limits: objects(limitForm),
-  batch: [
-    (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
-    "an object such as { size: 100, wait: '50ms' }",
-  ],
 }
 
 const batchOptions: Record<string, Check> = {
@@ -381,10 +403,24 @@ const batchOptions: Record<string, Check> = {
   wait: [(value) => (secondsOf(value) ?? Number.NaN) <= 3600, `${durationForms}, an hour at most`],
 }
 
+const batched: Record<string, Check> = {
+  ...handled,
+  batch: [
+    (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+    "an object such as { size: 100, wait: '50ms' }",
+  ],
+}
+
 const stepOptions: Record<StepType, Record<string, Check>> = {
-  single: handled,
-  map: {
+  single: batched,
+  loop: {
     ...handled,
+    until: [(value) => value !== null && isJson(value), 'JSON other than null, such as { done: true }'],
+    max: [(value) => wholeFrom(1)[0](value) && Number(value) <= 10_000, 'a whole number from 1 to 10,000'],
+    whenExceeded: oneOf('fail', 'complete'),
+  },
+  map: {
+    ...batched,
     concurrency: wholeFrom(1),
     whenItemFails: oneOf('fail', 'collect'),
     tolerate: [
