@@ -89,9 +89,9 @@ export async function stir(database: Database, commotion: Commotion): Promise<vo
 function expected(commotion: Commotion): Run[] {
   const realNow = Date.now() / 1000
   let year = 2200
-  const queue = new Queue({ now: realNow, latest: realNow, isPast: true })
   // Limits decide when tasks run, not how they end.
   const flow = withoutLimits(withoutTimeouts(commotion.flow))
+  const queue = new Queue([flow], { now: realNow, latest: realNow, isPast: true })
   for (const input of commotion.inputs) queue.start(flow, input, 0)
   while (queue.runs.some(({ status }) => status === 'started')) {
     for (const task of queue.tasks) if (task.status === 'queued') show(task)
