@@ -97,7 +97,7 @@ declare
 begin
   settled := array(select s from pgflow.record_results(locked, results, outputs, as_of) s);
   if cardinality(settled) > 0 then
-    perform pgflow.advance(pgflow.changes_of(settled), as_of, outputs => outputs);
+    perform pgflow.advance(pgflow.changes_of(settled, outputs), as_of, outputs => outputs);
     perform pgflow.release_messages(settled);
   end if;
   return query select * from unnest(settled);
@@ -199,8 +199,8 @@ end
 $$;
 
 -- What settled tasks mean for their steps: a step whose last task completed completes, one with a task that failed for
--- good fails or is skipped, unless it is a map that collects failures.
-create function pgflow.changes_of(settled pgflow.settled_task[])
+-- good fails or is skipped, unless it is a map that collects failures. A loop takes another turn.
+create function pgflow.changes_of(settled pgflow.settled_task[], outputs jsonb default '[]')
 returns pgflow.step_change[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -208,9 +208,10 @@ as $$
 declare
   changes pgflow.step_change[];
   items_failed boolean;
+  items_completed boolean;
 begin
-  select array_agg(row(c.*)::pgflow.step_change), bool_or(b.is_map and b.fatal is not null)
-  into changes, items_failed
+  select array_agg(row(c.*)::pgflow.step_change), bool_or(b.is_map and b.fatal is not null), bool_or(b.is_map and c.change = 'completed')
+  into changes, items_failed, items_completed
   from (
     select s.run_id, s.flow_slug, s.step_slug,
            bool_or(s.is_item) as is_map,
@@ -257,9 +258,71 @@ begin
            null::timestamptz as due_at
   ) c;
   if items_failed then
-    return pgflow.tolerate_failures(changes, settled);
+    changes := pgflow.tolerate_failures(changes, settled);
+  end if;
+  if items_completed and exists (
+    select from unnest(changes) c join pgflow.steps s using (flow_slug, step_slug) where c.change = 'completed' and s.step_type = 'loop'
+  ) then
+    return pgflow.take_turns(changes, settled, outputs);
   end if;
   return changes;
+end
+$$;
+
+-- Of changes after which steps complete, those of loops: one ends if the output of its turn contains loop_until; else it takes the next
+-- turn, unless it has taken loop_max. Then when_exceeded says whether it completes, or fails like one whose attempts are exhausted.
+create function pgflow.take_turns(changes pgflow.step_change[], settled pgflow.settled_task[], outputs jsonb)
+returns pgflow.step_change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select c from unnest(take_turns.changes) c
+    where c.change <> 'completed' or not exists (
+      select from pgflow.steps s where s.flow_slug = c.flow_slug and s.step_slug = c.step_slug and s.step_type = 'loop'
+    )
+    union all
+    select row(c.*)::pgflow.step_change
+    from unnest(take_turns.settled) t
+    join pgflow.steps s using (flow_slug, step_slug)
+    cross join lateral (
+      select case
+        when coalesce(outputs -> (t.n - 1)::int -> 'output', 'null') @> s.loop_until then 'completed'
+        when t.task_index + 1 < s.loop_max then 'turned'
+        when s.when_exceeded = 'complete' then 'completed'
+        when s.when_exhausted = 'fail' then 'failed'
+        else 'skipped'
+      end as change
+      offset 0
+    ) next
+    cross join lateral (
+      select t.run_id, t.flow_slug, t.step_slug, next.change,
+             case next.change when 'completed' then t.n end as result_n,
+             case when next.change in ('failed', 'skipped') then pgflow.error_of_loop(t.step_slug, t.task_index + 1) end as error,
+             case next.change when 'skipped' then 'attempts_exhausted' end as skip_reason,
+             next.change = 'skipped' and s.when_exhausted = 'skip-cascade' as cascade,
+             t.task_index + 1 as tasks,
+             s.loop_max as items,
+             0 as retries,
+             null::timestamptz as retry_at,
+             case when next.change = 'turned' and s.is_limited then 'slot' end as waits_for,
+             null::timestamptz as due_at
+    ) c
+    where t.is_item and t.outcome = 'completed' and s.step_type = 'loop'
+  );
+end
+$$;
+
+-- Why a loop that has taken so many turns fails.
+create function pgflow.error_of_loop(step_slug text, turns int)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return format('step "%s" has not ended after %s %s', step_slug, turns, case turns when 1 then 'turn' else 'turns' end);
 end
 $$;
 

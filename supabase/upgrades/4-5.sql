@@ -169,6 +169,9 @@ create table if not exists pgflow.kept_results (
 -- How many items of a map have failed.
 create index if not exists step_tasks_failed on pgflow.step_tasks (run_id, step_slug, failed_at) where failed_at is not null;
 
+-- Loops look at the outputs of their turns.
+drop function if exists pgflow.changes_of(pgflow.settled_task[]);
+
 -- Messages have a priority; lost ones are sent again in slices.
 drop function if exists pgflow.send_messages(text, jsonb[], int);
 drop function if exists pgflow.read_queue(text, int, int);
