@@ -5,7 +5,7 @@
 import type { Queue } from './queue.ts'
 import type { Run } from './run.ts'
 import type { Step } from './step.ts'
-import { type Ending, isOpen, type Task } from './task.ts'
+import type { Ending, Task } from './task.ts'
 
 export const deepest = 8
 
@@ -18,8 +18,7 @@ export interface Parent {
 
 export type Notice = { readonly dueAt: number } & (
   | { readonly kind: 'child'; readonly run: Run; readonly step: Step }
-  | { readonly kind: 'ended' | 'retried' | 'undo'; readonly run: Run }
-  | { readonly kind: 'cancel'; readonly parent: Parent }
+  | { readonly kind: 'ended' | 'cancel' | 'retried' | 'undo'; readonly run: Run }
 )
 type NoticeOf<K> = Notice & { readonly kind: K }
 
@@ -38,11 +37,6 @@ export class Notices {
     return taken as NoticeOf<K>[]
   }
 
-  /** Whether something is to be done because of a run, or for it. */
-  isAbout(run: Run): boolean {
-    return this.#notices.some((notice) => ('run' in notice ? notice.run : notice.parent.run) === run)
-  }
-
   get dueAt(): number[] {
     return this.#notices.map(({ dueAt }) => dueAt)
   }
@@ -52,41 +46,62 @@ export function taskOf({ step, index }: Parent): Task | undefined {
   return step.tasks[index]
 }
 
-/** Whether the parent's task is still there for its child to do. */
-function isWanted(child: Run): boolean {
-  const task = taskOf(child.parent!)
-  return task !== undefined && task.child === child && isOpen(task)
+/** Whether a task waits for a run that it has begun to wait for. */
+function hasBegun({ waitsFor, attempts, attemptsBefore }: Task): boolean {
+  return waitsFor === 'run' && attempts > attemptsBefore
 }
 
-/** Starts, retries and cancels children, and lets their parents go on. */
+function isReady(task: Task): boolean {
+  return task.waitsFor === 'run' && !hasBegun(task)
+}
+
+/** Starts, retries and cancels children, and lets their parents go on. What that leads to is done at once, ten times over. */
 export function tendChildren(queue: Queue): void {
   const { notices, clock } = queue
-  const endings = new Map<Task, Ending>()
-  for (const { step } of notices.take('child', clock.now)) {
-    for (const task of step.tasks.filter(({ waitsFor }) => waitsFor === 'run')) begin(queue, task, endings)
+  for (let round = 0; round < 10; round++) {
+    const ready = notices.take('child', clock.now).flatMap(({ step }) => step.tasks.filter(isReady))
+    const ended = notices.take('ended', clock.now).flatMap(({ run }) => endedTask(run))
+    const cancelled = notices.take('cancel', clock.now)
+    const retried = notices.take('retried', clock.now)
+    if (ready.length + ended.length + cancelled.length + retried.length === 0) break
+
+    const done = [...ended, ...ready.filter(({ child }) => child?.status === 'completed')]
+    settle(queue, new Map(done.map((task) => [task, endingOf(task.child!)])))
+    // Some may have been closed by that.
+    begin(queue, new Set(ready.filter(isReady)))
+    for (const { run } of cancelled) if (run.status === 'started' && !isWanted(run)) run.cancel(reasonOf(run.parent!))
+    for (const parent of new Set(retried.flatMap(({ run }) => parentToRetry(run)))) parent.retry()
   }
-  for (const { parent } of notices.take('cancel', clock.now)) {
-    const child = taskOf(parent)?.child
-    if (child && !isWanted(child)) child.cancel(reasonOf(parent))
-  }
-  for (const { run } of notices.take('retried', clock.now)) {
-    const { parent } = run
-    if (run.status === 'started' && parent!.run.status === 'failed') parent!.run.retry()
-  }
-  for (const { run } of notices.take('ended', clock.now)) {
-    const task = taskOf(run.parent!)
-    if (task?.waitsFor === 'run' && task.child === run && run.status !== 'started') endings.set(task, endingOf(run))
-  }
+}
+
+function settle(queue: Queue, endings: ReadonlyMap<Task, Ending>): void {
   queue.settle([...endings].map(([task, ending]) => ({ task, attempt: null, ending })))
 }
 
-/** Starts the child of a task, or lets the one that it has go on. */
-function begin(queue: Queue, task: Task, endings: Map<Task, Ending>): void {
-  const { child, run } = task
-  if (!child && run.depth === deepest) endings.set(task, { error: tooDeep(task), permanent: true })
-  else if (!child) task.child = queue.startChild(task)
-  else if (child.status === 'completed') endings.set(task, endingOf(child))
-  else if (child.status !== 'started' && !child.retry()) endings.set(task, endingOf(child))
+/** Starts the children of tasks, or lets those that they have go on. */
+function begin(queue: Queue, tasks: ReadonlySet<Task>): void {
+  const endings = new Map<Task, Ending>()
+  for (const task of tasks) {
+    task.attempts += 1
+    const { child, run, step } = task
+    if (!child && run.depth === deepest) {
+      const flow = queue.nameOf(queue.flows[step.definition.child!.flow]!)
+      const error = `step "${step.definition.slug}" cannot start a run of flow "${flow}": it would be deeper than 8 levels below the root run`
+      endings.set(task, { error, permanent: true })
+    } else if (!child) {
+      task.child = queue.startChild(task)
+    } else if (child.status !== 'started' && !child.retry()) {
+      const error = `child run ${child.id} cannot be retried: run ${child.id} cannot be retried: run ${child.undoing!.id} undoes it`
+      endings.set(task, { error, permanent: true })
+    }
+  }
+  settle(queue, endings)
+}
+
+/** The task that has waited for a child that has ended, if it still does. */
+function endedTask(child: Run): Task[] {
+  const task = taskOf(child.parent!)
+  return task && hasBegun(task) && task.child === child && child.status !== 'started' ? [task] : []
 }
 
 /** How a child that has ended settles its parent's task. */
@@ -96,10 +111,21 @@ function endingOf({ id, status, output, error }: Run): Ending {
   return { error: `child run ${id} ${what}${error === null ? '' : `: ${error}`}`, permanent: true }
 }
 
-function reasonOf({ run }: Parent): string {
-  return `its parent run ${run.id} has ${run.status}`
+/** Whether the parent's task is still there for its child to do. */
+function isWanted(child: Run): boolean {
+  const task = taskOf(child.parent!)
+  return task?.child === child && task.status === 'waiting'
 }
 
-function tooDeep({ step }: Task): string {
-  return `step "${step.definition.slug}" cannot start its run: ${deepest} are the most`
+function reasonOf({ run, step }: Parent): string {
+  if (run.status === 'started') return `step "${step.definition.slug}" of its parent run ${run.id} is over`
+  return `its parent run ${run.id} ${run.status === 'cancelled' ? 'was' : 'has'} ${run.status}`
+}
+
+/** The parent that goes on because its child was retried, if it does. */
+function parentToRetry(child: Run): Run[] {
+  const { run, step } = child.parent!
+  const goesOn = child.status === 'started' || child.status === 'completed'
+  const canGoOn = run.status === 'failed' && (step.status === 'failed' || step.status === 'cancelled')
+  return goesOn && canGoOn ? [run] : []
 }

@@ -54,7 +54,9 @@ export class Driver {
       ownSlugs.push(await database.define(flow, limits, ownSlugs, undoFlow ? slugs.get(undoFlow) : undefined))
       slugs.set(flow, ownSlugs.at(-1)!)
     }
-    const driver = new Driver(database, slugs, new Queue(flows, clock, limits))
+    const queue = new Queue(flows, clock, limits)
+    queue.nameOf = (flow) => slugs.get(flow)!
+    const driver = new Driver(database, slugs, queue)
     for (const start of starts) await driver.#perform({ do: 'start', ...start, delay: 0 })
     await driver.#compare()
     for (const operation of operations) await driver.#do(operation)
@@ -222,8 +224,8 @@ export class Driver {
   async #tick(): Promise<void> {
     const { settled, nextDueAt } = await this.#database.tick()
     const due = this.#queue.tick()
+    await this.#tend(true)
     const admitted = await this.#admit()
-    await this.#tend()
     // What is done for parents, children and undo is counted as the engine likes.
     if (this.#isComposed) expect(settled).toBeGreaterThanOrEqual(due + admitted)
     else expect(settled).toBe(due + admitted)
@@ -236,7 +238,7 @@ export class Driver {
   }
 
   /** Lets the model start runs for others; tells it their ids. */
-  async #tend(): Promise<void> {
+  async #tend(isTick: boolean): Promise<void> {
     if (!this.#isComposed) return
     await this.#adopt()
     const rows = await this.#database.descendants(this.#queue.runs.map((run) => run.id))
@@ -249,7 +251,7 @@ export class Driver {
       if (!id) throw new Error(`nobody has started a run for ${name}`)
       return id
     }
-    this.#queue.tend()
+    this.#queue.tend(isTick)
   }
 
   /** Tells the model which tasks have been given slots. */
@@ -330,6 +332,7 @@ export class Driver {
     const results = settlements.map((settlement) => this.#result(settlement))
     const { stale, tasks } = await this.#database.settleAndClaim(results, slugs, limit)
     const applied = this.#queue.settle(settlements)
+    await this.#tend(false)
     if (this.#queue.isCrowded) await this.#admit()
     else await this.#adopt()
     expect(stale).toEqual(results.flatMap(({ ending, ...result }, n) => (applied[n] ? [] : [result])))

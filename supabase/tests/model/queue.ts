@@ -21,8 +21,9 @@ export class Queue {
   readonly runs: Run[] = []
   readonly limits: readonly Limit[]
   readonly notices = new Notices()
-  /** The id of a run that the engine has started for another. */
+  /** The id of a run that the engine has started for another, and the slug of a flow. */
   idOf: (origin: Origin) => string = () => ''
+  nameOf: (flow: FlowDefinition) => string = () => ''
   /** Those that sub-flows name by their places. */
   readonly flows: readonly FlowDefinition[]
   readonly #slots = new Slots()
@@ -82,10 +83,10 @@ export class Queue {
     return settled + ended.reduce((sum, one) => sum + one, 0)
   }
 
-  /** The end of a tick: starts runs for others, and lets these go on after those. */
-  tend(): void {
+  /** Starts runs for others, and lets these go on after those; only a tick begins to undo. */
+  tend(isTick: boolean): void {
     tendChildren(this)
-    beginUndos(this)
+    if (isTick) beginUndos(this)
   }
 
   /** When something that waits for a time is due, or a deadline ends. */

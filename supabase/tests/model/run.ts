@@ -35,7 +35,7 @@ import {
   timedOut,
   unsettled,
 } from './task.ts'
-import { canBeUndone } from './undo.ts'
+import { undoFlowOf } from './undo.ts'
 
 /** What runs share. */
 export interface World {
@@ -63,7 +63,7 @@ export class Run {
   /** The run whose completed steps it undoes, and the one that undoes its own. */
   readonly undoes: Run | null
   undoing: Run | null = null
-  /** Whether the next tick begins to undo it. */
+  /** Whether it was cancelled so that it is undone. */
   isToBeUndone = false
   readonly #world: World
   readonly #clock: Clock
@@ -117,12 +117,16 @@ export class Run {
 
   /** Ends the run and all that is open under it; whether it could. */
   cancel(reason: string | null, undo = false): boolean {
-    if (this.status === 'cancelled') return true
-    if (this.status !== 'started') return false
-    this.#apply(this.#cancellations(new Map()))
-    this.#close(this.tasks, 'cancelled')
-    this.#end('cancelled', reason)
-    if (undo) this.#undo()
+    if (this.status === 'started') {
+      this.#apply(this.#cancellations(new Map()))
+      this.#close(this.tasks, 'cancelled')
+      this.#end('cancelled', reason)
+    }
+    if (this.status !== 'cancelled') return false
+    if (undo && !this.isToBeUndone && !this.undoing) {
+      this.isToBeUndone = true
+      this.#notifyOfUndo()
+    }
     return true
   }
 
@@ -246,6 +250,7 @@ export class Run {
       const { retryAt, failed } = settleTask(task, ending, this.#clock)
       if (failed) fatal.push(task.error!)
       if (retryAt !== undefined) again.push({ error: task.error!, retryAt })
+      this.#giveUpChild(task)
     }
     const { map, loop, collect } = step.definition
     if (fatal.length > 0) {
@@ -427,23 +432,22 @@ export class Run {
   /** Closes those of the tasks that are open; nobody wants their children any more. */
   #close(tasks: readonly Task[], status: 'cancelled' | 'skipped'): void {
     for (const task of tasks.filter(isOpen)) {
-      const { step, index } = task
       close(task, status)
-      if (step.definition.child?.whenParentEnds !== 'cancel') continue
-      const parent = { run: this, step, index }
-      this.#world.notices.add({ kind: 'cancel', parent, dueAt: this.#clock.now })
+      this.#giveUpChild(task)
     }
   }
 
-  #notify(kind: 'ended' | 'retried' | 'undo'): void {
+  /** Nobody waits for the child of a task any more. */
+  #giveUpChild({ child, step }: Task): void {
+    if (child?.status === 'started' && step.definition.child!.whenParentEnds === 'cancel') child.#notify('cancel')
+  }
+
+  #notify(kind: 'ended' | 'cancel' | 'retried' | 'undo'): void {
     this.#world.notices.add({ kind, run: this, dueAt: this.#clock.now })
   }
 
-  /** Lets what it has done be undone, if there is anything. */
-  #undo(): void {
-    if (!canBeUndone(this)) return
-    this.isToBeUndone = true
-    this.#notify('undo')
+  #notifyOfUndo(): void {
+    if (undoFlowOf(this.flow) && !this.undoes) this.#notify('undo')
   }
 
   #waitingForSlot(keys: readonly Key[], index: number, delay: number): Partial<Task> {
@@ -479,7 +483,7 @@ export class Run {
     this.error = error
     this.events.push(`run:${status}`)
     if (this.parent) this.#notify('ended')
-    if (status === 'failed') this.#undo()
+    if (status === 'failed') this.#notifyOfUndo()
   }
 
   #inputOf(step: Step): Json {

@@ -45,29 +45,34 @@ function undoneBefore(steps: readonly StepDefinition[], slug: string): string[] 
   ]
 }
 
-/** Whether a run that has ended without completing has done something that can be undone. */
-export function canBeUndone(run: Run): boolean {
-  return run.steps.some(isUndoable)
-}
-
-function isUndoable({ status, definition }: Step): boolean {
-  return status === 'completed' && definition.hasUndo === true
-}
-
 /** Starts the runs that undo others. */
 export function beginUndos(queue: Queue): void {
   for (const { run } of queue.notices.take('undo', queue.clock.now)) {
-    if (run.isToBeUndone && !run.undoing) run.undoing = queue.startUndo(run)
+    const isAsked = run.status === 'failed' || (run.status === 'cancelled' && run.isToBeUndone)
+    if (isAsked && !run.undoing && run.steps.some(hasDone)) run.undoing = queue.startUndo(run)
   }
+}
+
+/** Whether there is something to undo: a step that has completed, or an item of a map. */
+function hasDone({ definition, status, tasks }: Step): boolean {
+  if (!definition.hasUndo) return false
+  return definition.map ? tasks.some((task) => task.status === 'completed') : status === 'completed'
 }
 
 /** What a run is started with that undoes another. */
 export function inputOfUndo({ input, steps, error }: Run): Json {
-  const done = steps.filter(isUndoable)
+  const done = steps.filter(hasDone)
   return {
     run: input,
     completed: Object.fromEntries(done.map(({ definition }) => [definition.slug, true])),
-    outputs: Object.fromEntries(done.map(({ definition, output }) => [definition.slug, output])),
+    outputs: Object.fromEntries(done.map((step) => [step.definition.slug, outputOf(step)])),
     error,
   }
+}
+
+/** Of a map, those of its items that have completed. */
+function outputOf({ definition, output, tasks }: Step): Json {
+  if (!definition.map) return output
+  const completed = tasks.filter(({ status }) => status === 'completed')
+  return completed.map(({ index, item, output }) => ({ index, item, output }))
 }
