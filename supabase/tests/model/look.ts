@@ -9,7 +9,12 @@ import { isOpen } from './task.ts'
 /** The earlier snapshot with what happened since. */
 export function replay(before: Observation, { events }: Observation) {
   const since = events.filter(({ seq }) => seq > before.snapshot.seq)
-  return since.reduce(applyEvent, before.snapshot)
+  return withoutUndo(since.reduce(applyEvent, before.snapshot))
+}
+
+/** A snapshot as events tell it: that a run has begun to undo it is no event. */
+export function withoutUndo<T extends object>(snapshot: T): T {
+  return { ...snapshot, undone_by: null }
 }
 
 /** The rows of a run, as far as the model knows them. */
@@ -60,6 +65,8 @@ export function rowsOf({ run, steps, tasks, events }: Omit<Observation, 'snapsho
 /** The same rows, as the model has them. */
 export function look(run: Run): ReturnType<typeof rowsOf> {
   const { parent } = run
+  // By their slugs, which is another order in a flow that undoes another.
+  const inOrder = run.steps.toSorted((a, b) => (a.definition.slug < b.definition.slug ? -1 : 1))
   return {
     run: {
       status: run.status,
@@ -69,7 +76,7 @@ export function look(run: Run): ReturnType<typeof rowsOf> {
       depth: run.depth,
       undoes: run.undoes?.id ?? null,
     },
-    steps: run.steps.map((step) => ({
+    steps: inOrder.map((step) => ({
       step_slug: step.definition.slug,
       status: step.status,
       output: step.output,
@@ -84,7 +91,7 @@ export function look(run: Run): ReturnType<typeof rowsOf> {
       remaining_deps: step.status === 'created' ? run.openDeps(step) : null,
       remaining_tasks: step.status === 'started' ? step.tasks.filter(isOpen).length : null,
     })),
-    tasks: run.tasks.map((task) => ({
+    tasks: inOrder.flatMap(({ tasks }) => tasks).map((task) => ({
       step_slug: task.step.definition.slug,
       task_index: task.index,
       status: task.status,

@@ -94,6 +94,7 @@ export function transition(step: Step, change: Change): StepEvent[] {
   if (change.to === 'working') return work(step, change)
   if (change.to === 'turned') {
     step.initialTasks! += 1
+    step.done = change.done
     step.progress = { done: change.done, total: change.total }
     step.waits = change.waits
     return [{ kind: 'progress', step }]
