@@ -3,7 +3,7 @@
 -- Starts runs, or finds those that the same keys have started, of another version too: what start_flow and start_flows
 -- do. Each array has an element for each run, or is null; a run_id that is null is given one. A priority that is null is the
 -- flow's. What a client may not see or cancel is refused (is_client). Singletons are decided first, and then started by this, too
--- (is_decided).
+-- (is_decided). Runs that undo others are decided, too, and of exactly this version.
 create function pgflow.start_runs(
   flow_slug text,
   run_ids uuid[],
@@ -15,7 +15,8 @@ create function pgflow.start_runs(
   delay int,
   priority text default null,
   is_client boolean default false,
-  is_decided boolean default false
+  is_decided boolean default false,
+  undoes uuid[] default null
 )
 returns setof pgflow.runs
 language plpgsql
@@ -31,9 +32,9 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-  started_by uuid := coalesce(start_runs.owner_id, pgflow.current_user_id());
+  started_by uuid := coalesce(start_runs.owner_id, case when start_runs.undoes is null then pgflow.current_user_id() end);
   as_of timestamptz := pgflow.now();
-  flow pgflow.flows := pgflow.lock_flow(start_runs.flow_slug);
+  flow pgflow.flows := pgflow.lock_flow(start_runs.flow_slug, is_exact => start_runs.undoes is not null);
   steps int;
   are_plain boolean;
   roots text[];
@@ -84,10 +85,11 @@ begin
   -- the trigger of runs finds its steps, and writes one statement of events.
   with
     run as (
-      insert into pgflow.runs (run_id, flow_slug, input, owner_id, group_id, idempotency_key, metadata, started_at, priority)
+      insert into pgflow.runs (run_id, flow_slug, input, owner_id, group_id, idempotency_key, metadata, started_at, priority, undoes)
       select r.run_id, flow.flow_slug, r.input, started_by, start_runs.group_id, r.key, start_runs.metadata, as_of,
-             coalesce(start_runs.priority, flow.priority)
-      from unnest(ids, start_runs.inputs, start_runs.idempotency_keys) with ordinality r (run_id, input, key, n)
+             coalesce(start_runs.priority, flow.priority), r.undoes
+      from unnest(ids, start_runs.inputs, start_runs.idempotency_keys, start_runs.undoes)
+        with ordinality r (run_id, input, key, undoes, n)
       where r.key is null or r.run_id = any (keyed)
       order by r.n
       on conflict do nothing
@@ -236,8 +238,9 @@ end
 $$;
 
 -- The flow that a name stands for; its shape is kept as it is until the transaction ends. All starts of a flow share a lock in
--- memory: one of the flow's row, which many hold at the same time, would be written to the log, and change the row.
-create function pgflow.lock_flow(name text)
+-- memory: one of the flow's row, which many hold at the same time, would be written to the log, and change the row. With is_exact the
+-- name is that of a version.
+create function pgflow.lock_flow(name text, is_exact boolean default false)
 returns pgflow.flows
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -249,12 +252,16 @@ begin
   loop
     select n.slug into locked
     from (
-      select coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name) as slug
+      select coalesce((
+        select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name and not lock_flow.is_exact
+      ), lock_flow.name) as slug
     ) n
     where pg_advisory_xact_lock_shared(hashtextextended('pgflow.shape:' || n.slug, 0)) is not null;
     -- What it is now: the lock may have been awaited.
     select f.* into flow from pgflow.flows f
-    where f.flow_slug = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name);
+    where f.flow_slug = coalesce((
+      select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name and not lock_flow.is_exact
+    ), lock_flow.name);
     if not found then
       perform pgflow.assert_valid_slug(lock_flow.name);
       raise exception using

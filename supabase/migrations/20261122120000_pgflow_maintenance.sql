@@ -2,7 +2,8 @@
 --
 -- Each call is one small transaction, so that nothing is locked for long; whoever has much to delete calls often.
 
--- Deletes up to `quantity` runs that ended before `older_than` ago, with everything under them; answers how many.
+-- Deletes up to `quantity` runs that ended before `older_than` ago, with everything under them; answers how many. A run stays while it is
+-- undone, and a run that has undone another until that is gone.
 --   select pgflow.prune_runs(interval '30 days');
 create function pgflow.prune_runs(older_than interval, quantity int default 1000)
 returns bigint
@@ -20,6 +21,8 @@ as $$
         where r.flow_slug = f.flow_slug
           and r.started_at < c.at
           and coalesce(r.completed_at, r.failed_at, r.cancelled_at) < c.at
+          and (r.undoes is null or not exists (select from pgflow.runs undone where undone.run_id = r.undoes))
+          and (f.undo_flow is null or not pgflow.is_being_undone(r))
         order by r.started_at
         limit prune_runs.quantity
         for update skip locked
