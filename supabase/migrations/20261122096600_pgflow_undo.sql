@@ -75,25 +75,24 @@ begin
   where r.run_id <> all (locked);
   -- A statement of its own, which sees what was committed before it had the locks.
   for start in
-    select u.flow_slug, u.owner_id, u.group_id, u.priority,
-           array_agg(u.run_id order by u.run_id) as run_ids, array_agg(u.input order by u.run_id) as inputs
+    select u.flow_slug, array_agg(u.input order by u.n) as inputs,
+           array_agg(row(null, null, null, 0, u.owner_id, u.group_id, u.priority, u.run_id)::pgflow.run_parent order by u.n) as parents
     from (
-      select f.undo_flow as flow_slug, r.owner_id, r.group_id, r.priority, r.run_id, pgflow.undo_input(r, f.undo_flow) as input
-      from unnest(locked) k (run_id)
+      select f.undo_flow as flow_slug, r.owner_id, r.group_id, r.priority, r.run_id, pgflow.undo_input(r, f.undo_flow) as input, k.n
+      from unnest(locked) with ordinality k (run_id, n)
       join pgflow.runs r using (run_id)
       join pgflow.flows f using (flow_slug)
       where r.status = 'failed' and r.undo is null or r.undo = 'asked'
     ) u
     where u.input is not null
-    group by u.flow_slug, u.owner_id, u.group_id, u.priority
+    group by u.flow_slug
     order by u.flow_slug
   loop
     perform pgflow.start_runs(
-      start.flow_slug, null, start.inputs, null, start.owner_id, start.group_id, null, 0, start.priority,
-      is_decided => true, undoes => start.run_ids
+      start.flow_slug, null, start.inputs, null, null, null, null, 0, is_decided => true, parents => start.parents
     );
-    update pgflow.runs r set undo = 'begun' where r.run_id = any (start.run_ids);
-    begun := begun + cardinality(start.run_ids);
+    update pgflow.runs r set undo = 'begun' where r.run_id in (select p.undoes from unnest(start.parents) p);
+    begun := begun + cardinality(start.inputs);
   end loop;
   return begun;
 end

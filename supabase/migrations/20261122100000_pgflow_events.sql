@@ -136,6 +136,14 @@ begin
       )
     ));
   end if;
+  if exists (select from new_rows n where n.depth > 0) then
+    insert into pgflow.alarms (due_at, kind, run_id)
+    select pgflow.now(), case n.status when 'started' then 'retried' else 'ended' end, n.run_id
+    from new_rows n
+    full join old_rows o using (run_id)
+    where coalesce(n.depth > 0 and (n.status = 'started') <> (o.status = 'started'), false);
+    perform pgflow.notify_workers(array(select n.parent_run_id from new_rows n where n.depth > 0));
+  end if;
   return null;
 end
 $$;
@@ -246,7 +254,7 @@ begin
            when 'step:retrying' then
              jsonb_build_object('error', event.error, 'retries', event.retries, 'retry_at', event.retry_at)
                || case event.waits_for when 'slot' then '{"waits_for": "slot"}' else '{}'::jsonb end
-           when 'step:admitted' then '{"waits_for": null}'
+           when 'step:admitted' then jsonb_build_object('waits_for', event.waits_for)
            when 'step:progress' then jsonb_build_object('progress', event.progress)
          end,
          case when settled.by_somebody then actor_id when settled.early then pgflow.early_answer_by(event.run_id, event.step_slug) end,
@@ -276,7 +284,7 @@ begin
          case
            when o.status = 'created' and n.status = 'completed' then 'step:started'
            when n.status = o.status and n.progress is distinct from o.progress then 'step:progress'
-           when n.status = o.status and n.waits_for is null and o.waits_for = 'slot' then 'step:admitted'
+           when n.status = o.status and n.waits_for is distinct from 'slot' and o.waits_for = 'slot' then 'step:admitted'
          end)
     ) as kind (place, type)
     where kind.type is not null

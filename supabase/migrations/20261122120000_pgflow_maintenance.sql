@@ -2,8 +2,8 @@
 --
 -- Each call is one small transaction, so that nothing is locked for long; whoever has much to delete calls often.
 
--- Deletes up to `quantity` runs that ended before `older_than` ago, with everything under them; answers how many. A run stays while it is
--- undone, and a run that has undone another until that is gone.
+-- Deletes up to `quantity` runs that ended before `older_than` ago, with everything under them; answers how many. Children are kept as long as
+-- their parent goes on, a run while it is undone, and the run that undoes another as long as that is there.
 --   select pgflow.prune_runs(interval '30 days');
 create function pgflow.prune_runs(older_than interval, quantity int default 1000)
 returns bigint
@@ -23,6 +23,9 @@ as $$
           and coalesce(r.completed_at, r.failed_at, r.cancelled_at) < c.at
           and (r.undoes is null or not exists (select from pgflow.runs undone where undone.run_id = r.undoes))
           and (f.undo_flow is null or not pgflow.is_being_undone(r))
+          and (r.depth = 0 or not exists (
+            select from pgflow.runs parent where parent.run_id = r.parent_run_id and parent.status = 'started'
+          ))
         order by r.started_at
         limit prune_runs.quantity
         for update skip locked
@@ -103,6 +106,7 @@ begin
         perform setval('pgflow.last_repair', 1); -- the next call goes on
       end if;
       perform pgflow.recheck_limit();
+      perform pgflow.recheck_children();
     end if;
     loop
       pruned := case when keep_runs is null then 0 else pgflow.prune_runs(keep_runs) end;
