@@ -60,7 +60,8 @@ export type ItemOf<F extends FlowTypes, Dep extends string, Items extends string
     ? Item
     : never
 
-type ImpliedSource<Dep extends string> = [Dep] extends [never] ? 'run' : Dep
+/** Without a path, the only dep is the source, or the run's input. */
+export type ImpliedSource<Dep extends string> = [Dep] extends [never] ? 'run' : Dep
 
 /** The array at a path, or what is wrong with it. */
 type ArrayAt<F extends FlowTypes, Path extends string> = AsArray<ValueAt<F, Path>, Path>
@@ -78,7 +79,7 @@ type AsArray<T, Path extends string> =
 
 type NotArray<T> = IsNot<T, readonly unknown[]>
 
-type IsUnion<T, Whole = T> = [T] extends [never]
+export type IsUnion<T, Whole = T> = [T] extends [never]
   ? false
   : T extends unknown
     ? [Whole] extends [T]

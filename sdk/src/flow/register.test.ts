@@ -54,6 +54,12 @@ const flows: AnyFlow[] = [
       () => 1,
     ),
   new Flow({ slug: 'schemas', version: 3 }).step('b', () => 1),
+  new Flow<{ urls: string[] }>({ slug: 'parent' })
+    .flow({ slug: 'one', flow: 'plain', startDelay: 3, whenExhausted: 'skip', limits: [{ running: 1 }] })
+    .flowMap({
+      ...{ slug: 'each', flow: 'scheduled', items: 'run.urls', dependsOn: ['one'], concurrency: 2 },
+      ...({ whenItemFails: 'collect', tolerate: 1, whenParentEnds: 'leave' } as const),
+    }),
 ]
 
 async function inDatabase(slug: string): Promise<{ definition: object; shape: object }> {
