@@ -169,7 +169,7 @@ begin
           else d.outcome
         end,
         attempts_count = t.attempts_count + case
-          when d.error is not null and (t.status = 'queued' or t.status = 'waiting' and d.slot_keys is not null) then 1 else 0
+          when d.error is not null and (t.status = 'queued' or t.status = 'waiting' and d.slot_keys is not null and t.waits_for <> 'run') then 1 else 0
         end,
         attempts_before = t.attempts_before + case
           when d.uncounted and d.error is not null and (t.status <> 'waiting' or d.slot_keys is not null) then 1 else 0
