@@ -254,7 +254,9 @@ begin
            -- A step that closes is not tried again, whatever else was in the batch.
            case next.change when 'working' then b.retries end as retries,
            case next.change when 'working' then b.retry_at end as retry_at,
-           case when next.change = 'working' and b.is_limited and not b.is_map then 'slot' end as waits_for,
+           case when next.change = 'working' and b.is_limited and b.retries > 0 and not (b.is_map and (
+             select s.step_type = 'map' from pgflow.steps s where s.flow_slug = b.flow_slug and s.step_slug = b.step_slug
+           )) then 'slot' end as waits_for,
            null::timestamptz as due_at
   ) c;
   if items_failed then
