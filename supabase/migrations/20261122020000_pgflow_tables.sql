@@ -216,6 +216,7 @@ create table pgflow.runs (
   priority text not null default 'normal',
   waits_for text,
   undoes uuid,
+  undo text,
   constraint status_is_known check (status in ('started', 'completed', 'failed', 'cancelled')),
   constraint completed_has_its_time check ((status = 'completed') = (completed_at is not null)),
   constraint completed_has_an_output check ((status = 'completed') = (output is not null)),
@@ -231,14 +232,17 @@ create table pgflow.runs (
     and trace_parent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
   ),
   constraint priority_is_known check (priority in ('high', 'normal', 'low')),
-  constraint only_started_runs_wait_for_a_run_or_time check (waits_for in ('run', 'time') and status = 'started' or waits_for is null)
+  constraint only_started_runs_wait_and_only_ended_ones_are_undone check (
+    (waits_for in ('run', 'time') and status = 'started' or waits_for is null)
+    and (undo in ('asked', 'begun') and status in ('failed', 'cancelled') or undo is null)
+  )
 ) with (fillfactor = 50);
 create index runs_by_flow on pgflow.runs (flow_slug, started_at);
 create index runs_by_owner on pgflow.runs (owner_id, started_at) where owner_id is not null;
 create index runs_by_group on pgflow.runs (group_id, started_at) where group_id is not null;
 create unique index runs_by_undone on pgflow.runs (undoes) where undoes is not null;
 comment on table pgflow.runs is
-  'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides. A child names the task of its parent, which may be deleted before it; depth is 0 of a root. trace_parent is a W3C traceparent. A run that waits_for another run or a time has not begun: its steps are created. undoes is the run whose completed steps this one undoes.';
+  'One execution of a flow. idempotency_key is the key that it was started with, for people to look at: run_keys decides. A child names the task of its parent, which may be deleted before it; depth is 0 of a root. trace_parent is a W3C traceparent. A run that waits_for another run or a time has not begun: its steps are created. undoes is the run whose completed steps this one undoes. undo says of a run that was cancelled that this was asked for, and of any that it has begun.';
 
 create table pgflow.run_keys (
   run_id uuid primary key references pgflow.runs on delete cascade deferrable initially deferred, -- a key is taken first

@@ -40,6 +40,7 @@ begin
     perform pgflow.assert_sub_flows_fit(definition);
     perform pgflow.insert_steps(definition);
   end if;
+  perform pgflow.assert_undo_flow(wanted);
   perform pgflow.update_options(wanted);
   perform pgflow.update_limits(definition);
   perform pgflow.update_schedules(wanted);
@@ -94,6 +95,28 @@ begin
   if wanted.version > 1 then
     update pgflow.flows f set alias = wanted.alias, version = wanted.version where f.flow_slug = wanted.flow_slug;
     perform pgflow.move_alias(wanted.alias, wanted.flow_slug);
+  end if;
+end
+$$;
+
+-- Raises PT404 where there is no undo flow of this name, which is kept from being deleted until the transaction ends.
+create function pgflow.assert_undo_flow(wanted pgflow.flow_definition)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if wanted.undo_flow is null or exists (
+    select from pgflow.flows f where f.flow_slug = wanted.flow_slug and f.undo_flow = wanted.undo_flow
+  ) then
+    return;
+  end if;
+  perform pg_advisory_xact_lock_shared(hashtextextended('pgflow.shape:' || wanted.undo_flow, 0));
+  if not exists (select from pgflow.flows f where f.flow_slug = wanted.undo_flow) then
+    raise exception using
+      errcode = 'PT404',
+      message = format('flow "%s" cannot be undone by "%s", which does not exist', wanted.flow_slug, wanted.undo_flow),
+      hint = 'Register the undo flow first. undo_flow is the slug of a version, not an alias.';
   end if;
 end
 $$;
@@ -363,6 +386,14 @@ begin
       errcode = 'PT409',
       message = format('flow "%s" is what "%s" starts', flow.flow_slug, flow.alias),
       hint = 'Point the row of the alias in pgflow.flow_aliases to another version first.';
+  end if;
+  if exists (select from pgflow.flows f where f.undo_flow = delete_flow.flow_slug and f.flow_slug <> flow.flow_slug) then
+    raise exception using
+      errcode = 'PT409',
+      message = format('flow "%s" undoes flow "%s"', flow.flow_slug, (
+        select min(f.flow_slug) from pgflow.flows f where f.undo_flow = delete_flow.flow_slug and f.flow_slug <> flow.flow_slug
+      )),
+      hint = 'Delete that flow first, or register it without undo_flow.';
   end if;
   perform pgflow.update_limits(jsonb_build_object('flow_slug', flow.flow_slug));
   delete from pgflow.flow_aliases a where a.flow_slug = delete_flow.flow_slug;

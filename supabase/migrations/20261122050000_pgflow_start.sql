@@ -7,14 +7,15 @@ create type pgflow.run_parent as (
   depth int,
   owner_id uuid,
   group_id uuid,
-  priority text
+  priority text,
+  undoes uuid
 );
-comment on type pgflow.run_parent is 'The task for which a run is started as a child, and what the child has of it.';
+comment on type pgflow.run_parent is 'The task for which a run is started as a child, or the run that it undoes, and what it has of that.';
 
 -- Starts runs, or finds those that the same keys have started, of another version too: what start_flow and start_flows
 -- do. Each array has an element for each run, or is null; a run_id that is null is given one. A priority that is null is the
 -- flow's. What a client may not see or cancel is refused (is_client). Singletons are decided first, and then started by this, too
--- (is_decided). Children have parents, who say whose they are.
+-- (is_decided). Children have parents, who say whose they are. So do runs that undo others, which are of exactly this version.
 create function pgflow.start_runs(
   flow_slug text,
   run_ids uuid[],
@@ -45,7 +46,7 @@ as $$
 declare
   started_by uuid := coalesce(start_runs.owner_id, pgflow.current_user_id());
   as_of timestamptz := pgflow.now();
-  flow pgflow.flows := pgflow.lock_flow(start_runs.flow_slug);
+  flow pgflow.flows := pgflow.lock_flow(start_runs.flow_slug, is_exact => (start_runs.parents)[1].undoes is not null);
   steps int;
   are_plain boolean;
   roots text[];
@@ -98,14 +99,14 @@ begin
     run as (
       insert into pgflow.runs (
         run_id, flow_slug, input, owner_id, group_id, idempotency_key, metadata, started_at, priority,
-        parent_run_id, parent_step_slug, parent_task_index, depth
+        parent_run_id, parent_step_slug, parent_task_index, depth, undoes
       )
       select r.run_id, flow.flow_slug, r.input, case when r.depth is null then started_by else r.owner_id end,
              coalesce(r.group_id, start_runs.group_id), r.key, start_runs.metadata, as_of,
              coalesce(r.priority, start_runs.priority, flow.priority),
-             r.parent_run_id, r.parent_step_slug, r.parent_task_index, coalesce(r.depth, 0)
+             r.parent_run_id, r.parent_step_slug, r.parent_task_index, coalesce(r.depth, 0), r.undoes
       from unnest(ids, start_runs.inputs, start_runs.idempotency_keys, start_runs.parents) with ordinality
-        r (run_id, input, key, parent_run_id, parent_step_slug, parent_task_index, depth, owner_id, group_id, priority, n)
+        r (run_id, input, key, parent_run_id, parent_step_slug, parent_task_index, depth, owner_id, group_id, priority, undoes, n)
       where r.key is null or r.run_id = any (keyed)
       order by r.n
       on conflict do nothing
@@ -254,8 +255,9 @@ end
 $$;
 
 -- The flow that a name stands for; its shape is kept as it is until the transaction ends. All starts of a flow share a lock in
--- memory: one of the flow's row, which many hold at the same time, would be written to the log, and change the row.
-create function pgflow.lock_flow(name text)
+-- memory: one of the flow's row, which many hold at the same time, would be written to the log, and change the row. With is_exact the
+-- name is that of a version.
+create function pgflow.lock_flow(name text, is_exact boolean default false)
 returns pgflow.flows
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -267,12 +269,16 @@ begin
   loop
     select n.slug into locked
     from (
-      select coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name) as slug
+      select coalesce((
+        select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name and not lock_flow.is_exact
+      ), lock_flow.name) as slug
     ) n
     where pg_advisory_xact_lock_shared(hashtextextended('pgflow.shape:' || n.slug, 0)) is not null;
     -- What it is now: the lock may have been awaited.
     select f.* into flow from pgflow.flows f
-    where f.flow_slug = coalesce((select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name), lock_flow.name);
+    where f.flow_slug = coalesce((
+      select a.flow_slug from pgflow.flow_aliases a where a.alias = lock_flow.name and not lock_flow.is_exact
+    ), lock_flow.name);
     if not found then
       perform pgflow.assert_valid_slug(lock_flow.name);
       raise exception using

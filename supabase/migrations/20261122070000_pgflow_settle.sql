@@ -144,8 +144,11 @@ begin
                  )))::float8)
                end as retry_at
         from unnest(record_results.results) with ordinality r
-        join pgflow.step_tasks t
-          on (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
+        cross join lateral (
+          select t.* from pgflow.step_tasks t
+          where (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
+          offset 0 -- else all tasks may be held against the results, where statistics know of none
+        ) t
         cross join lateral (
           select t.attempts_count - t.attempts_before
                + case when t.status in ('waiting', 'queued') then 1 else 0 end - case when r.uncounted then 1 else 0 end
@@ -169,7 +172,7 @@ begin
           else d.outcome
         end,
         attempts_count = t.attempts_count + case
-          when d.error is not null and (t.status = 'queued' or t.status = 'waiting' and d.slot_keys is not null) then 1 else 0
+          when d.error is not null and (t.status = 'queued' or t.status = 'waiting' and d.slot_keys is not null and t.waits_for <> 'run') then 1 else 0
         end,
         attempts_before = t.attempts_before + case
           when d.uncounted and d.error is not null and (t.status <> 'waiting' or d.slot_keys is not null) then 1 else 0
@@ -254,7 +257,9 @@ begin
            -- A step that closes is not tried again, whatever else was in the batch.
            case next.change when 'working' then b.retries end as retries,
            case next.change when 'working' then b.retry_at end as retry_at,
-           case when next.change = 'working' and b.is_limited and not b.is_map then 'slot' end as waits_for,
+           case when next.change = 'working' and b.is_limited and b.retries > 0 and not (b.is_map and (
+             select s.step_type = 'map' from pgflow.steps s where s.flow_slug = b.flow_slug and s.step_slug = b.step_slug
+           )) then 'slot' end as waits_for,
            null::timestamptz as due_at
   ) c;
   if items_failed then

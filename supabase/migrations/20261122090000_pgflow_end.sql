@@ -1,9 +1,9 @@
 -- Chapter 15: a run is cancelled, goes on after it ended, or is erased with its owner.
 
 -- Cancels a run and closes all that is open under it. Cancelling it again changes nothing. A reason has up to 10,000
--- characters.
+-- characters. With `undo` what it has completed is undone, as if it had failed; also where it was cancelled before.
 --   select * from pgflow.cancel_run('…', 'no longer needed');
-create function pgflow.cancel_run(run_id uuid, reason text default null)
+create function pgflow.cancel_run(run_id uuid, reason text default null, undo boolean default false)
 returns pgflow.runs
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -27,6 +27,9 @@ begin
       hint = 'Give a reason of 10,000 characters at most.';
   end if;
   if run.status = 'cancelled' then
+    if cancel_run.undo and run.undo is null then
+      update pgflow.runs r set undo = 'asked' where r.run_id = run.run_id returning * into run;
+    end if;
     return run;
   end if;
   if run.status <> 'started' then
@@ -38,18 +41,21 @@ begin
   update pgflow.step_states ss set status = 'cancelled'
   where ss.run_id = run.run_id and ss.status in ('created', 'started');
   perform pgflow.close_tasks(array[run.run_id]);
-  update pgflow.runs r set status = 'cancelled', error = cancel_run.reason, cancelled_at = pgflow.now(), waits_for = null
+  update pgflow.runs r
+  set status = 'cancelled', error = cancel_run.reason, cancelled_at = pgflow.now(), waits_for = null,
+      undo = case when cancel_run.undo then 'asked' end
   where r.run_id = run.run_id
   returning * into run;
   return run;
 end
 $$;
-comment on function pgflow.cancel_run is 'Cancels a run, its steps and its tasks; the reason becomes its error.';
+comment on function pgflow.cancel_run is 'Cancels a run, its steps and its tasks; the reason becomes its error. With undo, what it has completed is undone.';
 
 -- Lets a failed or cancelled run go on: its failed and cancelled steps run again, with all their attempts; completed
 -- steps, and completed items of maps, keep their outputs.
 --   select * from pgflow.retry_run('…');
--- One of a flow with singleton_when_busy needs its key: it is an error while another run goes on or waits.
+-- One of a flow with singleton_when_busy needs its key: it is an error while another run goes on or waits. A run whose undo has begun
+-- cannot go on.
 create function pgflow.retry_run(run_id uuid)
 returns pgflow.runs
 language plpgsql
@@ -77,6 +83,9 @@ begin
       message = format('run %s cannot be retried: it is %s', run.run_id, run.status),
       hint = 'Only a run that has failed or was cancelled can be retried.';
   end if;
+  if run.undo = 'begun' then
+    perform pgflow.raise_undone(run.run_id);
+  end if;
   with reopened as (
     update pgflow.step_states ss
     set status = 'created',
@@ -93,7 +102,7 @@ begin
   )
   select array_agg(row(run_id, step_slug)::pgflow.step_key) filter (where remaining_deps = 0) into ready from reopened;
   update pgflow.runs r
-  set status = 'started', error = null, failed_at = null, cancelled_at = null
+  set status = 'started', error = null, failed_at = null, cancelled_at = null, undo = null
   where r.run_id = run.run_id;
   perform pgflow.set_deadlines(array[run.run_id], as_of);
   perform pgflow.advance(pgflow.decide(ready, as_of) || pgflow.cascade_skips(skips), as_of);

@@ -631,7 +631,7 @@ begin
     select s.child_flow, array_agg(t.child_run_id order by t.n) as run_ids,
            array_agg(coalesce(t.input, i.items, 'null') order by t.n) as inputs,
            array_agg(row(
-             t.run_id, t.step_slug, t.task_index, r.depth + 1, r.owner_id, r.group_id, r.priority
+             t.run_id, t.step_slug, t.task_index, r.depth + 1, r.owner_id, r.group_id, r.priority, null
            )::pgflow.run_parent order by t.n) as parents
     from (
       select b.n, t.run_id, t.step_slug, t.task_index, t.child_run_id, t.input

@@ -76,7 +76,8 @@ create trigger _900_events_of_insert after insert on pgflow.runs
   referencing new table as new_rows
   for each statement execute function pgflow.tg_runs__after_insert();
 
--- A run that ends, is retried, or waits for something else or no more. One that ends may let another one begin.
+-- A run that ends, is retried, or waits for something else or no more. One that ends may let another one begin. One that fails, or was
+-- cancelled so, is to be undone.
 create function pgflow.tg_runs__after_update()
 returns trigger
 language plpgsql
@@ -124,6 +125,16 @@ begin
   where coalesce(n.status <> o.status or n.status = o.status and n.waits_for is distinct from o.waits_for, false);
   if exists (select from pgflow.run_singletons) then
     perform pgflow.free_singletons(array(select n.run_id from new_rows n where n.status <> 'started'));
+  end if;
+  if exists (select from new_rows n where n.status = 'failed' or n.undo = 'asked') then
+    perform pgflow.ask_for_undos(array(
+      select n.run_id
+      from new_rows n
+      full join old_rows o using (run_id)
+      where coalesce(
+        n.status = 'failed' and o.status = 'started' or n.undo = 'asked' and o.undo is distinct from n.undo, false
+      )
+    ));
   end if;
   if exists (select from new_rows n where n.depth > 0) then
     insert into pgflow.alarms (due_at, kind, run_id)

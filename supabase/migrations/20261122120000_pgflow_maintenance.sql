@@ -3,7 +3,7 @@
 -- Each call is one small transaction, so that nothing is locked for long; whoever has much to delete calls often.
 
 -- Deletes up to `quantity` runs that ended before `older_than` ago, with everything under them; answers how many. Children are kept as long as
--- their parent goes on.
+-- their parent goes on, a run while it is undone, and the run that undoes another as long as that is there.
 --   select pgflow.prune_runs(interval '30 days');
 create function pgflow.prune_runs(older_than interval, quantity int default 1000)
 returns bigint
@@ -21,6 +21,8 @@ as $$
         where r.flow_slug = f.flow_slug
           and r.started_at < c.at
           and coalesce(r.completed_at, r.failed_at, r.cancelled_at) < c.at
+          and (r.undoes is null or not exists (select from pgflow.runs undone where undone.run_id = r.undoes))
+          and (f.undo_flow is null or not pgflow.is_being_undone(r))
           and (r.depth = 0 or not exists (
             select from pgflow.runs parent where parent.run_id = r.parent_run_id and parent.status = 'started'
           ))

@@ -2,7 +2,7 @@
 --
 -- These functions are security definer, since clients have no rights on the tables, and apply the rules to their caller.
 
--- What clients see of a run: all columns but those of the engine.
+-- What clients see of a run: all columns but those of the engine, and the run that undoes it.
 create function pgflow.run_record(run pgflow.runs)
 returns jsonb
 language plpgsql
@@ -10,9 +10,9 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return to_jsonb(run) - array['trace_parent', 'undoes'] - case
+  return to_jsonb(run) - array['trace_parent', 'undo'] - case
     when run.depth = 0 then '{parent_run_id,parent_step_slug,parent_task_index,depth}'::text[] else '{}'
-  end;
+  end || jsonb_build_object('undone_by', case when run.undo = 'begun' then pgflow.undo_run_of(run.run_id) end);
 end
 $$;
 
@@ -266,7 +266,7 @@ begin
 end
 $$;
 
-create function pgflow.client_cancel_run(run_id uuid, reason text)
+create function pgflow.client_cancel_run(run_id uuid, reason text, undo boolean)
 returns jsonb
 language plpgsql
 security definer -- clients have no rights on the tables; can_access_run decides
@@ -274,7 +274,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pgflow.assert_can_access_run(client_cancel_run.run_id, 'cancel');
-  perform pgflow.cancel_run(client_cancel_run.run_id, client_cancel_run.reason);
+  perform pgflow.cancel_run(client_cancel_run.run_id, client_cancel_run.reason, client_cancel_run.undo);
   return pgflow.snapshot(client_cancel_run.run_id);
 end
 $$;

@@ -100,16 +100,16 @@ $$;
 comment on function pgflow_public.sync is
   'The news of up to 1,000 runs after their cursors, {"<run_id>": <seq>}; renews their watches.';
 
--- Cancels a run and answers with its snapshot; the reason becomes its error.
+-- Cancels a run and answers with its snapshot; the reason becomes its error. With `undo` what it has completed is undone.
 --   supabase.schema('pgflow_public').rpc('cancel_run', { run_id, reason: 'no longer needed' })
-create function pgflow_public.cancel_run(run_id uuid, reason text default null)
+create function pgflow_public.cancel_run(run_id uuid, reason text default null, undo boolean default false)
 returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-  select pgflow.client_cancel_run(run_id, reason)
+  select pgflow.client_cancel_run(run_id, reason, undo)
 $$;
-comment on function pgflow_public.cancel_run is 'Cancels a run and answers with its snapshot.';
+comment on function pgflow_public.cancel_run is 'Cancels a run and answers with its snapshot. With undo, what it has completed is undone.';
 
 -- Lets a failed or cancelled run go on from where it ended, and answers with its snapshot.
 --   supabase.schema('pgflow_public').rpc('retry_run', { run_id })

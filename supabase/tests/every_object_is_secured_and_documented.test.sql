@@ -23,7 +23,7 @@ select set_eq(
      ] $$,
   array[
     'pgflow.begin_runs(integer)',
-    'pgflow.cancel_run(uuid,text)',
+    'pgflow.cancel_run(uuid,text,boolean)',
     'pgflow.claim_tasks(text[],integer,uuid,integer,integer)',
     'pgflow.client_list_waits(text,integer,jsonb,uuid,text)',
     'pgflow.client_sync(jsonb,text)',
@@ -90,7 +90,7 @@ select set_eq(
     'pgflow.client_change_schedule(text,text,uuid)',
     'pgflow.client_list_schedules(text,uuid)',
     'pgflow.client_schedule_flow(text,text,jsonb,text,text,text,text,integer,uuid)',
-    'pgflow.client_cancel_run(uuid,text)',
+    'pgflow.client_cancel_run(uuid,text,boolean)',
     'pgflow.client_get_run(uuid,text)',
     'pgflow.client_get_run_events(uuid,bigint,text)',
     'pgflow.client_list_children(uuid,text,integer,integer)',

@@ -22,7 +22,7 @@ select f.name from functions f where has_function_privilege($1, f.oid, 'execute'
 select set_eq(
   $$ execute executable_by('anon') $$,
   array[
-    'pgflow.client_cancel_run(uuid,text)',
+    'pgflow.client_cancel_run(uuid,text,boolean)',
     'pgflow.client_complete_wait(uuid,text,jsonb)',
     'pgflow.client_list_waits(text,integer,jsonb,uuid,text)',
     'pgflow.client_reject_wait(uuid,text,text)',
@@ -38,7 +38,7 @@ select set_eq(
     'pgflow.client_sync(jsonb,text)',
     'pgflow.client_start_flows(text,jsonb,text[],jsonb,text,integer,uuid,text)',
     'pgflow_public.get_run(uuid,text)',
-    'pgflow_public.cancel_run(uuid,text)',
+    'pgflow_public.cancel_run(uuid,text,boolean)',
     'pgflow_public.get_run_events(uuid,bigint,text)',
     'pgflow_public.list_children(uuid,text,integer,integer)',
     'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer,uuid,text,boolean)',
@@ -65,7 +65,7 @@ select set_eq(
   array[
     'pgflow.can_access_run(uuid,uuid,uuid,text)',
     'pgflow.can_read_topic(text)',
-    'pgflow.client_cancel_run(uuid,text)',
+    'pgflow.client_cancel_run(uuid,text,boolean)',
     'pgflow.client_complete_wait(uuid,text,jsonb)',
     'pgflow.client_list_waits(text,integer,jsonb,uuid,text)',
     'pgflow.client_reject_wait(uuid,text,text)',
@@ -82,7 +82,7 @@ select set_eq(
     'pgflow.client_start_flows(text,jsonb,text[],jsonb,text,integer,uuid,text)',
     'pgflow.current_user_id()',
     'pgflow_public.get_run(uuid,text)',
-    'pgflow_public.cancel_run(uuid,text)',
+    'pgflow_public.cancel_run(uuid,text,boolean)',
     'pgflow_public.get_run_events(uuid,bigint,text)',
     'pgflow_public.list_children(uuid,text,integer,integer)',
     'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer,uuid,text,boolean)',
@@ -107,7 +107,7 @@ select set_eq(
 select set_eq(
   $$ execute executable_by('service_role') $$,
   array[
-    'pgflow.client_cancel_run(uuid,text)',
+    'pgflow.client_cancel_run(uuid,text,boolean)',
     'pgflow.client_complete_wait(uuid,text,jsonb)',
     'pgflow.client_list_waits(text,integer,jsonb,uuid,text)',
     'pgflow.client_reject_wait(uuid,text,text)',
@@ -145,7 +145,7 @@ select set_eq(
     'pgflow_worker.report_progress(jsonb)',
     'pgflow_worker.settle_and_claim(jsonb,text[],integer,uuid,integer,integer)',
     'pgflow_worker.stop_worker(uuid)',
-    'pgflow_public.cancel_run(uuid,text)',
+    'pgflow_public.cancel_run(uuid,text,boolean)',
     'pgflow_public.get_run_events(uuid,bigint,text)',
     'pgflow_public.list_children(uuid,text,integer,integer)',
     'pgflow_public.list_runs(text,text,jsonb,uuid,uuid,integer,uuid,text,boolean)',

@@ -30,7 +30,7 @@ select is(
 select is(
   (select array_agg(distinct key order by key) from jsonb_array_elements(pgflow_public.list_runs()) r cross join jsonb_object_keys(r) key),
   array['cancelled_at', 'completed_at', 'error', 'failed_at', 'flow_slug', 'group_id', 'idempotency_key', 'input', 'metadata', 'output', 'owner_id',
-        'priority', 'run_id', 'started_at', 'status', 'waits_for'],
+        'priority', 'run_id', 'started_at', 'status', 'undoes', 'undone_by', 'waits_for'],
   'the same names as a snapshot, without steps and seq'
 );
 select is(pg_temp.ids(pgflow_public.list_runs(flow_slug => 'f')), array[5, 4, 2, 1], 'of a flow');

@@ -1,5 +1,5 @@
 begin;
-select plan(48);
+select plan(50);
 set local pgflow.now = '2030-01-01T00:00:00Z';
 
 create function pg_temp.run(n int) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
@@ -183,6 +183,12 @@ select is(pg_temp.log(10),
   'progress {"progress": {"done": 1, "total": 100}, "waits_for": "slot", "initial_tasks": 2}, admitted {"waits_for": null}, completed',
   'as its log says'
 );
+select pgflow.start_flow('limited', '"c"', run_id => pg_temp.run(20));
+select pg_temp.claim('limited');
+select pg_temp.settle(20, 0, '{"error": "broken"}');
+select is(pg_temp.step(20), 'started 1/1 slot broken', 'another attempt of a turn needs a slot, too');
+select pg_temp.claim('limited');
+select is(pg_temp.step(20), 'started 1/1 broken', 'and gets one');
 
 -- In batches
 select is(

@@ -21,7 +21,7 @@ select results_eq('table answer', $$ select * from pgflow.runs where flow_slug =
 select is(
   (select to_jsonb(a) - array['run_id', 'flow_slug', 'status', 'input', 'metadata', 'started_at'] from answer a),
   '{"output": null, "error": null, "owner_id": null, "priority": "normal", "waits_for": null, "group_id": null, "idempotency_key": null, "parent_run_id": null,
-    "parent_step_slug": null, "parent_task_index": null, "depth": 0, "trace_parent": null, "undoes": null,
+    "parent_step_slug": null, "parent_task_index": null, "depth": 0, "trace_parent": null, "undoes": null, "undo": null,
     "completed_at": null, "failed_at": null, "cancelled_at": null}'::jsonb,
   'where everything else is null or 0'
 );

@@ -12,14 +12,14 @@ select pgflow_public.start_flow(flow_slug => 'for_anon', input => '{"x": 1}', me
 select is(
   (select array_agg(key order by key) from answer, jsonb_object_keys(run) key),
   array['cancelled_at', 'completed_at', 'error', 'failed_at', 'flow_slug', 'group_id', 'idempotency_key', 'input', 'metadata', 'output',
-        'owner_id', 'priority', 'run_id', 'seq', 'started_at', 'status', 'steps', 'waits_for'],
+        'owner_id', 'priority', 'run_id', 'seq', 'started_at', 'status', 'steps', 'undoes', 'undone_by', 'waits_for'],
   'answers with the snapshot of a run'
 );
 select is(
   (select run - array['run_id', 'started_at', 'steps'] from answer),
   '{"flow_slug": "for_anon", "status": "started", "input": {"x": 1}, "output": null, "error": null, "owner_id": null, "group_id": null,
     "idempotency_key": null, "metadata": {"m": 1}, "completed_at": null, "failed_at": null, "cancelled_at": null, "seq": 2,
-    "priority": "normal", "waits_for": null}'::jsonb,
+    "priority": "normal", "waits_for": null, "undoes": null, "undone_by": null}'::jsonb,
   'which has started'
 );
 select is(

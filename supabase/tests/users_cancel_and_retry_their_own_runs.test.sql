@@ -32,7 +32,7 @@ select is(
   pgflow_public.cancel_run(run_id => pg_temp.run(1), reason => 'enough') - array['started_at', 'cancelled_at', 'steps'],
   '{"run_id": "10000000-0000-4000-8000-000000000001", "flow_slug": "f", "status": "cancelled", "input": 1, "output": null, "error": "enough",
     "owner_id": "20000000-0000-4000-8000-000000000001", "group_id": null, "idempotency_key": null, "metadata": null, "completed_at": null, "failed_at": null,
-    "seq": 6, "priority": "normal", "waits_for": null}'::jsonb,
+    "seq": 6, "priority": "normal", "waits_for": null, "undoes": null, "undone_by": null}'::jsonb,
   'a user cancels their run and gets its snapshot'
 );
 select is(

@@ -83,8 +83,12 @@ begin
       add column priority text not null default 'normal',
       add column waits_for text,
       add column undoes uuid,
+      add column undo text,
       add constraint priority_is_known check (priority in ('high', 'normal', 'low')),
-      add constraint only_started_runs_wait_for_a_run_or_time check (waits_for in ('run', 'time') and status = 'started' or waits_for is null);
+      add constraint only_started_runs_wait_and_only_ended_ones_are_undone check (
+        (waits_for in ('run', 'time') and status = 'started' or waits_for is null)
+        and (undo in ('asked', 'begun') and status in ('failed', 'cancelled') or undo is null)
+      );
     alter table pgflow.step_tasks
       add column slot_keys text[],
       add column slot_rank timestamptz,
@@ -250,6 +254,10 @@ begin
 end
 $$;
 drop function if exists pgflow.start_runs(text, uuid[], jsonb[], text[], uuid, uuid, jsonb, int);
+drop function if exists pgflow.lock_flow(text);
+drop function if exists pgflow.cancel_run(uuid, text);
+drop function if exists pgflow.client_cancel_run(uuid, text);
+drop function if exists pgflow_public.cancel_run(uuid, text);
 drop function if exists pgflow.start_flow(text, jsonb, uuid, text, uuid, jsonb, int, uuid);
 drop function if exists pgflow.start_flows(text, jsonb, text[], uuid, jsonb, int, uuid);
 drop function if exists pgflow.assert_can_start(pgflow.flows, int, jsonb[], text[], jsonb, int);
@@ -271,7 +279,8 @@ begin
       depth int,
       owner_id uuid,
       group_id uuid,
-      priority text
+      priority text,
+      undoes uuid
     );
     create type pgflow.child_task as (
       run_id uuid,

@@ -45,7 +45,7 @@ export class Pool {
 const singletons = ['return', 'reject', 'replace', 'after'].map((whenBusy) => `fuzz_${whenBusy}`)
 const parents = ['fuzz_parent', 'fuzz_nested']
 export const flowSlugs = [
-  ...['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait', 'fuzz_collect'],
+  ...['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait', 'fuzz_collect', 'fuzz_undo'],
   ...parents,
   ...singletons,
 ]
@@ -76,7 +76,13 @@ const someLimits = () => [
 const steps = [{ step_slug: 'a' }, { step_slug: 'b', deps_slugs: ['a'] }]
 
 const definitions = {
+  fuzz_undo: {
+    flow_slug: 'fuzz_undo',
+    base_delay: 0,
+    steps: [{ step_slug: 'a', run_if: { run: { completed: { a: true } } }, when_unmet: 'skip' }],
+  },
   fuzz_chain: {
+    undo_flow: 'fuzz_undo',
     ...{ flow_slug: 'fuzz_chain', base_delay: 0, start_role: 'authenticated', steps, schedulable: true },
     schedules: [{ schedule_slug: 'fuzz_declared', cron: '* * * * *', input: [1], catch_up: 'all' }],
   },
@@ -123,7 +129,7 @@ const definitions = {
     ],
   },
   fuzz_collect: {
-    ...{ flow_slug: 'fuzz_collect', base_delay: 0, max_attempts: 2, deadline: 2 },
+    ...{ flow_slug: 'fuzz_collect', base_delay: 0, max_attempts: 2, deadline: 2, undo_flow: 'fuzz_undo' },
     steps: [
       {
         ...{ step_slug: 'a', step_type: 'map', map_source: 'run', concurrency: 2, deadline: 1 },
@@ -282,7 +288,7 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
     ),
   next_due_at: (sql) => sql`select pgflow.next_due_at()`,
   next_due_in: (sql) => sql`select pgflow.next_due_in()`,
-  cancel_run: (sql, pool) => sql`select pgflow.cancel_run(${pick(pool.runs)}, 'enough')`,
+  cancel_run: (sql, pool) => sql`select pgflow.cancel_run(${pick(pool.runs)}, 'enough', ${oneIn(2)})`,
   retry_run: (sql, pool) => sql`select pgflow.retry_run(${pick(pool.runs)})`,
   watch_runs: (sql, pool) => sql`
     select pgflow.watch_runs(${pool.someRuns()}::uuid[], ${`pgflow:watch:${pick(tabs)}`}, waits => ${oneIn(2)})`,

@@ -231,6 +231,22 @@ const ending: Race[] = [
     contenders: [retry, prune],
     ways: ['"started" | 0 → started', 'PT404 | 1 → gone'],
   },
+  {
+    name: 'a failed run is retried against its undo',
+    slug: 'undone',
+    steps: chain,
+    input: {},
+    prepare: `
+      select pgflow.create_flow('undone_undo'), pgflow.add_step('undone_undo', 'a');
+      update pgflow.flows set undo_flow = 'undone_undo' where flow_slug = 'undone';
+      ${claimAll('undone')};
+      select race.settle(run_id, 'a', 0, 1, '{"output": 1}') from race.rounds where race = 'undone';
+      ${claimAll('undone')}`,
+    arrange: fail('b'),
+    contenders: [retry, `select to_jsonb(pgflow.begin_undos(10))`],
+    ways: ['"started" | 0 → started 0 undo runs', 'PT409 | 1 → failed 1 undo runs'],
+    also: `(select count(*) || ' undo runs' from pgflow.runs u where u.undoes = run.run_id)`,
+  },
 ]
 
 const forget = `select to_jsonb(pgflow.forget_owner(md5($2::text)::uuid))`
