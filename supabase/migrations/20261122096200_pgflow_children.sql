@@ -331,7 +331,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform pgflow.tend_children(100);
+  perform pgflow.tend_children(250);
 exception
   when others then
     raise warning using message = 'sub-flows could not be tended', detail = sqlerrm;
