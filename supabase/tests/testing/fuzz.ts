@@ -43,7 +43,15 @@ export class Pool {
 
 /** Flows with one run at a time, by what becomes of a further start; two of their keys are in use. */
 const singletons = ['return', 'reject', 'replace', 'after'].map((whenBusy) => `fuzz_${whenBusy}`)
-export const flowSlugs = ['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait', 'fuzz_collect', ...singletons]
+export const flowSlugs = [
+  'fuzz_chain',
+  'fuzz_map',
+  'fuzz_choice',
+  'fuzz_wait',
+  'fuzz_collect',
+  'fuzz_loop',
+  ...singletons,
+]
 const workers = Array.from({ length: 5 }, () => randomUUID())
 const owners = [randomUUID(), randomUUID()]
 const scheduleSlugs = ['fuzz_s', 'fuzz_t', 'fuzz_declared']
@@ -129,6 +137,20 @@ const definitions = {
         ...{ when_item_fails: 'collect', when_exhausted: 'skip' },
       },
       { step_slug: 'c', deps_slugs: ['a'], when_exhausted: 'skip', deadline: 1 },
+    ],
+  },
+  fuzz_loop: {
+    ...{ flow_slug: 'fuzz_loop', base_delay: 0, max_attempts: 2 },
+    steps: [
+      {
+        ...{ step_slug: 'a', step_type: 'loop', loop_until: [1], loop_max: 4, when_exhausted: 'skip' },
+        limits: [{ running: 3 }],
+      },
+      {
+        ...{ step_slug: 'b', step_type: 'loop', deps_slugs: ['a'], run_if: { run: [1] }, when_unmet: 'skip' },
+        ...{ loop_max: 3, when_exceeded: 'complete', deadline: 1 },
+      },
+      { step_slug: 'c', deps_slugs: ['b'] },
     ],
   },
 }
