@@ -45,7 +45,7 @@ export class Pool {
 const singletons = ['return', 'reject', 'replace', 'after'].map((whenBusy) => `fuzz_${whenBusy}`)
 const parents = ['fuzz_parent', 'fuzz_nested']
 export const flowSlugs = [
-  ...['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait', 'fuzz_collect', 'fuzz_undo'],
+  ...['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait', 'fuzz_collect', 'fuzz_undo', 'fuzz_loop'],
   ...parents,
   ...singletons,
 ]
@@ -171,6 +171,20 @@ const definitions = {
     steps: [
       { step_slug: 'a', child_flow: 'fuzz_parent' },
       { step_slug: 'b', child_flow: 'fuzz_chain', limits: [{ limit_slug: 'fuzz_nested', running: 2 }] },
+    ],
+  },
+  fuzz_loop: {
+    ...{ flow_slug: 'fuzz_loop', base_delay: 0, max_attempts: 2 },
+    steps: [
+      {
+        ...{ step_slug: 'a', step_type: 'loop', loop_until: [1], loop_max: 4, when_exhausted: 'skip' },
+        limits: [{ running: 3 }],
+      },
+      {
+        ...{ step_slug: 'b', step_type: 'loop', deps_slugs: ['a'], run_if: { run: [1] }, when_unmet: 'skip' },
+        ...{ loop_max: 3, when_exceeded: 'complete', deadline: 1 },
+      },
+      { step_slug: 'c', deps_slugs: ['b'] },
     ],
   },
 }
