@@ -100,6 +100,7 @@ begin
         perform setval('pgflow.last_repair', 1); -- the next call goes on
       end if;
       perform pgflow.recheck_limit();
+      perform pgflow.recheck_calls();
     end if;
     loop
       pruned := case when keep_runs is null then 0 else pgflow.prune_runs(keep_runs) end;

@@ -85,6 +85,10 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     return this.#with('sleep', step)
   }
 
+  sql(step: StepArguments): FlowBuilder {
+    return this.#with('sql', step)
+  }
+
   #with(type: StepType, step: StepArguments, handler?: unknown): FlowBuilder {
     const definition = definitionFrom(type, step, handler)
     checkStep(definition, this.steps, this.options)
@@ -119,13 +123,14 @@ function fromPositions(slug: string, rest: unknown[]): [StepArguments, unknown] 
 function definitionFrom(type: StepType, step: StepArguments, handler: unknown): StepDefinition {
   // What names a type only is left out.
   const { slug, dependsOn = [], input, output, progress: _, batch, ...others } = step
+  const hasHandler = type !== 'wait' && type !== 'sql'
   return {
     slug,
     type,
     ...(type === 'map' ? mapFrom(dependsOn, others) : { deps: depsOf(dependsOn, others), options: others }),
     ...(batch !== undefined && { batch }),
     ...(input !== undefined && { inputSchema: input }),
-    ...(output !== undefined && (type !== 'wait' || '~standard' in output) && { outputSchema: output }),
+    ...(output !== undefined && (hasHandler || '~standard' in output) && { outputSchema: output }),
     ...(handler !== undefined && { handler: handler as StepHandler }),
   }
 }

@@ -147,10 +147,14 @@ function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArgu
       ...(type === 'map' && mapArguments(options)),
       ...(type === 'wait' && waitArguments(options)),
       ...(type === 'sleep' && { sleep_for: secondsOf(options.for), until_path: options.until }),
-      start_delay: hasHandler(step) ? secondsOf(options.startDelay ?? flowOptions.startDelay) : undefined,
+      sql_function: options.call,
+      start_delay:
+        hasHandler(step) || type === 'sql'
+          ? secondsOf(options.startDelay ?? flowOptions.startDelay)
+          : undefined,
       input_schema: jsonSchemaOf(inputSchema, 'input'),
-      // What completes a wait is stored as it is given.
-      output_schema: jsonSchemaOf(outputSchema, type === 'wait' ? 'input' : 'output'),
+      // What completes a wait, or a function returns, is stored as it is given.
+      output_schema: jsonSchemaOf(outputSchema, type === 'wait' || type === 'sql' ? 'input' : 'output'),
     }),
   }
 }

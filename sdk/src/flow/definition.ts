@@ -206,6 +206,12 @@ export interface SleepOptions {
   readonly until?: string
 }
 
+/** Options of an SQL step. */
+export interface SqlOptions {
+  /** A function with its schema, `(payload jsonb) returns jsonb`. */
+  readonly call?: string
+}
+
 /** Options of a step. An omitted one of {@link StepTiming} is the flow's. */
 export interface StepOptions
   extends StepTiming,
@@ -213,10 +219,11 @@ export interface StepOptions
     MapOptions,
     Conditions,
     WaitOptions,
-    SleepOptions {}
+    SleepOptions,
+    SqlOptions {}
 
-/** What a step is: a handler's task, one for each item, or a wait for somebody or for a time. */
-export type StepType = 'single' | 'map' | 'wait' | 'sleep'
+/** What a step is: a handler's task, one for each item, a wait for somebody or for a time, or a call of an SQL function. */
+export type StepType = 'single' | 'map' | 'wait' | 'sleep' | 'sql'
 
 /** Where the items of a map are: in the run's input or the output of a dep, possibly at a path inside it. */
 export interface MapSource {
@@ -238,9 +245,9 @@ export interface StepDefinition {
   readonly batch?: BatchOptions
   /** Schema of what the handler gets: the payload, or an item of a map. */
   readonly inputSchema?: StandardSchemaV1
-  /** Schema of what the handler returns; in a map, for each item; of a wait, of what completes it. */
+  /** Schema of what the handler or the SQL function returns; in a map, for each item; of a wait, of what completes it. */
   readonly outputSchema?: StandardSchemaV1
-  /** Waits and sleeps have none. */
+  /** Waits, sleeps and SQL steps have none. */
   readonly handler?: StepHandler
 }
 

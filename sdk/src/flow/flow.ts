@@ -27,6 +27,7 @@ import type {
   TakesPayload,
 } from './schema-types.ts'
 import type { NewSlug } from './slug-types.ts'
+import type { SqlMethods } from './sql-methods.ts'
 import type { TypeOf } from './type.ts'
 import type { FlowTypeError } from './type-error.ts'
 import type {
@@ -61,7 +62,7 @@ import type {
  *   .step('text', ({ run }) => `Hello ${run.name}`)
  *   .step('mail', ['text'], ({ text }) => send(text), { timeout: 20 })
  */
-export interface Flow<F extends FlowTypes> extends AnyFlow {
+export interface Flow<F extends FlowTypes> extends AnyFlow, SqlMethods<F> {
   readonly '~types': F
   readonly slug: VersionedSlug<F['slug'], F['version']>
   readonly alias: F['slug']
@@ -309,7 +310,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow {
   ): Flow<WithStep<F, Slug, Dep | SourceStep<Until>, null, SkipsOf<If, Unless, Unmet, 'fail'>, 'sleep', null>>
 }
 
-interface Conditional<If, Unless, Unmet> {
+/** When a step runs. */
+export interface Conditional<If, Unless, Unmet> {
   /** A part of the step's input: it runs only if its input contains this. */
   readonly runIf?: If
   /** A part of the step's input: it does not run if its input contains this. */
@@ -355,7 +357,8 @@ interface WaitSettings<By, Exhausted, TimedOut, Out> {
   readonly webhook?: boolean | WebhookProvider
 }
 
-interface Named<Slug, Deps> {
+/** How a step is called, and for what it waits. */
+export interface Named<Slug, Deps> {
   readonly slug: Slug
   /** The steps for which this one waits. @default [] */
   readonly dependsOn?: Deps

@@ -20,6 +20,7 @@ export type {
   ScheduleTiming,
   Singleton,
   SleepOptions,
+  SqlOptions,
   StartRole,
   StepDefinition,
   StepFallback,

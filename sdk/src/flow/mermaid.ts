@@ -24,11 +24,12 @@ const shapes: Readonly<Record<StepType, (text: string) => string>> = {
   map: (text) => `[[${text}]]`,
   wait: (text) => `[/${text}/]`,
   sleep: (text) => `([${text}])`,
+  sql: (text) => `[(${text})]`,
 }
 
 /**
  * A picture of a flow, as the text of a Mermaid flowchart: maps have double sides, waits are slanted (as input by hand),
- * sleeps round, steps with a condition have a dashed border. With a run's snapshot, each step has the colour of its status; one that
+ * sleeps round, SQL steps cylinders, steps with a condition have a dashed border. With a run's snapshot, each step has the colour of its status; one that
  * waits for a slot of a limit has the border of a running one, and is pale.
  *
  * @example

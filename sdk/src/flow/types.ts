@@ -20,8 +20,8 @@ export interface StepTypes {
   deps: string
   output: unknown
   skips: Skip
-  /** What its handler gets, in a tuple; `false` where that is the payload of its deps. Waits and sleeps have no handler. */
-  handlerInput: readonly [unknown] | false | 'wait' | 'sleep'
+  /** What its handler gets, in a tuple; `false` where that is the payload of its deps. Waits, sleeps and SQL steps have no handler. */
+  handlerInput: readonly [unknown] | false | 'wait' | 'sleep' | 'sql'
   /** What clients see of its progress. */
   progress: unknown
 }
