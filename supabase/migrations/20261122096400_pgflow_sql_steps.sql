@@ -41,7 +41,6 @@ as $$
 declare
   step pgflow.step_definition;
   problem text;
-  message text;
 begin
   for step in
     select s.* from jsonb_populate_recordset(null::pgflow.step_definition, definition -> 'steps') s where s.sql_function is not null
@@ -52,16 +51,15 @@ begin
     ) then
       problem := format('the role %s may not execute it', pgflow.caller_role());
     end if;
-    message := format('step "%s" cannot call the function %s(jsonb): %s', step.step_slug, step.sql_function, problem);
     if problem like 'the role %' then
       raise exception using
         errcode = 'PT403',
-        message = message,
+        message = format('step "%s" cannot call the function %s(jsonb): %s', step.step_slug, step.sql_function, problem),
         hint = format('Grant it: grant execute on function %s(jsonb) to …', step.sql_function);
     elsif problem = 'it does not exist' then
       raise exception using
         errcode = 'PT404',
-        message = message,
+        message = format('step "%s" cannot call the function %s(jsonb): %s', step.step_slug, step.sql_function, problem),
         detail = (
           select coalesce('others of this name: ' || string_agg(p.oid::regprocedure::text, ', ' order by p.oid), 'there is no other of this name')
           from parse_ident(step.sql_function) parts
@@ -72,7 +70,7 @@ begin
     elsif problem is not null then
       raise exception using
         errcode = 'PT400',
-        message = message,
+        message = format('step "%s" cannot call the function %s(jsonb): %s', step.step_slug, step.sql_function, problem),
         hint = format('Define it so: create function %s(payload jsonb) returns jsonb …', step.sql_function);
     end if;
   end loop;
