@@ -41,6 +41,7 @@ begin
     perform pgflow.insert_steps(definition);
   end if;
   perform pgflow.assert_undo_flow(wanted);
+  perform pgflow.assert_functions(definition);
   perform pgflow.update_options(wanted);
   perform pgflow.update_limits(definition);
   perform pgflow.update_schedules(wanted);

@@ -107,6 +107,7 @@ begin
       end if;
       perform pgflow.recheck_limit();
       perform pgflow.recheck_children();
+      perform pgflow.recheck_calls();
     end if;
     loop
       pruned := case when keep_runs is null then 0 else pgflow.prune_runs(keep_runs) end;

@@ -156,7 +156,11 @@ grant execute on function
   pgflow.report_progress(jsonb),
   pgflow.fetch_value(uuid, text, text),
   pgflow.tick(int),
+  pgflow.settle_due(int),
   pgflow.next_due_in(),
+  pgflow.call_functions(int),
+  pgflow.call_timeout(),
+  pgflow.next_call_in(),
   pgflow.stop_worker(uuid),
   pgflow_worker.schema_version(),
   pgflow_worker.register_flow(jsonb),
@@ -167,5 +171,6 @@ grant execute on function
   pgflow_worker.report_progress(jsonb),
   pgflow_worker.fetch_value(uuid, text, text),
   pgflow_worker.tick(int),
+  pgflow_worker.call_functions(int),
   pgflow_worker.stop_worker(uuid)
 to service_role;

@@ -11,7 +11,7 @@ select is_empty(
      where proconfig is null or proconfig[1] <> 'search_path=pg_catalog, pg_temp' or not proconfig[2:] <@ array[
        'plan_cache_mode=force_generic_plan', 'plan_cache_mode=force_custom_plan', 'enable_seqscan=off', 'enable_bitmapscan=off',
        'enable_hashjoin=off', 'enable_hashjoin=on', 'enable_mergejoin=off', 'enable_material=off', 'join_collapse_limit=1', 'jit=off', 'lock_timeout=3s',
-       'lock_timeout=20ms', 'enable_indexscan=off', 'enable_indexonlyscan=off', 'enable_bitmapscan=on'
+       'lock_timeout=20ms', 'statement_timeout=0', 'TimeZone=UTC', 'enable_indexscan=off', 'enable_indexonlyscan=off', 'enable_bitmapscan=on'
      ] $$,
   'every function looks for names in pg_catalog first and temporary schemas last, and has no other setting but those of its plans and locks'
 );
@@ -29,7 +29,9 @@ select set_eq(
     'pgflow.client_sync(jsonb,text)',
     'pgflow.complete_wait(uuid,text,jsonb)',
     'pgflow.reject_wait(uuid,text,text)',
-    'pgflow.tick(integer)',
+    'pgflow.settle_due(integer)',
+    'pgflow.call_functions(integer)',
+    'pgflow.call_timeout()',
     'pgflow.extend_leases(jsonb,integer)',
     'pgflow.fetch_value(uuid,text,text)',
     'pgflow.flows_to_ask(text[],uuid[],uuid)',
@@ -115,6 +117,10 @@ select set_eq(
     'pgflow.next_due_in()',
     'pgflow.send_inbox_news(pgflow.wait_assignees[])',
     'pgflow.tick(integer)',
+    'pgflow.settle_due(integer)',
+    'pgflow.call_functions(integer)',
+    'pgflow.call_timeout()',
+    'pgflow.next_call_in()',
     'pgflow.tg_definitions__before_delete()',
     'pgflow.tg_run_events__after_insert()',
     'pgflow.tg_step_states__after_insert()',

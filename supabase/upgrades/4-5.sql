@@ -159,6 +159,7 @@ create table if not exists pgflow.alarms (
     and (step_slug is null or kind in ('deadline', 'child', 'ended', 'sql')) and (step_slug is not null or kind not in ('child', 'sql'))
   )
 );
+create index if not exists alarms_sql on pgflow.alarms (due_at, alarm_id, run_id, step_slug) where kind = 'sql';
 create table if not exists pgflow.kept_results (
   run_id uuid not null, -- with step_slug and task_index: of step_tasks
   step_slug text not null,
@@ -220,6 +221,20 @@ begin
       room int,
       next_at timestamptz,
       spacing interval
+    );
+  end if;
+end
+$$;
+
+do $$
+begin
+  if to_regtype('pgflow.sql_call') is null then
+    create type pgflow.sql_call as (
+      run_id uuid,
+      step_slug text,
+      flow_slug text,
+      queued_at timestamptz,
+      timeout int
     );
   end if;
 end

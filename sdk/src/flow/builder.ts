@@ -100,6 +100,10 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     return this.#add(subFlowFrom('map', step))
   }
 
+  sql(step: StepArguments): FlowBuilder {
+    return this.#with('sql', step)
+  }
+
   #with(type: StepType, step: StepArguments, handler?: unknown): FlowBuilder {
     return this.#add(definitionFrom(type, step, handler))
   }
@@ -138,6 +142,7 @@ function definitionFrom(type: StepType, step: StepArguments, handler: unknown): 
   // What names a type only is left out.
   const { slug, dependsOn = [], input, output, progress: _, batch, ...others } = step
   const option = type === 'map' ? 'items' : type === 'loop' ? 'start' : undefined
+  const hasHandler = type !== 'wait' && type !== 'sql'
   return {
     slug,
     type,
@@ -146,7 +151,7 @@ function definitionFrom(type: StepType, step: StepArguments, handler: unknown): 
       : { deps: depsOf(dependsOn, others), options: others }),
     ...(batch !== undefined && { batch }),
     ...(input !== undefined && { inputSchema: input as StandardSchemaV1 }),
-    ...(output !== undefined && (type !== 'wait' || '~standard' in output) && { outputSchema: output }),
+    ...(output !== undefined && (hasHandler || '~standard' in output) && { outputSchema: output }),
     ...(handler !== undefined && { handler: handler as StepHandler }),
   }
 }

@@ -153,12 +153,13 @@ function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArgu
       ...(type === 'wait' && waitArguments(options)),
       ...(type === 'sleep' && { sleep_for: secondsOf(options.for), until_path: options.until }),
       ...(type === 'loop' && loopArguments(options)),
+      sql_function: options.call,
       start_delay:
-        hasHandler(step) || child !== undefined
+        hasHandler(step) || type === 'sql' || child !== undefined
           ? secondsOf(options.startDelay ?? flowOptions.startDelay)
           : undefined,
       input_schema: jsonSchemaOf(inputSchema, 'input'),
-      // What completes a wait or a sub-flow is stored as it is given.
+      // What completes a wait or a sub-flow, or a function returns, is stored as it is given.
       output_schema: jsonSchemaOf(outputSchema, hasHandler(step) ? 'output' : 'input'),
     }),
   }

@@ -218,6 +218,12 @@ export interface LoopOptions {
   readonly whenExceeded?: ExceededFallback
 }
 
+/** Options of an SQL step. */
+export interface SqlOptions {
+  /** A function with its schema, `(payload jsonb) returns jsonb`. */
+  readonly call?: string
+}
+
 /** Options of a step. An omitted one of {@link StepTiming} is the flow's. */
 export interface StepOptions
   extends StepTiming,
@@ -226,14 +232,15 @@ export interface StepOptions
     SubFlowOptions,
     Conditions,
     WaitOptions,
+    SqlOptions,
     Omit<LoopOptions, 'until'>,
     Omit<SleepOptions, 'until'> {
   /** Of a sleep a path, of a loop a part of what a turn returns. */
   readonly until?: Json
 }
 
-/** What a step is: a handler's task, one for each item, one after another, or a wait for somebody or for a time. */
-export type StepType = 'single' | 'map' | 'wait' | 'sleep' | 'loop'
+/** What a step is: a handler's task, one for each item, one after another, a wait for somebody or for a time, or a call of an SQL function. */
+export type StepType = 'single' | 'map' | 'wait' | 'sleep' | 'loop' | 'sql'
 
 /** Where the items of a map, the first state of a loop, or the input of a sub-flow are: in the run's input or the output of a dep, possibly at a path inside it. */
 export interface MapSource {
@@ -257,9 +264,9 @@ export interface StepDefinition {
   readonly batch?: BatchOptions
   /** Schema of what the handler gets: the payload, an item of a map, or the state of a loop. */
   readonly inputSchema?: StandardSchemaV1
-  /** Schema of what the handler returns; in a map, for each item, in a loop, for each turn; of a wait, of what completes it. */
+  /** Schema of what the handler or the SQL function returns; in a map, for each item, in a loop, for each turn; of a wait, of what completes it. */
   readonly outputSchema?: StandardSchemaV1
-  /** Waits, sleeps and sub-flows have none. */
+  /** Waits, sleeps, sub-flows and SQL steps have none. */
   readonly handler?: StepHandler
 }
 

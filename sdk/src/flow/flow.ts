@@ -28,6 +28,7 @@ import type {
   TakesPayload,
 } from './schema-types.ts'
 import type { NewSlug } from './slug-types.ts'
+import type { SqlMethods } from './sql-methods.ts'
 import type { SubFlowMethods } from './sub-flow-methods.ts'
 import type { TypeOf } from './type.ts'
 import type { FlowTypeError } from './type-error.ts'
@@ -63,7 +64,7 @@ import type {
  *   .step('text', ({ run }) => `Hello ${run.name}`)
  *   .step('mail', ['text'], ({ text }) => send(text), { timeout: 20 })
  */
-export interface Flow<F extends FlowTypes> extends AnyFlow, LoopMethods<F>, SubFlowMethods<F> {
+export interface Flow<F extends FlowTypes> extends AnyFlow, LoopMethods<F>, SqlMethods<F>, SubFlowMethods<F> {
   readonly '~types': F
   readonly slug: VersionedSlug<F['slug'], F['version']>
   readonly alias: F['slug']

@@ -22,6 +22,7 @@ export type {
   ScheduleTiming,
   Singleton,
   SleepOptions,
+  SqlOptions,
   StartRole,
   StepDefinition,
   StepFallback,

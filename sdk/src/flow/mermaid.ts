@@ -26,11 +26,12 @@ const shapes: Readonly<Record<StepType, (text: string) => string>> = {
   loop: (text) => `{{${text}}}`,
   wait: (text) => `[/${text}/]`,
   sleep: (text) => `([${text}])`,
+  sql: (text) => `[(${text})]`,
 }
 
 /**
  * A picture of a flow, as the text of a Mermaid flowchart: maps have double sides, loops are hexagons, waits are slanted (as input by
- * hand), sleeps round, sub-flows trapezoids with the slug of their flow (`lines → invoice_line`), steps with a condition have a dashed
+ * hand), sleeps round, SQL steps cylinders, sub-flows trapezoids with the slug of their flow (`lines → invoice_line`), steps with a condition have a dashed
  * border. With a run's snapshot, each step has the colour of its status; one that
  * waits for a slot of a limit has the border of a running one, and is pale.
  *

@@ -58,7 +58,8 @@ export function checkStep(
   if (step.type !== 'wait' && step.type !== 'sleep') checkTaskLimits(subject, step, flow)
   checkSchema(subject, 'input', step.inputSchema)
   checkSchema(subject, 'output', step.outputSchema)
-  if (!isSubFlow && step.type !== 'wait' && step.type !== 'sleep' && typeof step.handler !== 'function') {
+  if (step.type === 'sql') checkCall(subject, step.options)
+  if (!isSubFlow && !handlerless.includes(step.type) && typeof step.handler !== 'function') {
     throw new FlowDefinitionError(
       'invalid_handler',
       `The handler of ${subject} is ${shown(step.handler)}: give it a function (payload, context) => output.`,
@@ -211,6 +212,15 @@ function checkSleep(subject: string, options: StepOptions): void {
   }
 }
 
+function checkCall(subject: string, { call }: StepOptions): void {
+  if (call === undefined) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The ${subject} does not say what it calls: give it the name of a function, such as call: 'public.save_embeddings'.`,
+    )
+  }
+}
+
 function checkTolerate(subject: string, { whenItemFails, tolerate }: StepOptions): void {
   if (tolerate !== undefined && whenItemFails !== 'collect') {
     throw new FlowDefinitionError(
@@ -291,6 +301,8 @@ function checkSchema(subject: string, name: string, schema: unknown): void {
     )
   }
 }
+
+const handlerless: readonly StepType[] = ['wait', 'sleep', 'sql']
 
 type Check = readonly [isValid: (value: unknown) => boolean, wanted: string]
 
@@ -420,6 +432,10 @@ const handled: Record<string, Check> = {
   limits: objects(limitForm),
 }
 
+/** As the database checks it. */
+const functionName =
+  /^("([^"]|""){1,63}"|[a-z_][a-z0-9_$]{0,62})[.]("([^"]|""){1,63}"|[a-z_][a-z0-9_$]{0,62})$/
+
 const batchOptions: Record<string, Check> = {
   size: [(value) => wholeFrom(1)[0](value) && Number(value) <= 1000, 'a whole number from 1 to 1,000'],
   wait: [(value) => (secondsOf(value) ?? Number.NaN) <= 3600, `${durationForms}, an hour at most`],
@@ -473,6 +489,16 @@ const stepOptions: Record<StepType, Record<string, Check>> = {
     ...conditions,
     for: wholeSecondsFrom(1),
     until: path("the path of a time, such as 'run.remind_at'"),
+  },
+  sql: {
+    ...timing,
+    ...conditions,
+    whenExhausted: otherwise,
+    deadline: wholeSecondsFrom(1),
+    call: [
+      (value) => typeof value === 'string' && functionName.test(value),
+      "a name with its schema, such as 'public.save_embeddings', with names that have capitals in quotes: 'public.\"saveEmbeddings\"'",
+    ],
   },
 }
 
