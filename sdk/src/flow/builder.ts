@@ -13,6 +13,7 @@ import type {
 import { FlowDefinitionError } from './errors.ts'
 import { toJson } from './json.ts'
 import type { TypeOf } from './type.ts'
+import type { Undo } from './undo-types.ts'
 import { checkFlow, checkStep } from './validate.ts'
 import { versionedSlug } from './version.ts'
 import { isWaitRole } from './wait.ts'
@@ -32,6 +33,7 @@ interface StepArguments extends StepOptions {
   readonly output?: StandardSchemaV1
   readonly progress?: TypeOf<unknown>
   readonly batch?: BatchOptions
+  readonly undo?: Undo<StepHandler>
 }
 
 /** A flow as it is at run time: it checks what is given to it, whatever its types are. */
@@ -75,8 +77,8 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     return this.#with('single', ...(isObject(first) ? fromObject(first, rest) : fromPositions(first, rest)))
   }
 
-  map(step: StepArguments, handler: unknown): FlowBuilder {
-    return this.#with('map', step, handler)
+  map(step: StepArguments, ...rest: unknown[]): FlowBuilder {
+    return this.#with('map', ...fromObject(step, rest))
   }
 
   wait(step: StepArguments): FlowBuilder {
@@ -114,9 +116,17 @@ function isObject(first: string | StepArguments): first is StepArguments {
 /** `.step({ slug, … }, handler)` */
 function fromObject(step: StepArguments, [handler, options]: unknown[]): [StepArguments, unknown] {
   if (options === undefined) return [step, handler]
+  if (isUndo(options)) return [{ ...step, ...options }, handler]
   throw new FlowDefinitionError(
     'invalid_option',
     `The step '${step.slug}' has options after its handler: give them in the object with its slug.`,
+  )
+}
+
+/** The only option that an object with a slug may leave to the third argument. */
+function isUndo(options: unknown): options is Pick<StepArguments, 'undo'> {
+  return (
+    typeof options === 'object' && options !== null && Object.keys(options).every((key) => key === 'undo')
   )
 }
 
@@ -131,7 +141,7 @@ function fromPositions(slug: string, rest: unknown[]): [StepArguments, unknown] 
 /** `checkStep` says whether these arguments are what their types promise. */
 function definitionFrom(type: StepType, step: StepArguments, handler: unknown): StepDefinition {
   // What names a type only is left out.
-  const { slug, dependsOn = [], items, input, output, progress: _, batch, ...options } = step
+  const { slug, dependsOn = [], items, input, output, progress: _, batch, undo, ...options } = step
   return {
     slug,
     type,
@@ -142,7 +152,14 @@ function definitionFrom(type: StepType, step: StepArguments, handler: unknown): 
     ...(input !== undefined && { inputSchema: input as StandardSchemaV1 }),
     ...(output !== undefined && (type !== 'wait' || '~standard' in output) && { outputSchema: output }),
     ...(handler !== undefined && { handler: handler as StepHandler }),
+    ...(undo !== undefined && { undo: undoFrom(undo) }),
   }
+}
+
+function undoFrom(undo: Undo<StepHandler>): NonNullable<StepDefinition['undo']> {
+  if (typeof undo === 'function') return { handler: undo, options: {} }
+  const { handler, ...options } = undo ?? {}
+  return { handler: handler as StepHandler, options }
 }
 
 /** A step that starts a run of a flow, or a map one for each item; `checkStep` says whether these arguments are what their types promise. */
@@ -208,6 +225,7 @@ function frozen(step: StepDefinition): StepDefinition {
   }
   return Object.freeze({
     ...step,
+    ...(step.undo && { undo: Object.freeze(step.undo) }),
     deps: Object.freeze([...step.deps]),
     options: Object.freeze(options),
     ...(step.batch && { batch: Object.freeze({ ...step.batch }) }),

@@ -44,6 +44,7 @@ import type {
   WithResources,
   WithStep,
 } from './types.ts'
+import type { EarlyUndoItemOption, EarlyUndoOption, UndoItemOption, UndoOption } from './undo-types.ts'
 import type {
   AssigneesStep,
   KnownBy,
@@ -88,6 +89,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
     Progress = never,
     const Size extends number = never,
     const Key extends string = never,
+    Undone = unknown,
   >(
     step:
       | NewSlug<keyof F['steps'], Slug>
@@ -102,7 +104,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
             ProgressType<Progress>,
             KnownKey<F, Dep, Key>
           > &
-          BatchSettings<Size>),
+          BatchSettings<Size> &
+          EarlyUndoOption<F, Out, Undone>),
     handler: Handler<F, Dep, In, Returned, Out, Progress, Size>,
     options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
@@ -114,7 +117,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
       ProgressType<Progress>,
       KnownKey<F, Dep, Key>
     > &
-      BatchSettings<Size>,
+      BatchSettings<Size> &
+      UndoOption<F, StoredOutput<ReturnedForOne<Returned, Size>, Out>>,
   ): Flow<
     WithStep<
       F,
@@ -153,7 +157,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
       ProgressType<Progress>,
       KnownKey<F, Dep, Key>
     > &
-      BatchSettings<Size>,
+      BatchSettings<Size> &
+      UndoOption<F, StoredOutput<ReturnedForOne<Returned, Size>, Out>>,
   ): Flow<
     WithStep<
       F,
@@ -191,6 +196,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
     const Size extends number = never,
     const Key extends string = never,
     const Fails extends ItemFallback = 'fail',
+    Undone = unknown,
   >(
     step: Named<NewSlug<keyof F['steps'], Slug>, Deps<keyof F['steps'], Dep>> &
       ItemsOption<F, Dep, Items> &
@@ -205,7 +211,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
         KnownKey<F, Dep | SourceStep<Items>, Key>
       > &
       MapSettings<Fails> &
-      BatchSettings<Size>,
+      BatchSettings<Size> &
+      EarlyUndoItemOption<F, ItemOf<F, Dep, Items>, Out, Undone>,
     handler: HandlerOf<
       Size,
       HandlerInput<ItemOf<F, Dep, Items>, In>,
@@ -215,6 +222,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
       Returned,
       Out
     >,
+    options?: UndoItemOption<F, ItemOf<F, Dep, Items>, StoredOutput<ReturnedForOne<Returned, Size>, Out>>,
   ): Flow<
     WithStep<
       F,
