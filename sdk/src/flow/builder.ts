@@ -13,6 +13,7 @@ import type {
 import { FlowDefinitionError } from './errors.ts'
 import { toJson } from './json.ts'
 import type { TypeOf } from './type.ts'
+import type { Undo } from './undo-types.ts'
 import { checkFlow, checkStep } from './validate.ts'
 import { versionedSlug } from './version.ts'
 import { isWaitRole } from './wait.ts'
@@ -33,6 +34,7 @@ interface StepArguments extends StepOptions {
   readonly output?: StandardSchemaV1
   readonly progress?: TypeOf<unknown>
   readonly batch?: BatchOptions
+  readonly undo?: Undo<StepHandler>
 }
 
 /** A flow as it is at run time: it checks what is given to it, whatever its types are. */
@@ -76,8 +78,8 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     return this.#with('single', ...(isObject(first) ? fromObject(first, rest) : fromPositions(first, rest)))
   }
 
-  map(step: StepArguments, handler: unknown): FlowBuilder {
-    return this.#with('map', step, handler)
+  map(step: StepArguments, ...rest: unknown[]): FlowBuilder {
+    return this.#with('map', ...fromObject(step, rest))
   }
 
   loop(step: StepArguments, handler: unknown): FlowBuilder {
@@ -123,9 +125,17 @@ function isObject(first: string | StepArguments): first is StepArguments {
 /** `.step({ slug, … }, handler)` */
 function fromObject(step: StepArguments, [handler, options]: unknown[]): [StepArguments, unknown] {
   if (options === undefined) return [step, handler]
+  if (isUndo(options)) return [{ ...step, ...options }, handler]
   throw new FlowDefinitionError(
     'invalid_option',
     `The step '${step.slug}' has options after its handler: give them in the object with its slug.`,
+  )
+}
+
+/** The only option that an object with a slug may leave to the third argument. */
+function isUndo(options: unknown): options is Pick<StepArguments, 'undo'> {
+  return (
+    typeof options === 'object' && options !== null && Object.keys(options).every((key) => key === 'undo')
   )
 }
 
@@ -140,7 +150,7 @@ function fromPositions(slug: string, rest: unknown[]): [StepArguments, unknown] 
 /** `checkStep` says whether these arguments are what their types promise. */
 function definitionFrom(type: StepType, step: StepArguments, handler: unknown): StepDefinition {
   // What names a type only is left out.
-  const { slug, dependsOn = [], input, output, progress: _, batch, ...others } = step
+  const { slug, dependsOn = [], input, output, progress: _, batch, undo, ...others } = step
   const option = type === 'map' ? 'items' : type === 'loop' ? 'start' : undefined
   const hasHandler = type !== 'wait' && type !== 'sql'
   return {
@@ -153,7 +163,14 @@ function definitionFrom(type: StepType, step: StepArguments, handler: unknown): 
     ...(input !== undefined && { inputSchema: input as StandardSchemaV1 }),
     ...(output !== undefined && (hasHandler || '~standard' in output) && { outputSchema: output }),
     ...(handler !== undefined && { handler: handler as StepHandler }),
+    ...(undo !== undefined && { undo: undoFrom(undo) }),
   }
+}
+
+function undoFrom(undo: Undo<StepHandler>): NonNullable<StepDefinition['undo']> {
+  if (typeof undo === 'function') return { handler: undo, options: {} }
+  const { handler, ...options } = undo ?? {}
+  return { handler: handler as StepHandler, options }
 }
 
 /** A step that starts a run of a flow, or a map one for each item; `checkStep` says whether these arguments are what their types promise. */
@@ -224,6 +241,7 @@ function frozen(step: StepDefinition): StepDefinition {
   }
   return Object.freeze({
     ...step,
+    ...(step.undo && { undo: Object.freeze(step.undo) }),
     deps: Object.freeze([...step.deps]),
     options: Object.freeze(options),
     ...(step.batch && { batch: Object.freeze({ ...step.batch }) }),

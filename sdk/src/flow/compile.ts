@@ -11,6 +11,7 @@ import {
 import type { Json } from './json-types.ts'
 import { aliasOfChild } from './related.ts'
 import { jsonSchemaOf } from './schema.ts'
+import { undoSlugOf } from './undo.ts'
 import { isWaitRole } from './wait.ts'
 
 /** A flow as the database defines it: the arguments of `create_flow` and, per step, of `add_step`. */
@@ -94,6 +95,7 @@ export function definitionOf(flow: AnyFlow): FlowDefinition {
         singleton_wait: secondsOf(singleton.wait),
       }),
       limits: limits?.map(limitArguments),
+      undo_flow: undoSlugOf(flow),
       input_schema: jsonSchemaOf(flow.inputSchema, 'input'),
     }),
     steps: [...flow.steps.values()].map((step) => stepArguments(step, flow.options)),

@@ -268,6 +268,8 @@ export interface StepDefinition {
   readonly outputSchema?: StandardSchemaV1
   /** Waits, sleeps, sub-flows and SQL steps have none. */
   readonly handler?: StepHandler
+  /** Undoes what the step has done: the handler of a step of the undo flow, and where its options differ from the step's. */
+  readonly undo?: { readonly handler: StepHandler; readonly options: RetryOptions }
 }
 
 /** A step that a worker runs. */

@@ -46,6 +46,7 @@ import type {
   WithResources,
   WithStep,
 } from './types.ts'
+import type { EarlyUndoItemOption, EarlyUndoOption, UndoItemOption, UndoOption } from './undo-types.ts'
 import type {
   AssigneesStep,
   KnownBy,
@@ -90,6 +91,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, LoopMethods<F>, SqlM
     Progress = never,
     const Size extends number = never,
     const Key extends string = never,
+    Undone = unknown,
   >(
     step:
       | NewSlug<keyof F['steps'], Slug>
@@ -104,7 +106,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, LoopMethods<F>, SqlM
             ProgressType<Progress>,
             KnownKey<F, Dep, Key>
           > &
-          BatchSettings<Size>),
+          BatchSettings<Size> &
+          EarlyUndoOption<F, Out, Undone>),
     handler: Handler<F, Dep, In, Returned, Out, Progress, Size>,
     options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
@@ -116,7 +119,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, LoopMethods<F>, SqlM
       ProgressType<Progress>,
       KnownKey<F, Dep, Key>
     > &
-      BatchSettings<Size>,
+      BatchSettings<Size> &
+      UndoOption<F, StoredOutput<ReturnedForOne<Returned, Size>, Out>>,
   ): Flow<
     WithStep<
       F,
@@ -155,7 +159,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, LoopMethods<F>, SqlM
       ProgressType<Progress>,
       KnownKey<F, Dep, Key>
     > &
-      BatchSettings<Size>,
+      BatchSettings<Size> &
+      UndoOption<F, StoredOutput<ReturnedForOne<Returned, Size>, Out>>,
   ): Flow<
     WithStep<
       F,
@@ -193,6 +198,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, LoopMethods<F>, SqlM
     const Size extends number = never,
     const Key extends string = never,
     const Fails extends ItemFallback = 'fail',
+    Undone = unknown,
   >(
     step: Named<NewSlug<keyof F['steps'], Slug>, Deps<keyof F['steps'], Dep>> &
       ItemsOption<F, Dep, Items> &
@@ -207,7 +213,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, LoopMethods<F>, SqlM
         KnownKey<F, Dep | SourceStep<Items>, Key>
       > &
       MapSettings<Fails> &
-      BatchSettings<Size>,
+      BatchSettings<Size> &
+      EarlyUndoItemOption<F, ItemOf<F, Dep, Items>, Out, Undone>,
     handler: HandlerOf<
       Size,
       HandlerInput<ItemOf<F, Dep, Items>, In>,
@@ -217,6 +224,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, LoopMethods<F>, SqlM
       Returned,
       Out
     >,
+    options?: UndoItemOption<F, ItemOf<F, Dep, Items>, StoredOutput<ReturnedForOne<Returned, Size>, Out>>,
   ): Flow<
     WithStep<
       F,

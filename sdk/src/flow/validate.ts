@@ -51,6 +51,7 @@ export function checkStep(
   checkOptions(subject, step.options, (isSubFlow && subFlowOptions[step.type]) || stepOptions[step.type])
   if (isSubFlow) checkChild(subject, step.child)
   checkBatch(subject, step)
+  checkUndo(subject, step)
   if (step.type === 'wait') checkWait(subject, step.options)
   if (step.type === 'sleep') checkSleep(subject, step.options)
   if (step.type === 'map') checkTolerate(subject, step.options)
@@ -201,6 +202,18 @@ function checkBatch(subject: string, { type, batch }: StepDefinition): void {
   checkOptions(subject, { batch }, stepOptions[type])
   // Without a size it is refused, too.
   checkOptions(`batch of ${subject}`, { ...batch, size: batch.size ?? null }, batchOptions)
+}
+
+function checkUndo(subject: string, { type, undo }: StepDefinition): void {
+  if (undo === undefined) return
+  if (type !== 'single' && type !== 'map') checkOptions(subject, { undo } as StepOptions, stepOptions[type])
+  if (typeof undo.handler !== 'function') {
+    throw new FlowDefinitionError(
+      'invalid_handler',
+      `The undo of ${subject} is ${shown(undo.handler)}: give it a function ({ run, output }, context) => …, or { handler, maxAttempts, … }.`,
+    )
+  }
+  checkOptions(`undo of ${subject}`, undo.options, undoOptions)
 }
 
 function checkSleep(subject: string, options: StepOptions): void {
@@ -435,6 +448,12 @@ const handled: Record<string, Check> = {
 /** As the database checks it. */
 const functionName =
   /^("([^"]|""){1,63}"|[a-z_][a-z0-9_$]{0,62})[.]("([^"]|""){1,63}"|[a-z_][a-z0-9_$]{0,62})$/
+
+const undoOptions: Record<string, Check> = {
+  maxAttempts: timing.maxAttempts,
+  baseDelay: timing.baseDelay,
+  timeout: timing.timeout,
+}
 
 const batchOptions: Record<string, Check> = {
   size: [(value) => wholeFrom(1)[0](value) && Number(value) <= 1000, 'a whole number from 1 to 1,000'],
