@@ -480,13 +480,14 @@ create table pgflow.kept_results (
   task_index int not null,
   name text not null,
   value jsonb not null,
+  bytes int not null,
   attempt int not null,
   kept_at timestamptz not null,
   primary key (run_id, step_slug, task_index, name),
   constraint name_has_1_to_255_characters check (length(name) between 1 and 255)
 );
 comment on table pgflow.kept_results is
-  'What handlers have kept by a name, so that a later attempt of the task does not do it again. attempt is the one that kept it.';
+  'What handlers have kept by a name, so that a later attempt of the task does not do it again. bytes is the size of the value as JSON text, attempt the one that kept it.';
 
 create table pgflow.workers (
   worker_id uuid primary key,

@@ -112,6 +112,30 @@ as $$
 $$;
 comment on function pgflow_worker.fetch_value is 'A value that a claim left out of an input.';
 
+create function pgflow_worker.keep_result(
+  run_id uuid, step_slug text, task_index int, attempt int, name text, value jsonb
+)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.keep_result(
+    keep_result.run_id, keep_result.step_slug, keep_result.task_index, keep_result.attempt, keep_result.name, keep_result.value
+  )
+$$;
+comment on function pgflow_worker.keep_result is
+  'Keeps a result of a task by a name, unless one is kept already; answers with the one that is kept.';
+
+create function pgflow_worker.kept_results_of(run_id uuid, step_slug text, task_index int)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.kept_results_of(kept_results_of.run_id, kept_results_of.step_slug, kept_results_of.task_index)
+$$;
+comment on function pgflow_worker.kept_results_of is 'The kept results of a task, by their names.';
+
 create function pgflow_worker.stop_worker(worker_id uuid)
 returns void
 language sql

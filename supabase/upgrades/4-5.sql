@@ -166,6 +166,7 @@ create table if not exists pgflow.kept_results (
   task_index int not null,
   name text not null,
   value jsonb not null,
+  bytes int not null,
   attempt int not null,
   kept_at timestamptz not null,
   primary key (run_id, step_slug, task_index, name),

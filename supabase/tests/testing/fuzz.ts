@@ -286,6 +286,25 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
   hand_back: (sql, pool) => sql`select pgflow.hand_back(${json(pool.some())}::text::jsonb)`,
   report_progress: (sql, pool) => sql`
     select pgflow.report_progress(${json(pool.some().map((task) => ({ ...task, progress: { value: random(9) } })))}::text::jsonb)`,
+  keep_result: (sql, pool) => {
+    const { run_id, step_slug, task_index, attempt } = pick(pool.tasks)
+    return sql`
+      select pgflow.keep_result(${run_id}, ${step_slug}, ${task_index}, ${attempt}, ${pick(['x', 'y'])}, '[1]'),
+             pgflow.kept_results_of(${run_id}, ${step_slug}, ${task_index})`
+  },
+  complete_in_transaction: (sql, pool) => {
+    const { run_id, step_slug, task_index, attempt } = pick(pool.tasks)
+    const isolation = pick(['read committed', 'repeatable read', 'serializable'])
+    return sql
+      .begin(`isolation level ${isolation}`, async (tx) => {
+        await tx`select count(*) from pgflow.runs`
+        await tx`select pgflow.complete_in_transaction(${run_id}, ${step_slug}, ${task_index}, ${attempt}, '[2]')`
+      })
+      .catch((error) => {
+        // What these levels promise to refuse.
+        if (isolation === 'read committed' || error.code !== '40001') throw error
+      })
+  },
   complete_wait: (sql, pool) => sql`
     select pgflow.complete_wait(${pick(pool.runs)}, ${pick(['a', 'c', 'e'])}, ${json(random(2))}::text::jsonb)`,
   reject_wait: (sql, pool) => sql`
