@@ -72,6 +72,7 @@ const waits = {
   time: 'sleeps',
   slot: 'waits for a slot',
   run: 'starts a run',
+  sql: 'calls a function',
 } as const
 
 /** What an event says besides its type, in one line. */
