@@ -71,9 +71,9 @@ export interface StepState<Slug extends string = string, Output = unknown, Progr
   readonly initial_tasks: number | null
   /**
    * What a wait or sleep waits for: somebody's `'signal'`, or the `'time'`; `'slot'` while a step waits until its
-   * limits let it run. Else `null`.
+   * limits let it run; `'sql'` of a step whose function is called. Else `null`.
    */
-  readonly waits_for: 'signal' | 'time' | 'slot' | null
+  readonly waits_for: 'signal' | 'time' | 'slot' | 'sql' | null
   /** When a sleep ends, or a wait times out. */
   readonly due_at: string | null
   readonly created_at: string
@@ -122,8 +122,8 @@ interface RunColumns<F extends AnyFlow> {
 interface StepColumns<Output, Progress> {
   'step:started': {
     readonly initial_tasks: number | null
-    /** In waits and sleeps, and in steps that wait for a slot of a limit. */
-    readonly waits_for?: 'signal' | 'time' | 'slot'
+    /** In waits and sleeps, in steps that wait for a slot of a limit, and in SQL steps. */
+    readonly waits_for?: 'signal' | 'time' | 'slot' | 'sql'
     readonly due_at?: string | null
   }
   /** It has waited for a slot, and has one. */
