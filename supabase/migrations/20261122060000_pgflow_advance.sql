@@ -279,6 +279,7 @@ begin
     return '{}'; -- as mostly: a plain step starts without a decision
   end if;
   changes := (
+    -- With offset 0: else each value is looked up wherever it is used, by two hundred parts of a plan.
     with
       step as (
         select s.*, ss.run_id,
@@ -292,6 +293,7 @@ begin
         join pgflow.step_states ss using (run_id, step_slug)
         join pgflow.steps s using (flow_slug, step_slug)
         where ss.status = 'created'
+        offset 0
       ),
       judged as (
         select s.*,
@@ -308,6 +310,7 @@ begin
                  where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'completed'
                ) as kept
         from step s
+        offset 0
       ),
       decided as (
         select j.*, case
@@ -318,6 +321,7 @@ begin
           else 'started'
         end as change
         from judged j
+        offset 0
       )
     select coalesce(array_agg(row(c.*)::pgflow.step_change), '{}')
     from decided d
