@@ -463,7 +463,8 @@ begin
     'statement_timeout', 'lock_timeout', 'timezone', 'plan_cache_mode', 'enable_seqscan', 'enable_indexscan', 'enable_indexonlyscan',
     'enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin', 'enable_material', 'join_collapse_limit', 'jit'
   ]) setting;
-  perform set_config('search_path', '"$user", public, extensions', true);
+  -- Temporary objects of the session last, since the function has the owner's rights.
+  perform set_config('search_path', '"$user", public, extensions, pg_temp', true);
   execute call into output using payload;
   foreach statement in array checks loop
     execute statement;
