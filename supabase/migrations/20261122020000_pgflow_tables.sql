@@ -349,7 +349,7 @@ create table pgflow.step_tasks (
 -- Only waiting tasks are in these. Their conditions name columns that are null for others, not the status: an index whose condition
 -- names a column that changes would be written by every update.
 create index step_tasks_due on pgflow.step_tasks (due_at) where due_at is not null;
-create index step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for <> 'slot';
+create index step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for in ('signal', 'time');
 create index step_tasks_children on pgflow.step_tasks (run_id, step_slug, task_index) where waits_for = 'run';
 -- The slots that tasks hold, and those that they wait for, by each key that a task has.
 create index step_tasks_slots_1 on pgflow.step_tasks ((slot_keys[1]), waits_for, slot_keys, slot_rank) where slot_keys[1] is not null;

@@ -304,7 +304,7 @@ select f.alias, f.version, f.flow_slug, f.flow_slug = pgflow.newest_version(f.al
            and w.last_heartbeat_at > pgflow.now() - interval '1 minute'
        ) as workers,
        f.created_at, (
-         select count(distinct t.run_id) from pgflow.step_tasks t where t.flow_slug = f.flow_slug and t.waits_for <> 'slot'
+         select count(distinct t.run_id) from pgflow.step_tasks t where t.flow_slug = f.flow_slug and t.waits_for in ('signal', 'time')
        ) as waiting_runs
 from pgflow.flows f
 cross join lateral (

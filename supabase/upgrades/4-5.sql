@@ -105,7 +105,7 @@ begin
 end
 $$;
 create unique index if not exists runs_by_undone on pgflow.runs (undoes) where undoes is not null;
-create index if not exists step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for <> 'slot';
+create index if not exists step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for in ('signal', 'time');
 create index if not exists step_tasks_children on pgflow.step_tasks (run_id, step_slug, task_index) where waits_for = 'run';
 -- The slots that tasks hold, and those that they wait for, by each key that a task has.
 create index if not exists step_tasks_slots_1 on pgflow.step_tasks ((slot_keys[1]), waits_for, slot_keys, slot_rank) where slot_keys[1] is not null;
