@@ -349,7 +349,8 @@ create table pgflow.step_tasks (
 -- Only waiting tasks are in these. Their conditions name columns that are null for others, not the status: an index whose condition
 -- names a column that changes would be written by every update.
 create index step_tasks_due on pgflow.step_tasks (due_at) where due_at is not null;
-create index step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for <> 'slot';
+create index step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for in ('signal', 'time');
+create index step_tasks_children on pgflow.step_tasks (run_id, step_slug, task_index) where waits_for = 'run';
 -- The slots that tasks hold, and those that they wait for, by each key that a task has.
 create index step_tasks_slots_1 on pgflow.step_tasks ((slot_keys[1]), waits_for, slot_keys, slot_rank) where slot_keys[1] is not null;
 create index step_tasks_slots_2 on pgflow.step_tasks ((slot_keys[2]), waits_for, slot_keys, slot_rank) where slot_keys[2] is not null;
@@ -462,7 +463,7 @@ create table pgflow.alarms (
   constraint kind_is_known check (kind in ('slot', 'deadline', 'begin', 'child', 'ended', 'cancel', 'retried', 'undo', 'sql')),
   constraint a_slot_has_a_key_else_there_is_a_run check (
     (kind = 'slot') = (slot_key is not null) and (kind = 'slot') = (run_id is null)
-    and (step_slug is null or kind in ('deadline', 'child', 'sql')) and (step_slug is not null or kind not in ('child', 'sql'))
+    and (step_slug is null or kind in ('deadline', 'child', 'ended', 'sql')) and (step_slug is not null or kind not in ('child', 'sql'))
   )
 );
 comment on table pgflow.alarms is
@@ -560,6 +561,13 @@ begin
     if exists (select from pgflow.kept_results) then
       delete from pgflow.kept_results k where k.run_id = any (run_ids);
     end if;
+    if exists (select from old_rows o where o.depth > 0) then
+      insert into pgflow.alarms (due_at, kind, run_id, step_slug)
+      select distinct pgflow.now(), 'ended', o.parent_run_id, o.parent_step_slug
+      from old_rows o
+      join pgflow.runs parent on parent.run_id = o.parent_run_id
+      where parent.status = 'started';
+    end if;
   end if;
   return null;
 end
@@ -586,10 +594,16 @@ as $$
 begin
   with deleted as (
     delete from pgflow.step_tasks t using old_rows o where (t.run_id, t.step_slug) = (o.run_id, o.step_slug)
-    returning t.slot_keys
+    returning t.slot_keys, t.flow_slug, t.step_slug, case when t.status = 'waiting' then t.child_run_id end as child_run_id
   )
-  insert into pgflow.alarms (due_at, kind, slot_key)
-  select distinct pgflow.now(), 'slot', key from deleted d cross join unnest(d.slot_keys) key;
+  insert into pgflow.alarms (due_at, kind, slot_key, run_id)
+  select distinct pgflow.now(), 'slot', key, null::uuid from deleted d cross join unnest(d.slot_keys) key
+  union all
+  select pgflow.now(), 'cancel', null, d.child_run_id
+  from deleted d
+  where d.child_run_id is not null and exists (
+    select from pgflow.steps s where s.flow_slug = d.flow_slug and s.step_slug = d.step_slug and s.when_parent_ends = 'cancel'
+  );
   return null;
 end
 $$;

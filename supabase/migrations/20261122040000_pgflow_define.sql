@@ -129,6 +129,7 @@ comment on function pgflow.create_flow is
 --   select pgflow.add_step('publish', 'approval', array['draft'], step_type => 'wait', completed_by => 'assignees',
 --     assignees_path => 'draft.reviewers', timeout => 172800, when_timed_out => 'skip');
 --   select pgflow.add_step('publish', 'pause', array['approval'], step_type => 'sleep', sleep_for => 3600);
+--   select pgflow.add_step('import', 'lines', array['parse'], step_type => 'map', options => '{"child_flow": "import_line"}');
 -- A wait is completed by complete_wait, or after `timeout` seconds as when_timed_out says; paths are `run.a.b` or `<dep>.a.b`.
 -- What has no argument of its own is one of the options: the keys that a step has in a definition.
 create function pgflow.add_step(
@@ -205,6 +206,7 @@ begin
       message = format('flow "%s" has runs: step "%s" cannot be added to it', add_step.flow_slug, add_step.step_slug),
       hint = 'A flow''s shape is immutable: register the changed flow as a new version, or under a new slug.';
   end if;
+  perform pgflow.assert_sub_flows_fit(definition);
   perform pgflow.insert_steps(definition);
   perform pgflow.update_limits(definition);
   update pgflow.flows f set shape_hash = null where f.flow_slug = add_step.flow_slug and f.shape_hash is not null;

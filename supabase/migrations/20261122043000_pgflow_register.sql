@@ -8,7 +8,7 @@
 -- as it should be, it takes no lock; a new version waits for no start.
 --   select pgflow.register_flow('{"flow_slug": "greet", "steps": [{"step_slug": "text"}, {"step_slug": "mail", "deps_slugs": ["text"]}]}');
 --   select pgflow.register_flow('{"flow_slug": "greet_v2", "alias": "greet", "version": 2, "steps": [{"step_slug": "text"}]}');
--- A schema that the definition leaves out stays as it is; one where none was is added.
+-- A schema that the definition leaves out stays as it is; one where none was is added. The flows that sub-flows run come first.
 create function pgflow.register_flow(definition jsonb)
 returns pgflow.flows
 language plpgsql
@@ -37,6 +37,7 @@ begin
     end if;
   else
     perform pgflow.create_version(wanted);
+    perform pgflow.assert_sub_flows_fit(definition);
     perform pgflow.insert_steps(definition);
   end if;
   perform pgflow.update_options(wanted);
@@ -303,7 +304,7 @@ select f.alias, f.version, f.flow_slug, f.flow_slug = pgflow.newest_version(f.al
            and w.last_heartbeat_at > pgflow.now() - interval '1 minute'
        ) as workers,
        f.created_at, (
-         select count(distinct t.run_id) from pgflow.step_tasks t where t.flow_slug = f.flow_slug and t.waits_for <> 'slot'
+         select count(distinct t.run_id) from pgflow.step_tasks t where t.flow_slug = f.flow_slug and t.waits_for in ('signal', 'time')
        ) as waiting_runs
 from pgflow.flows f
 cross join lateral (
@@ -314,7 +315,7 @@ cross join lateral (
 comment on view pgflow.flow_versions is
   'Each flow with its version, how many of its runs go on, since when, how many workers have it, and how many runs wait for somebody or a time.';
 
--- Deletes a flow that has no runs, and its queue; refuses otherwise, and for what an alias points to.
+-- Deletes a flow that has no runs, and its queue; refuses otherwise, and for what an alias points to or another flow runs.
 --   select pgflow.delete_flow('greet');
 create function pgflow.delete_flow(flow_slug text)
 returns void
@@ -326,6 +327,7 @@ declare
   flow pgflow.flows;
   running bigint;
   ended bigint;
+  used_by text;
 begin
   perform pgflow.lock_shape(delete_flow.flow_slug);
   select f.* into flow from pgflow.flows f where f.flow_slug = delete_flow.flow_slug for update;
@@ -342,6 +344,18 @@ begin
       errcode = 'PT409',
       message = format('flow "%s" has %s runs that go on and %s that have ended', flow.flow_slug, running, ended),
       hint = 'Wait for those that go on, or cancel them; then delete its rows in pgflow.runs, if nobody needs them any more.';
+  end if;
+  select format('step "%s" of flow "%s"', s.step_slug, s.flow_slug) into used_by
+  from pgflow.steps s
+  join pgflow.flows f using (flow_slug)
+  where s.child_flow in (flow.alias, flow.flow_slug) and f.alias <> flow.alias and pgflow.newest_version(s.child_flow) = flow.flow_slug
+  order by s.flow_slug, s.step_index
+  limit 1;
+  if used_by is not null then
+    raise exception using
+      errcode = 'PT409',
+      message = format('flow "%s" is run by %s', flow.flow_slug, used_by),
+      hint = 'Delete that flow first.';
   end if;
   if exists (select from pgflow.flow_aliases a where a.flow_slug = delete_flow.flow_slug)
      and exists (select from pgflow.flows f where f.alias = flow.alias and f.flow_slug <> flow.flow_slug) then

@@ -1,9 +1,20 @@
 -- Chapter 9: runs begin.
 
+create type pgflow.run_parent as (
+  run_id uuid,
+  step_slug text,
+  task_index int,
+  depth int,
+  owner_id uuid,
+  group_id uuid,
+  priority text
+);
+comment on type pgflow.run_parent is 'The task for which a run is started as a child, and what the child has of it.';
+
 -- Starts runs, or finds those that the same keys have started, of another version too: what start_flow and start_flows
 -- do. Each array has an element for each run, or is null; a run_id that is null is given one. A priority that is null is the
 -- flow's. What a client may not see or cancel is refused (is_client). Singletons are decided first, and then started by this, too
--- (is_decided).
+-- (is_decided). Children have parents, who say whose they are.
 create function pgflow.start_runs(
   flow_slug text,
   run_ids uuid[],
@@ -15,7 +26,8 @@ create function pgflow.start_runs(
   delay int,
   priority text default null,
   is_client boolean default false,
-  is_decided boolean default false
+  is_decided boolean default false,
+  parents pgflow.run_parent[] default null
 )
 returns setof pgflow.runs
 language plpgsql
@@ -84,10 +96,16 @@ begin
   -- the trigger of runs finds its steps, and writes one statement of events.
   with
     run as (
-      insert into pgflow.runs (run_id, flow_slug, input, owner_id, group_id, idempotency_key, metadata, started_at, priority)
-      select r.run_id, flow.flow_slug, r.input, started_by, start_runs.group_id, r.key, start_runs.metadata, as_of,
-             coalesce(start_runs.priority, flow.priority)
-      from unnest(ids, start_runs.inputs, start_runs.idempotency_keys) with ordinality r (run_id, input, key, n)
+      insert into pgflow.runs (
+        run_id, flow_slug, input, owner_id, group_id, idempotency_key, metadata, started_at, priority,
+        parent_run_id, parent_step_slug, parent_task_index, depth
+      )
+      select r.run_id, flow.flow_slug, r.input, case when r.depth is null then started_by else r.owner_id end,
+             coalesce(r.group_id, start_runs.group_id), r.key, start_runs.metadata, as_of,
+             coalesce(r.priority, start_runs.priority, flow.priority),
+             r.parent_run_id, r.parent_step_slug, r.parent_task_index, coalesce(r.depth, 0)
+      from unnest(ids, start_runs.inputs, start_runs.idempotency_keys, start_runs.parents) with ordinality
+        r (run_id, input, key, parent_run_id, parent_step_slug, parent_task_index, depth, owner_id, group_id, priority, n)
       where r.key is null or r.run_id = any (keyed)
       order by r.n
       on conflict do nothing

@@ -624,12 +624,13 @@ begin
         from open o
         where (t.run_id, t.step_slug, t.task_index) = (o.run_id, o.step_slug, o.task_index)
           and t.status in ('waiting', 'queued', 'started')
-        returning t.flow_slug, t.message_id, o.run_id, o.step_slug, o.waits_for, o.slot_keys
+        returning t.flow_slug, t.message_id, o.run_id, o.step_slug, o.waits_for, o.slot_keys, t.child_run_id
       )
     select f.queue_name, array_agg(t.message_id) filter (where t.message_id is not null) as msg_ids,
            array_agg(row(t.run_id, t.step_slug)::pgflow.step_key) filter (where t.waits_for = 'signal') as waits,
            array_agg(t.slot_keys[1]) filter (where t.slot_keys is not null) || array_agg(t.slot_keys[2]) filter (where t.slot_keys is not null)
-             || array_agg(t.slot_keys[3]) filter (where t.slot_keys is not null) as slot_keys
+             || array_agg(t.slot_keys[3]) filter (where t.slot_keys is not null) as slot_keys,
+           array_agg(t.child_run_id) filter (where t.child_run_id is not null) as children
     from task t join pgflow.flows f using (flow_slug)
     group by f.queue_name
   loop
@@ -641,6 +642,9 @@ begin
     end if;
     if closed.slot_keys is not null then
       perform pgflow.look_at_slots(closed.slot_keys, pgflow.now());
+    end if;
+    if closed.children is not null then
+      perform pgflow.give_up_children(closed.children);
     end if;
   end loop;
 end

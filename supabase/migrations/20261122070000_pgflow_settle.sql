@@ -127,7 +127,7 @@ begin
                t.message_id, t.slot_keys,
                case
                  when r.error is null then 'completed'
-                 when r.permanent or t.status = 'waiting' and t.slot_keys is null or used.attempts >= (
+                 when r.permanent or t.child_run_id is not null or t.status = 'waiting' and t.slot_keys is null or used.attempts >= (
                    select o.max_attempts from pgflow.step_options o
                    where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
                  ) then 'failed'
@@ -428,6 +428,12 @@ begin
     end if;
     if released.waits is not null then
       perform pgflow.close_waits(released.waits);
+      perform pgflow.give_up_children(array( -- of tasks that somebody has settled by hand
+        select t.child_run_id
+        from unnest(settled) s
+        join pgflow.step_tasks t using (run_id, step_slug, task_index)
+        where s.message_id is null and s.flow_slug = released.flow_slug and t.child_run_id is not null
+      ));
     end if;
     if released.retrying is not null then
       hidden := pgflow.hide_messages(released.queue_name, released.retrying, released.until);

@@ -50,8 +50,11 @@ begin
       perform pgflow.store_errors(results, applied);
     end if;
   end if;
-  if quantity > 0 and exists (select from pgflow.alarms a where a.due_at <= pgflow.now() and a.kind = 'begin') then
+  if exists (
+    select from pgflow.alarms a where a.due_at <= pgflow.now() and a.kind in ('begin', 'child', 'ended', 'cancel', 'retried')
+  ) then
     perform pgflow.try_to_begin_runs();
+    perform pgflow.try_to_tend_children();
   end if;
   tasks := (
     select coalesce(jsonb_agg(to_jsonb(t)), '[]')

@@ -91,12 +91,13 @@ begin
       ),
       task as (
         insert into pgflow.step_tasks as old (
-          run_id, step_slug, task_index, flow_slug, status, waits_for, due_at, slot_keys, slot_rank, input, queued_at
+          run_id, step_slug, task_index, flow_slug, status, waits_for, due_at, slot_keys, slot_rank, input, queued_at, child_run_id
         )
         select s.run_id, s.step_slug, item.task_index, s.flow_slug, 'waiting',
                case when s.at > create_slot_tasks.as_of then 'time' else 'slot' end,
                case when s.at > create_slot_tasks.as_of then s.at end,
-               s.keys, s.rank + item.task_index * interval '1 microsecond', item.input, create_slot_tasks.as_of
+               s.keys, s.rank + item.task_index * interval '1 microsecond', item.input, create_slot_tasks.as_of,
+               case when (s.step).child_flow is not null then (pgflow.new_run_ids(1, create_slot_tasks.as_of))[1] end
         from step s
         cross join lateral pgflow.items_of(s.run_id, s.step) item
         on conflict (run_id, step_slug, task_index) do update
@@ -180,9 +181,11 @@ create type pgflow.slot_task as (
   step_slug text,
   task_index int,
   slot_keys text[],
-  slot_rank timestamptz
+  slot_rank timestamptz,
+  is_child boolean
 );
-comment on type pgflow.slot_task is 'A task that waits for a slot of each of its keys, and its place among those that do.';
+comment on type pgflow.slot_task is
+  'A task that waits for a slot of each of its keys, its place among those that do, and whether it then waits for a run of a sub-flow.';
 
 create type pgflow.slot_room as (
   key text,
@@ -239,7 +242,8 @@ begin
 end
 $$;
 
--- The tasks that get a slot of each of their keys now, of the keys whose alarms are due. The caller gives them their messages.
+-- The tasks that get a slot of each of their keys now, of the keys whose alarms are due, without those of sub-flows. The caller gives them
+-- their messages.
 create function pgflow.admitted_tasks(quantity int, as_of timestamptz)
 returns pgflow.slot_task[]
 language plpgsql
@@ -296,7 +300,7 @@ begin
     union all
     select as_of, 'slot', key from unnest(due_keys) key where cardinality(candidates) >= quantity;
   end if;
-  return admitted;
+  return pgflow.admit_children(admitted, as_of);
 end
 $$;
 
@@ -452,7 +456,7 @@ begin
 end
 $$;
 
--- How many tasks each key may admit: its limit less those that hold a slot, and what its rate lets pass. A rate spreads its
+-- How many tasks each key may admit: its limit less those that hold a slot, as do those whose child runs, and what its rate lets pass. A rate spreads its
 -- tasks evenly; a look that comes late makes up for a twentieth of the period, for which they are that much further apart, so
 -- that no period ever has more than the limit says.
 create function pgflow.rooms_of(keys text[], as_of timestamptz)
@@ -460,6 +464,8 @@ returns pgflow.slot_room[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  child text := 'run'; -- a variable, since Postgres would read all of the index of tasks that wait for runs
 begin
   return array(
     select row(k.key, (least(
@@ -469,6 +475,12 @@ begin
                select count(*) from pgflow.step_tasks t where t.slot_keys[2] = k.key and t.waits_for is null
              ) + (
                select count(*) from pgflow.step_tasks t where t.slot_keys[3] = k.key and t.waits_for is null
+             ) + (
+               select count(*) from pgflow.step_tasks t where t.slot_keys[1] = k.key and t.waits_for = child
+             ) + (
+               select count(*) from pgflow.step_tasks t where t.slot_keys[2] = k.key and t.waits_for = child
+             ) + (
+               select count(*) from pgflow.step_tasks t where t.slot_keys[3] = k.key and t.waits_for = child
              ) end,
              case when rate.next_at <= as_of then 1 + floor(extract(epoch from as_of - rate.next_at) / extract(epoch from rate.spacing)) end,
              case when rate.next_at > as_of then 0 end
@@ -506,7 +518,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return array(
-    select row(t.run_id, t.step_slug, t.task_index, c.keys, t.slot_rank)::pgflow.slot_task
+    select row(t.run_id, t.step_slug, t.task_index, c.keys, t.slot_rank, t.is_child)::pgflow.slot_task
     from (
       select array(select jsonb_array_elements_text(e)) as keys from jsonb_array_elements(slot_candidates.combinations) e
     ) c
@@ -515,7 +527,7 @@ begin
       from unnest(c.keys) key left join unnest(slot_candidates.rooms) r using (key)
     ) least
     cross join lateral (
-      select t.run_id, t.step_slug, t.task_index, t.slot_rank
+      select t.run_id, t.step_slug, t.task_index, t.slot_rank, t.child_run_id is not null as is_child
       from pgflow.step_tasks t
       where t.slot_keys[1] = c.keys[1] and t.waits_for = 'slot' and t.slot_keys = c.keys
       order by t.slot_rank
@@ -549,7 +561,7 @@ begin
   select array_agg(r.key order by r.key), array_agg(r.room order by r.key) into keys, room from unnest(rooms) r;
   for candidate in
     select c.n, array(select array_position(keys, key) from unnest(c.slot_keys) key) as places
-    from unnest(candidates) with ordinality c (run_id, step_slug, task_index, slot_keys, slot_rank, n)
+    from unnest(candidates) with ordinality c (run_id, step_slug, task_index, slot_keys, slot_rank, is_child, n)
   loop
     places := candidate.places;
     continue when room[places[1]] <= 0 or room[places[2]] <= 0 or room[places[3]] <= 0;
@@ -594,7 +606,10 @@ begin
     return;
   end if;
   if cardinality(held) > 0 then
-    update pgflow.step_states ss set waits_for = null
+    update pgflow.step_states ss
+    set waits_for = case when exists (
+          select from unnest(tasks) t where t.is_child and (t.run_id, t.step_slug) = (k.run_id, k.step_slug)
+        ) then 'run' end
     from unnest(steps) k
     where (ss.run_id, ss.step_slug) = (k.run_id, k.step_slug) and k.run_id = any (held);
   end if;
@@ -617,7 +632,7 @@ begin
            array_agg(t.task_index order by t.n) as task_indexes, f.flow_slug
     from (
       select a.n, t.run_id, t.step_slug, t.task_index, t.flow_slug
-      from unnest(send_claimed.tasks) with ordinality a (run_id, step_slug, task_index, slot_keys, slot_rank, n)
+      from unnest(send_claimed.tasks) with ordinality a (run_id, step_slug, task_index, slot_keys, slot_rank, is_child, n)
       join pgflow.step_tasks t using (run_id, step_slug, task_index)
       where t.flow_slug = any (send_claimed.flow_slugs) and t.attempts_count - t.attempts_before < (
         select o.max_attempts from pgflow.step_options o where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
@@ -666,7 +681,7 @@ begin
     task as (
       select a.n, t.run_id, t.step_slug, t.task_index, t.flow_slug, f.queue_name,
              (select r.priority from pgflow.runs r where r.run_id = t.run_id) as priority
-      from unnest(send_admitted.tasks) with ordinality a (run_id, step_slug, task_index, slot_keys, slot_rank, n)
+      from unnest(send_admitted.tasks) with ordinality a (run_id, step_slug, task_index, slot_keys, slot_rank, is_child, n)
       join pgflow.step_tasks t using (run_id, step_slug, task_index)
       join pgflow.flows f using (flow_slug)
     ),
@@ -729,8 +744,9 @@ select nullif(split_part(k.key, ':', 1), '') as limit_slug, substr(k.key, strpos
        )) as running_limit,
        l.rate_count, l.rate_period, k.waiting, k.oldest_waiting_since, k.key as slot_key
 from (
-  select key, count(*) filter (where t.waits_for is null) as running, count(*) filter (where t.waits_for is not null) as waiting,
-         min(t.queued_at) filter (where t.waits_for is not null) as oldest_waiting_since
+  select key, count(*) filter (where t.waits_for is null or t.waits_for = 'run') as running,
+         count(*) filter (where t.waits_for <> 'run') as waiting,
+         min(t.queued_at) filter (where t.waits_for <> 'run') as oldest_waiting_since
   from pgflow.step_tasks t
   cross join unnest(t.slot_keys) key
   where t.slot_keys[1] is not null

@@ -63,8 +63,9 @@ begin
   if exists (select from pgflow.alarms a where a.due_at <= as_of) or exists (
     select from pgflow.step_tasks t where t.due_at <= as_of and t.slot_keys is not null
   ) then
-    settled := settled + pgflow.end_overdue(tick.quantity) + pgflow.begin_runs(tick.quantity) + pgflow.admit_tasks(tick.quantity)
-      + pgflow.tend_children(tick.quantity) + pgflow.begin_undos(tick.quantity);
+    -- Slots are admitted last: that locks tasks without their runs.
+    settled := settled + pgflow.end_overdue(tick.quantity) + pgflow.begin_runs(tick.quantity) + pgflow.tend_children(tick.quantity)
+      + pgflow.begin_undos(tick.quantity) + pgflow.admit_tasks(tick.quantity);
   end if;
   if exists (select from pgflow.schedules s where s.due_at <= as_of) then
     settled := settled + (select s.started from pgflow.start_due_schedules(tick.quantity) s);

@@ -125,6 +125,14 @@ begin
   if exists (select from pgflow.run_singletons) then
     perform pgflow.free_singletons(array(select n.run_id from new_rows n where n.status <> 'started'));
   end if;
+  if exists (select from new_rows n where n.depth > 0) then
+    insert into pgflow.alarms (due_at, kind, run_id)
+    select pgflow.now(), case n.status when 'started' then 'retried' else 'ended' end, n.run_id
+    from new_rows n
+    full join old_rows o using (run_id)
+    where coalesce(n.depth > 0 and (n.status = 'started') <> (o.status = 'started'), false);
+    perform pgflow.notify_workers(array(select n.parent_run_id from new_rows n where n.depth > 0));
+  end if;
   return null;
 end
 $$;
@@ -235,7 +243,7 @@ begin
            when 'step:retrying' then
              jsonb_build_object('error', event.error, 'retries', event.retries, 'retry_at', event.retry_at)
                || case event.waits_for when 'slot' then '{"waits_for": "slot"}' else '{}'::jsonb end
-           when 'step:admitted' then '{"waits_for": null}'
+           when 'step:admitted' then jsonb_build_object('waits_for', event.waits_for)
            when 'step:progress' then jsonb_build_object('progress', event.progress) || case
              when event.has_turned then jsonb_strip_nulls(jsonb_build_object('initial_tasks', event.initial_tasks, 'waits_for', event.waits_for))
              else '{}'
@@ -268,7 +276,7 @@ begin
          case
            when o.status = 'created' and n.status = 'completed' then 'step:started'
            when n.status = o.status and n.progress is distinct from o.progress then 'step:progress'
-           when n.status = o.status and n.waits_for is null and o.waits_for = 'slot' then 'step:admitted'
+           when n.status = o.status and n.waits_for is distinct from 'slot' and o.waits_for = 'slot' then 'step:admitted'
          end)
     ) as kind (place, type)
     where kind.type is not null

@@ -2,7 +2,8 @@
 --
 -- Each call is one small transaction, so that nothing is locked for long; whoever has much to delete calls often.
 
--- Deletes up to `quantity` runs that ended before `older_than` ago, with everything under them; answers how many.
+-- Deletes up to `quantity` runs that ended before `older_than` ago, with everything under them; answers how many. Children are kept as long as
+-- their parent goes on.
 --   select pgflow.prune_runs(interval '30 days');
 create function pgflow.prune_runs(older_than interval, quantity int default 1000)
 returns bigint
@@ -20,6 +21,9 @@ as $$
         where r.flow_slug = f.flow_slug
           and r.started_at < c.at
           and coalesce(r.completed_at, r.failed_at, r.cancelled_at) < c.at
+          and (r.depth = 0 or not exists (
+            select from pgflow.runs parent where parent.run_id = r.parent_run_id and parent.status = 'started'
+          ))
         order by r.started_at
         limit prune_runs.quantity
         for update skip locked
@@ -100,6 +104,7 @@ begin
         perform setval('pgflow.last_repair', 1); -- the next call goes on
       end if;
       perform pgflow.recheck_limit();
+      perform pgflow.recheck_children();
     end if;
     loop
       pruned := case when keep_runs is null then 0 else pgflow.prune_runs(keep_runs) end;

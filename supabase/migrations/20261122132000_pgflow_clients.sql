@@ -10,7 +10,9 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return to_jsonb(run) - array['parent_run_id', 'parent_step_slug', 'parent_task_index', 'depth', 'trace_parent', 'undoes'];
+  return to_jsonb(run) - array['trace_parent', 'undoes'] - case
+    when run.depth = 0 then '{parent_run_id,parent_step_slug,parent_task_index,depth}'::text[] else '{}'
+  end;
 end
 $$;
 
@@ -301,7 +303,8 @@ create function pgflow.client_list_runs(
   before uuid,
   quantity int,
   group_id uuid,
-  watch text
+  watch text,
+  children boolean default false
 )
 returns jsonb
 language plpgsql
@@ -346,6 +349,7 @@ begin
           and ($5 is null or r.status = $5)
           and ($6 is null or r.metadata @> $6)
           and ($7 is null or (r.started_at, r.run_id) < ($7, $8))
+          and ($12 or r.depth = 0)
         order by r.started_at desc, r.run_id desc
         limit case when $9 or $1 = $10 then $11 else 1000 end
       ) candidate
@@ -357,7 +361,8 @@ begin
   $list$
   into runs
   using listed_owner, client_list_runs.group_id, client_list_runs.flow_slug, versions, client_list_runs.status,
-        client_list_runs.metadata, last_seen, client_list_runs.before, is_service, caller, page;
+        client_list_runs.metadata, last_seen, client_list_runs.before, is_service, caller, page,
+        coalesce(client_list_runs.children, false);
   if client_list_runs.watch is null then
     return runs;
   end if;
@@ -368,6 +373,33 @@ begin
     select coalesce(jsonb_agg(pgflow.run_record(r) order by r.started_at desc, r.run_id desc), '[]')
     from pgflow.runs r
     where r.run_id = any (run_ids)
+  );
+end
+$$;
+
+-- The children of a run, for those who may see that run: in the order of their steps and items. `after` is the task_index of the last one of a page.
+create function pgflow.client_list_children(run_id uuid, step_slug text, after int, quantity int)
+returns jsonb
+language plpgsql
+security definer -- clients have no rights on the tables; can_access_run decides
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pgflow.assert_can_access_run(client_list_children.run_id, 'view');
+  if client_list_children.after is not null and client_list_children.step_slug is null then
+    raise exception using
+      errcode = 'PT400',
+      message = 'after is given without step_slug',
+      hint = 'Give the step whose children are listed: after is the parent_task_index of the last one that is known.';
+  end if;
+  return (
+    select coalesce(jsonb_agg(pgflow.run_record(c.child) order by c.n), '[]')
+    from (
+      select child, row_number() over () as n
+      from pgflow.list_children(client_list_children.run_id, client_list_children.step_slug) child
+      where client_list_children.after is null or child.parent_task_index > client_list_children.after
+      limit least(greatest(coalesce(client_list_children.quantity, 100), 0), 1000)
+    ) c
   );
 end
 $$;

@@ -124,7 +124,7 @@ comment on function pgflow_public.retry_run is 'Lets a failed or cancelled run g
 
 -- Runs without their steps, the newest first, at most 1,000: the signed-in user's own, or those of an owner or group that
 -- pgflow.can_access_run lets them see, of the newest 1,000 that match; all of them for the service role. `before` is the
--- run_id of the last one seen; it must still be there.
+-- run_id of the last one seen; it must still be there. Runs that a step of another run has started are left out, unless `children`.
 --   supabase.schema('pgflow_public').rpc('list_runs', { flow_slug: 'analyze_document', status: 'failed' })
 create function pgflow_public.list_runs(
   flow_slug text default null,
@@ -134,15 +134,34 @@ create function pgflow_public.list_runs(
   before uuid default null,
   quantity int default 50,
   group_id uuid default null,
-  watch text default null
+  watch text default null,
+  children boolean default false
 )
 returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-  select pgflow.client_list_runs(flow_slug, status, metadata, owner_id, before, quantity, group_id, watch)
+  select pgflow.client_list_runs(flow_slug, status, metadata, owner_id, before, quantity, group_id, watch, children)
 $$;
 comment on function pgflow_public.list_runs is 'Lists runs, the newest first; metadata is matched with @>. watch: as for start_flow, of the open ones.';
+
+-- The runs that the steps of a run have started, for those who may see that run: in the order of the steps, and of the items of a map. Each
+-- has parent_run_id, parent_step_slug, parent_task_index and depth beside what list_runs shows. A page has `quantity`, 1,000 at most; `after` is the
+-- parent_task_index of the last one of the page before, and goes with a step_slug.
+--   supabase.schema('pgflow_public').rpc('list_children', { run_id, step_slug: 'lines' })
+create function pgflow_public.list_children(
+  run_id uuid,
+  step_slug text default null,
+  after int default null,
+  quantity int default 100
+)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.client_list_children(run_id, step_slug, after, quantity)
+$$;
+comment on function pgflow_public.list_children is 'Lists the runs that the steps of a run have started, in the order of steps and items.';
 
 -- Completes a wait that asks the caller; the first value counts, and the same one again is a success. Before the wait begins, the
 -- value is kept.

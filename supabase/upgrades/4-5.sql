@@ -105,7 +105,8 @@ begin
 end
 $$;
 create unique index if not exists runs_by_undone on pgflow.runs (undoes) where undoes is not null;
-create index if not exists step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for <> 'slot';
+create index if not exists step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for in ('signal', 'time');
+create index if not exists step_tasks_children on pgflow.step_tasks (run_id, step_slug, task_index) where waits_for = 'run';
 -- The slots that tasks hold, and those that they wait for, by each key that a task has.
 create index if not exists step_tasks_slots_1 on pgflow.step_tasks ((slot_keys[1]), waits_for, slot_keys, slot_rank) where slot_keys[1] is not null;
 create index if not exists step_tasks_slots_2 on pgflow.step_tasks ((slot_keys[2]), waits_for, slot_keys, slot_rank) where slot_keys[2] is not null;
@@ -151,7 +152,7 @@ create table if not exists pgflow.alarms (
   constraint kind_is_known check (kind in ('slot', 'deadline', 'begin', 'child', 'ended', 'cancel', 'retried', 'undo', 'sql')),
   constraint a_slot_has_a_key_else_there_is_a_run check (
     (kind = 'slot') = (slot_key is not null) and (kind = 'slot') = (run_id is null)
-    and (step_slug is null or kind in ('deadline', 'child', 'sql')) and (step_slug is not null or kind not in ('child', 'sql'))
+    and (step_slug is null or kind in ('deadline', 'child', 'ended', 'sql')) and (step_slug is not null or kind not in ('child', 'sql'))
   )
 );
 create table if not exists pgflow.kept_results (
@@ -203,7 +204,8 @@ begin
       step_slug text,
       task_index int,
       slot_keys text[],
-      slot_rank timestamptz
+      slot_rank timestamptz,
+      is_child boolean
     );
     create type pgflow.slot_locks as (
       locked text[],
@@ -257,6 +259,32 @@ drop function if exists pgflow.client_start_flow(text, jsonb, text, jsonb, text,
 drop function if exists pgflow.client_start_flows(text, jsonb, text[], jsonb, text, int, uuid);
 drop function if exists pgflow_public.start_flow(text, jsonb, text, jsonb, text, int, uuid);
 drop function if exists pgflow_public.start_flows(text, jsonb, text[], jsonb, text, int, uuid);
+
+-- Sub-flows.
+do $$
+begin
+  if to_regtype('pgflow.run_parent') is null then
+    create type pgflow.run_parent as (
+      run_id uuid,
+      step_slug text,
+      task_index int,
+      depth int,
+      owner_id uuid,
+      group_id uuid,
+      priority text
+    );
+    create type pgflow.child_task as (
+      run_id uuid,
+      step_slug text,
+      task_index int,
+      child_run_id uuid,
+      child_status text
+    );
+  end if;
+end
+$$;
+drop function if exists pgflow.client_list_runs(text, text, jsonb, uuid, uuid, int, uuid, text);
+drop function if exists pgflow_public.list_runs(text, text, jsonb, uuid, uuid, int, uuid, text);
 
 -- Definitions: one front end, with options.
 drop function if exists pgflow.create_flow(text, int, numeric, int, text, text);

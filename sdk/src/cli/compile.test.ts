@@ -39,6 +39,9 @@ describe('pgflow compile', () => {
     const files = (await readdir(folder)).sort()
     expect(code).toBe(0)
     expect(files.map((name) => name.replace(/^\d{14}/, ''))).toEqual([
+      '_pgflow_flow_part.sql',
+      '_pgflow_flow_middle.sql',
+      '_pgflow_flow_all.sql',
       '_pgflow_flow_checked.sql',
       '_pgflow_flow_scan.sql',
       '_pgflow_flow_scan_v2.sql',
@@ -99,6 +102,10 @@ describe('pgflow compile', () => {
         },
       ],
     })
+    expect(await definitionOf('part')).toMatchObject({ input_schema: { required: ['name'] } })
+    const [parts] = (await definitionOf('middle')).steps
+    expect(parts).toMatchObject({ step_type: 'map', map_path: 'parts', child_flow: 'part' })
+    expect(parts).not.toHaveProperty('input_schema')
     const checked = await definitionOf('checked')
     expect(checked.input_schema).toMatchObject({ properties: { mail: { type: 'string', format: 'email' } } })
     expect(checked.steps[0]).not.toHaveProperty('input_schema')
@@ -109,7 +116,7 @@ describe('pgflow compile', () => {
     expect(before).toMatchObject({ code: 0, errors: '' })
     const files = (await readdir(folder)).sort()
     const texts = await Promise.all(files.map((name) => readFile(join(folder, name), 'utf8')))
-    expect(texts[1]).toMatchInlineSnapshot(`
+    expect(texts[4]).toMatchInlineSnapshot(`
       "-- The flow "scan", written by \`pgflow compile\`. After a change of the flow, run it again.
       select pgflow.register_flow('{
         "flow_slug": "scan",
@@ -125,7 +132,7 @@ describe('pgflow compile', () => {
 
     expect(await pgflow('compile', fixture('flows'), '--out', folder, '--no-schemas')).toEqual({
       code: 0,
-      out: 'checked is up to date\nscan is up to date\nscan_v2 is up to date\n',
+      out: 'part is up to date\nmiddle is up to date\nall is up to date\nchecked is up to date\nscan is up to date\nscan_v2 is up to date\n',
       errors: '',
     })
     expect((await readdir(folder)).sort()).toEqual(files)
@@ -134,8 +141,8 @@ describe('pgflow compile', () => {
       code: 0,
     })
     const after = (await readdir(folder)).sort()
-    expect(after.slice(0, 3)).toEqual(files)
-    expect(after[3]).toMatch(/^\d{14}_pgflow_flow_checked\.sql$/)
+    expect(after.slice(0, 6)).toEqual(files)
+    expect(after[6]).toMatch(/^\d{14}_pgflow_flow_checked\.sql$/)
     await expect(stack.migrate(folder)).rejects.toThrow('the shape of "checked" changed: step "again" is new')
   })
 })
@@ -185,6 +192,11 @@ describe('pgflow says in a sentence', () => {
       'that a file cannot be imported',
       ['compile', 'README.md', '--out', '.'],
       { code: 1, errors: expect.stringContaining('README.md cannot be imported') },
+    ],
+    [
+      'that there is no database, after it has found one sub-flow in two modules',
+      ['worker', fixture('flows'), fixture('parents'), '--db', 'postgresql://localhost:1/postgres'],
+      { code: 1, errors: expect.stringContaining('cannot reach the database') },
     ],
   ])('%s', async (_, args, answer) => {
     expect(await pgflow(...args)).toMatchObject(answer)

@@ -4,21 +4,21 @@ import { definitionOf, sqlOf } from '../flow/compile.ts'
 import { parsed } from './arguments.ts'
 import { type Command, CommandError, type Io } from './command.ts'
 import { writeFlowMigration } from './flow-migration.ts'
-import { flowsOf } from './flows.ts'
+import { flowsOf, related } from './flows.ts'
 import { withSchemas } from './schemas.ts'
 
 const usage = 'compile <file.ts> [--out <folder>] [--no-schemas]'
 
-/** Writes a migration for each flow that a module exports; a flow that has not changed is left alone. */
+/** Writes a migration for each flow that a module exports, and for those that these start; a flow that has not changed is left alone. */
 export const compileCommand: Command = {
   usage,
   summary:
-    'Writes a migration for each flow that the file exports, into supabase/migrations or --out. JSON Schemas of inputs and payloads are derived from their types, if ts-json-schema-generator is installed.',
+    'Writes a migration for each flow that the file exports and for its sub-flows, into supabase/migrations or --out. JSON Schemas of inputs and payloads are derived from their types, if ts-json-schema-generator is installed.',
   async run(args, io) {
     const { file, out, schemas } = read(args, io)
     const flows = await flowsOf(file)
     const folder = await existing(out, io)
-    const definitions = [...flows.values()].map(definitionOf)
+    const definitions = related([...flows.values()]).map(definitionOf)
     const complete = schemas ? await withSchemas(file, flows, definitions, io) : definitions
     for (const definition of complete) {
       const slug = definition.flow_slug

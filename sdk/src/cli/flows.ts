@@ -1,7 +1,9 @@
+import { randomUUID } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import * as nodeModule from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { AnyFlow } from '../flow/definition.ts'
+import { relatedFlows } from '../flow/related.ts'
 import { CommandError } from './command.ts'
 
 /**
@@ -10,8 +12,8 @@ import { CommandError } from './command.ts'
  * @throws CommandError if it cannot be imported, or exports no flow, or two of one slug
  */
 export async function flowsOf(file: string): Promise<Map<string, AnyFlow>> {
-  const flows = Object.entries(await importModule(file)).filter((entry): entry is [string, AnyFlow] =>
-    isFlow(entry[1]),
+  const flows = Object.entries(await importModule(file, await importer())).filter(
+    (entry): entry is [string, AnyFlow] => isFlow(entry[1]),
   )
   const named = [...new Map(flows.map(([name, flow]) => [flow, name]))].map(
     ([flow, name]) => [name, flow] as const,
@@ -30,7 +32,7 @@ export async function flowsOf(file: string): Promise<Map<string, AnyFlow>> {
 }
 
 /**
- * The flows that modules export, by themselves or in arrays.
+ * The flows that modules export, by themselves or in arrays, and those that belong to them.
  *
  * @param onImport is told of each file that is imported for it, as far as the loader says
  * @throws CommandError if a module cannot be imported, or exports no flow, or two of one slug are exported
@@ -40,8 +42,9 @@ export async function flowsIn(
   onImport?: (file: string) => void,
 ): Promise<AnyFlow[]> {
   const flows = new Set<AnyFlow>()
+  const load = await importer(onImport)
   for (const file of files) {
-    const found = Object.values(await importModule(file, onImport))
+    const found = Object.values(await importModule(file, load))
       .flat()
       .filter(isFlow)
     if (found.length === 0) throw noFlow(file)
@@ -54,7 +57,20 @@ export async function flowsIn(
       `${files.join(' and ')} export two flows "${twice}": give one of them another slug or version`,
     )
   }
-  return [...flows]
+  return related([...flows])
+}
+
+/**
+ * The flows with their sub-flows, which come first.
+ *
+ * @throws CommandError if two different flows have one slug
+ */
+export function related(flows: readonly AnyFlow[]): AnyFlow[] {
+  try {
+    return relatedFlows(flows)
+  } catch (cause) {
+    throw new CommandError((cause as Error).message, { cause })
+  }
 }
 
 function noFlow(file: string): CommandError {
@@ -72,19 +88,27 @@ function isFlow(value: unknown): value is AnyFlow {
   )
 }
 
-async function importModule(file: string, onImport?: (file: string) => void): Promise<object> {
+async function importModule(file: string, load: (url: string) => Promise<object>): Promise<object> {
   if (!(await stat(file).catch(() => undefined))) throw new CommandError(`There is no file ${file}`)
-  const url = pathToFileURL(file).href
   try {
-    const tsx = await loadTsx()
-    if (tsx !== undefined) {
-      return await tsx.tsImport(url, { parentURL: url, ...(onImport && { onImport: fromUrl(onImport) }) })
-    }
-    if (onImport !== undefined) observeImports(fromUrl(onImport))
-    return await import(url)
+    return await load(pathToFileURL(file).href)
   } catch (cause) {
     throw new CommandError(explain(file, cause), { cause })
   }
+}
+
+/** Imports modules afresh. Those that it imports share what they import: a flow that is a sub-flow of another module's is the same. */
+async function importer(onImport?: (file: string) => void): Promise<(url: string) => Promise<object>> {
+  const onUrl = onImport && fromUrl(onImport)
+  const tsx = await loadTsx()
+  if (tsx !== undefined) {
+    const namespace = randomUUID()
+    tsx.cjs.register({ namespace })
+    const scoped = tsx.esm.register({ namespace, ...(onUrl && { onImport: onUrl }) })
+    return (url) => scoped.import(url, url)
+  }
+  if (onUrl !== undefined) observeImports(onUrl)
+  return (url) => import(url)
 }
 
 function fromUrl(onFile: (file: string) => void): (url: string) => void {
@@ -105,8 +129,9 @@ function observeImports(onUrl: (url: string) => void): void {
 }
 
 /** Node reads TypeScript by itself from 22.18 on, but not everything that tsx reads. */
-async function loadTsx(): Promise<typeof import('tsx/esm/api') | undefined> {
-  return import('tsx/esm/api').catch(() => undefined)
+async function loadTsx() {
+  const load = async () => ({ esm: await import('tsx/esm/api'), cjs: await import('tsx/cjs/api') })
+  return load().catch(() => undefined)
 }
 
 function explain(file: string, cause: unknown): string {

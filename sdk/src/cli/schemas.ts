@@ -23,7 +23,7 @@ export async function withSchemas(
   definitions: readonly FlowDefinition[],
   io: Io,
 ): Promise<readonly FlowDefinition[]> {
-  const missing = [...flows].flatMap(([name, flow]) => missingIn(name, flow))
+  const missing = [...typesOf(flows)].flatMap(([flow, type]) => missingIn(flow, type))
   if (missing.length === 0) return definitions
   const generator = await loadGenerator()
   if (generator === undefined) {
@@ -39,11 +39,29 @@ export async function withSchemas(
   return definitions.map((definition) => complete(definition, derived))
 }
 
-/** A step's payload has what a schema makes of the run's input, which no type of what is stored says. */
-function missingIn(name: string, flow: AnyFlow): Missing[] {
+/** How the types of flows are called in the module: by its exports, and those of sub-flows by the steps that start them. */
+function typesOf(flows: ReadonlyMap<string, AnyFlow>): Map<AnyFlow, string> {
+  const types = new Map<AnyFlow, string>()
+  for (const [name, flow] of flows) types.set(flow, `(typeof PgflowSelf)[${JSON.stringify(name)}]`)
+  // A map goes on with what is added to it meanwhile.
+  for (const [flow, type] of types) {
+    for (const { slug, child } of flow.steps.values()) {
+      if (typeof child !== 'object' || types.has(child)) continue
+      types.set(child, `${type}['~types']['steps']['${slug}']['handlerInput']['child']`)
+    }
+  }
+  return types
+}
+
+/**
+ * A step's payload has what a schema makes of the run's input, which no type of what is stored says. A sub-flow's input is that of
+ * its flow.
+ */
+function missingIn(flow: AnyFlow, self: string): Missing[] {
   if (flow.inputSchema !== undefined) return []
-  const self = `(typeof PgflowSelf)[${JSON.stringify(name)}]`
-  const steps = [...flow.steps.values()].filter(({ inputSchema }) => inputSchema === undefined)
+  const steps = [...flow.steps.values()].filter(
+    ({ inputSchema, child }) => inputSchema === undefined && child === undefined,
+  )
   return [
     { flow, type: `PgflowInputOf<${self}>` },
     ...steps.map(({ slug }) => ({ flow, stepSlug: slug, type: `PgflowStepInputOf<${self}, '${slug}'>` })),

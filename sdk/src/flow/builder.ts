@@ -27,7 +27,9 @@ interface StepArguments extends StepOptions {
   readonly dependsOn?: readonly string[]
   readonly items?: string
   readonly start?: string
-  readonly input?: StandardSchemaV1
+  /** Of a sub-flow, the path of its input. */
+  readonly input?: StandardSchemaV1 | string
+  readonly flow?: AnyFlow | string
   readonly output?: StandardSchemaV1
   readonly progress?: TypeOf<unknown>
   readonly batch?: BatchOptions
@@ -90,8 +92,19 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     return this.#with('sleep', step)
   }
 
+  flow(step: StepArguments): FlowBuilder {
+    return this.#add(subFlowFrom('single', step))
+  }
+
+  flowMap(step: StepArguments): FlowBuilder {
+    return this.#add(subFlowFrom('map', step))
+  }
+
   #with(type: StepType, step: StepArguments, handler?: unknown): FlowBuilder {
-    const definition = definitionFrom(type, step, handler)
+    return this.#add(definitionFrom(type, step, handler))
+  }
+
+  #add(definition: StepDefinition): FlowBuilder {
     checkStep(definition, this.steps, this.options)
     const { alias: slug, options, inputSchema: input } = this
     const steps = new Map(this.steps).set(definition.slug, frozen(definition))
@@ -128,12 +141,35 @@ function definitionFrom(type: StepType, step: StepArguments, handler: unknown): 
   return {
     slug,
     type,
-    ...(option ? withItems(option, dependsOn, others) : { deps: depsOf(dependsOn, others), options: others }),
+    ...(option ? sourced(option, dependsOn, others) : { deps: depsOf(dependsOn, others), options: others }),
     ...(batch !== undefined && { batch }),
-    ...(input !== undefined && { inputSchema: input }),
+    ...(input !== undefined && { inputSchema: input as StandardSchemaV1 }),
     ...(output !== undefined && (type !== 'wait' || '~standard' in output) && { outputSchema: output }),
     ...(handler !== undefined && { handler: handler as StepHandler }),
   }
+}
+
+/** A step that starts a run of a flow, or a map one for each item; `checkStep` says whether these arguments are what their types promise. */
+function subFlowFrom(type: 'single' | 'map', step: StepArguments): StepDefinition {
+  const { slug, dependsOn = [], flow, output, ...others } = step
+  const { [type === 'map' ? 'items' : 'input']: path, ...options } = others
+  return {
+    slug,
+    type,
+    ...sourceOf(dependsOn, path as string | undefined),
+    options: options as StepOptions,
+    child: flow as AnyFlow | string,
+    ...(output !== undefined && '~standard' in output && { outputSchema: output }),
+  }
+}
+
+/** What belongs to steps of another type stays among the options, where `checkStep` finds it. */
+function sourced(
+  option: 'items' | 'start',
+  deps: readonly string[],
+  { [option]: path, ...options }: Pick<StepArguments, 'items' | 'start'> & StepOptions,
+): Pick<StepDefinition, 'deps' | 'items' | 'options'> {
+  return { ...sourceOf(deps, path), options }
 }
 
 /** A step also depends on the one whose output its options look into. */
@@ -147,15 +183,10 @@ function withSource(deps: readonly string[], source: string): readonly string[] 
   return source === 'run' || !Array.isArray(deps) || deps.includes(source) ? deps : [...deps, source]
 }
 
-/** A map waits for the step whose output it maps, and a loop for the one with its first state. */
-function withItems(
-  option: 'items' | 'start',
-  deps: readonly string[],
-  { [option]: path, ...options }: Pick<StepArguments, 'items' | 'start'> & StepOptions,
-): Pick<StepDefinition, 'deps' | 'items' | 'options'> {
-  const from = sourceFrom(path, deps)
-  if (from === undefined) return { deps, options }
-  return { deps: withSource(deps, from.source), items: from, options }
+/** A map waits for the step whose output it maps, a sub-flow for the one whose output it gets, a loop for the one with its first state. */
+function sourceOf(deps: readonly string[], path: string | undefined): Pick<StepDefinition, 'deps' | 'items'> {
+  const items = sourceFrom(path, deps)
+  return items === undefined ? { deps } : { deps: withSource(deps, items.source), items }
 }
 
 /** Where a map has its items, or a loop its first state: what its option names, or the only dep, or the run's input. */

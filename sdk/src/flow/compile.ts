@@ -9,6 +9,7 @@ import {
   type StepOptions,
 } from './definition.ts'
 import type { Json } from './json-types.ts'
+import { aliasOfChild } from './related.ts'
 import { jsonSchemaOf } from './schema.ts'
 import { isWaitRole } from './wait.ts'
 
@@ -127,7 +128,7 @@ function limitArguments({ name, by, running, rate }: Limit): Record<string, Json
 }
 
 function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArguments {
-  const { type, items, inputSchema, outputSchema, options } = step
+  const { type, items, child, inputSchema, outputSchema, options } = step
   return {
     step_slug: step.slug,
     deps_slugs: step.deps,
@@ -145,13 +146,20 @@ function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArgu
       deadline: secondsOf(options.deadline),
       limits: options.limits?.map(limitArguments),
       ...(type === 'map' && mapArguments(options)),
+      ...(child !== undefined && {
+        child_flow: aliasOfChild(child),
+        when_parent_ends: options.whenParentEnds,
+      }),
       ...(type === 'wait' && waitArguments(options)),
       ...(type === 'sleep' && { sleep_for: secondsOf(options.for), until_path: options.until }),
       ...(type === 'loop' && loopArguments(options)),
-      start_delay: hasHandler(step) ? secondsOf(options.startDelay ?? flowOptions.startDelay) : undefined,
+      start_delay:
+        hasHandler(step) || child !== undefined
+          ? secondsOf(options.startDelay ?? flowOptions.startDelay)
+          : undefined,
       input_schema: jsonSchemaOf(inputSchema, 'input'),
-      // What completes a wait is stored as it is given.
-      output_schema: jsonSchemaOf(outputSchema, type === 'wait' ? 'input' : 'output'),
+      // What completes a wait or a sub-flow is stored as it is given.
+      output_schema: jsonSchemaOf(outputSchema, hasHandler(step) ? 'output' : 'input'),
     }),
   }
 }
@@ -201,7 +209,16 @@ export function shapeOf(flow: AnyFlow): FlowShape {
 /** What is not here is an option. */
 function stepShape(step: StepArguments): StepArguments {
   const { max_attempts, base_delay, timeout, start_delay, sleep_for, ...others } = step
-  const { concurrency, deadline, limits, tolerate_count, tolerate_share, loop_max, ...shape } = others
+  const {
+    concurrency,
+    deadline,
+    limits,
+    tolerate_count,
+    tolerate_share,
+    when_parent_ends,
+    loop_max,
+    ...shape
+  } = others
   const defaults = {
     ...{ step_type: 'single', when_unmet: 'skip-cascade', when_exhausted: 'fail' },
     ...(step.step_type === 'map' && { when_item_fails: 'fail' }),

@@ -116,6 +116,33 @@ flow.step({ slug: 'a', batch }, (payloads, { attempt }) => payloads.map(() => at
     `)
   })
 
+  it('explains a wrong sub-flow', async () => {
+    const errors =
+      await errorsOf(`const Line = new Flow({ slug: 'line' }).input<{ sku: string; count: number }>().step('a', () => 1)
+const flow = new Flow<{ line: { sku: string }; odd: { sku: string; count: string }; maybe?: { sku: string; count: number }; names: string[] }>({ slug: 'f' })
+flow.flow({ slug: 'a', flow: Line, input: 'run.line' })
+flow.flow({ slug: 'a', flow: Line, input: 'run.odd' })
+flow.flow({ slug: 'a', flow: Line, input: 'run.maybe' })
+flow.flow({ slug: 'a', flow: Line, input: 'run.names' })
+flow.flow({ slug: 'a', flow: Line, input: 'run.none' })
+flow.flow({ slug: 'a', flow: Line })
+flow.flowMap({ slug: 'a', flow: Line, items: 'run.names' })
+flow.flow({ slug: 'a', flow: 'line', input: 'run.line', maxAttempts: 3 })
+`)
+    expect(errors).toMatchInlineSnapshot(`
+      [
+        "3: Type 'string' is not assignable to type 'FlowTypeError<"In 'run.line', 'count' is missing: the input of the flow 'line' is needed">'.",
+        "4: Type 'string' is not assignable to type 'FlowTypeError<"In 'run.odd', 'count' is of another type: the input of the flow 'line' is needed">'.",
+        "5: Type 'string' is not assignable to type 'FlowTypeError<"'run.maybe' may be missing: the input of the flow 'line' is needed">'.",
+        "6: Type 'string' is not assignable to type 'FlowTypeError<"'run.names' is an array: the input of the flow 'line' is needed">'.",
+        "7: Type 'string' is not assignable to type 'FlowTypeError<"'run' has no 'none'">'.",
+        "8: Argument of type '{ slug: "a"; flow: Flow<{ slug: "line"; version: 1; input: { sku: string; count: number; }; run: { sku: string; count: number; }; resources: Record<never, never>; steps: Record<never, never> & StepEntry<"a", never, number, never, false, Json>; }>; }' is not assignable to parameter of type 'Named<"a", Deps<never, never>> & ChildOption<Flow<{ slug: "line"; version: 1; input: { sku: string; count: number; }; run: { sku: string; count: number; }; resources: Record<never, never>; steps: Record<never, never> & StepEntry<"a", never, number, never, false, Json>; }>, never> & { readonly input?: "run"; } & { readonly input: FlowTypeError<"In 'run', 'count' is missing: the input of the flow 'line' is needed" | "In 'run', 'sku' is missing: the input of the flow 'line' is needed">; } & Conditional<{ readonly run?: { readonly line?: { readonly sku?: string; }; readonly odd?: { readonly sku?: string; readonly count?: string; }; readonly maybe?: { readonly sku?: string; readonly count?: number; }; readonly names?: readonly string[]; }; }, { readonly run?: { readonly line?: { readonly sku?: string; }; readonly odd?: { readonly sku?: string; readonly count?: string; }; readonly maybe?: { readonly sku?: string; readonly count?: number; }; readonly names?: readonly string[]; }; }, "skip-cascade"> & SubFlowSettings<"fail", "run.line.sku" | "run.maybe.count" | "run.maybe.sku" | "run.odd.count" | "run.odd.sku">'.",
+        "9: Type '"run.names"' is not assignable to type '"run.names" & FlowTypeError<"an item of 'run.names' is a string: the input of the flow 'line' is needed">'.",
+        "10: Object literal may only specify known properties, and 'maxAttempts' does not exist in type 'Named<"a", Deps<never, never>> & ChildOption<"line", never> & { readonly input?: "run.line"; } & Conditional<{ readonly run?: { readonly line?: { readonly sku?: string; }; readonly odd?: { readonly sku?: string; readonly count?: string; }; readonly maybe?: { readonly sku?: string; readonly count?: number; }; readonly names?: readonly string[]; }; }, { readonly run?: { readonly line?: { readonly sku?: string; }; readonly odd?: { readonly sku?: string; readonly count?: string; }; readonly maybe?: { readonly sku?: string; readonly count?: number; }; readonly names?: readonly string[]; }; }, "skip-cascade"> & SubFlowSettings<"fail", "run.line.sku" | "run.maybe.count" | "run.maybe.sku" | "run.odd.count" | "run.odd.sku">'.",
+      ]
+    `)
+  })
+
   it('explains an impossible condition', async () => {
     const errors =
       await errorsOf(`const flow = new Flow<{ kind: 'a' | 'b'; tags: string[]; size: { cm: 1 } | { in: 2 } }>({ slug: 'flow' })

@@ -1,6 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Duration } from '../shared/duration.ts'
 import type { BatchOptions } from './batch-types.ts'
+import type { SubFlowOptions } from './child-types.ts'
 import type { Context } from './context.ts'
 import type { Json } from './json-types.ts'
 import type { ItemFallback } from './limit-types.ts'
@@ -222,6 +223,7 @@ export interface StepOptions
   extends StepTiming,
     TaskOptions,
     MapOptions,
+    SubFlowOptions,
     Conditions,
     WaitOptions,
     Omit<LoopOptions, 'until'>,
@@ -233,7 +235,7 @@ export interface StepOptions
 /** What a step is: a handler's task, one for each item, one after another, or a wait for somebody or for a time. */
 export type StepType = 'single' | 'map' | 'wait' | 'sleep' | 'loop'
 
-/** Where the items of a map are, or the first state of a loop: in the run's input or the output of a dep, possibly at a path inside it. */
+/** Where the items of a map, the input of a sub-flow or the first state of a loop are: in the run's input or the output of a dep, possibly at a path inside it. */
 export interface MapSource {
   /** `run`, or the slug of a dep. */
   readonly source: string
@@ -246,8 +248,10 @@ export interface StepDefinition {
   readonly slug: string
   readonly type: StepType
   readonly deps: readonly string[]
-  /** Only in maps and loops. */
+  /** Only in maps, loops and sub-flows: where the items are, the first state, or the input. */
   readonly items?: MapSource
+  /** The flow of which the step starts a run, a map one for each item; its alias where only that is given. */
+  readonly child?: AnyFlow | string
   readonly options: StepOptions
   /** How tasks are gathered; the handler is a {@link BatchHandler}. */
   readonly batch?: BatchOptions
@@ -255,7 +259,7 @@ export interface StepDefinition {
   readonly inputSchema?: StandardSchemaV1
   /** Schema of what the handler returns; in a map, for each item, in a loop, for each turn; of a wait, of what completes it. */
   readonly outputSchema?: StandardSchemaV1
-  /** Waits and sleeps have none. */
+  /** Waits, sleeps and sub-flows have none. */
   readonly handler?: StepHandler
 }
 

@@ -5,6 +5,7 @@ import { type RetryTime, secondsUntil } from './retry-after.ts'
 /** Why a flow cannot be defined. */
 export type FlowDefinitionErrorCode =
   | 'invalid_slug'
+  | 'duplicate_flow'
   | 'duplicate_step'
   | 'unknown_dep'
   | 'duplicate_dep'

@@ -1,5 +1,6 @@
+import type { SubFlow } from './child-types.ts'
 import type { AnyFlow } from './definition.ts'
-import type { Plain } from './json-types.ts'
+import type { JsonOf, Plain } from './json-types.ts'
 import type { Payload } from './types.ts'
 
 /** What a run of the flow is started with. */
@@ -25,19 +26,31 @@ export type StepOutputOf<
   Slug extends keyof F['~types']['steps'],
 > = F['~types']['steps'][Slug]['output']
 
+/** The flow of which a step starts runs; `never` if it starts none. */
+export type ChildFlowOf<F extends AnyFlow, Slug extends keyof F['~types']['steps']> = ChildIn<
+  F['~types']['steps'][Slug]['handlerInput']
+>
+
+type ChildIn<HandlerInput> = HandlerInput extends SubFlow<infer Child> ? Child : never
+
 /** What clients see of the progress of one step. */
 export type StepProgressOf<
   F extends AnyFlow,
   Slug extends keyof F['~types']['steps'],
 > = F['~types']['steps'][Slug]['progress']
 
-/** What the handler of one step gets: `run` and the output of each of its deps, an item of a map, or what its schema makes of that. */
+/**
+ * What the handler of one step gets: `run` and the output of each of its deps, an item of a map, or what its schema makes of that.
+ * Of a sub-flow, what its flow is started with.
+ */
 export type StepInputOf<
   F extends AnyFlow,
   Slug extends keyof F['~types']['steps'],
 > = F['~types']['steps'][Slug]['handlerInput'] extends readonly [infer HandlerInput]
   ? HandlerInput
-  : Payload<F['~types'], F['~types']['steps'][Slug]['deps']>
+  : F['~types']['steps'][Slug]['handlerInput'] extends SubFlow<infer Child>
+    ? JsonOf<InputOf<Child>>
+    : Payload<F['~types'], F['~types']['steps'][Slug]['deps']>
 
 /**
  * What a completed run gives: the output of each step on which no other depends, by its slug; optional where the step

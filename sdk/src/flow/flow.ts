@@ -28,6 +28,7 @@ import type {
   TakesPayload,
 } from './schema-types.ts'
 import type { NewSlug } from './slug-types.ts'
+import type { SubFlowMethods } from './sub-flow-methods.ts'
 import type { TypeOf } from './type.ts'
 import type { FlowTypeError } from './type-error.ts'
 import type {
@@ -62,7 +63,7 @@ import type {
  *   .step('text', ({ run }) => `Hello ${run.name}`)
  *   .step('mail', ['text'], ({ text }) => send(text), { timeout: 20 })
  */
-export interface Flow<F extends FlowTypes> extends AnyFlow, LoopMethods<F> {
+export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F>, LoopMethods<F> {
   readonly '~types': F
   readonly slug: VersionedSlug<F['slug'], F['version']>
   readonly alias: F['slug']
@@ -310,7 +311,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, LoopMethods<F> {
   ): Flow<WithStep<F, Slug, Dep | SourceStep<Until>, null, SkipsOf<If, Unless, Unmet, 'fail'>, 'sleep', null>>
 }
 
-interface Conditional<If, Unless, Unmet> {
+/** When a step runs. */
+export interface Conditional<If, Unless, Unmet> {
   /** A part of the step's input: it runs only if its input contains this. */
   readonly runIf?: If
   /** A part of the step's input: it does not run if its input contains this. */
@@ -356,6 +358,7 @@ interface WaitSettings<By, Exhausted, TimedOut, Out> {
   readonly webhook?: boolean | WebhookProvider
 }
 
+/** How a step is called, and for what it waits. */
 export interface Named<Slug, Deps> {
   readonly slug: Slug
   /** The steps for which this one waits. @default [] */
@@ -376,7 +379,9 @@ export interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress, K
   readonly progress?: Progress
 }
 
-interface MapSettings<Fails extends ItemFallback> extends Omit<MapOptions, 'whenItemFails' | 'tolerate'> {
+/** What a map has beside. */
+export interface MapSettings<Fails extends ItemFallback>
+  extends Omit<MapOptions, 'whenItemFails' | 'tolerate'> {
   /**
    * What happens when the last attempt of an item has failed: the step fails, or its output says so (`'collect'`): it is then an array
    * of `{ status: 'completed', value }` and `{ status: 'failed', error }`. @default 'fail'

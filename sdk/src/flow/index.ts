@@ -1,6 +1,7 @@
 export type { Duration } from '../shared/duration.ts'
 export { PgflowError } from '../shared/errors.ts'
 export type { BatchContext, BatchHandler, BatchOptions, BatchTask } from './batch-types.ts'
+export type { SubFlow, SubFlowOptions, WhenParentEnds } from './child-types.ts'
 export type { FlowDefinition, FlowShape } from './compile.ts'
 export { compile, definitionOf, shapeOf, sqlOf } from './compile.ts'
 export type { Context, Log } from './context.ts'
@@ -36,6 +37,7 @@ export { describeError } from './error-description.ts'
 export type { FlowDefinitionErrorCode, RetryAfterOptions } from './errors.ts'
 export { FlowDefinitionError, NonRetryableError, NotJsonError, RetryAfterError } from './errors.ts'
 export type {
+  ChildFlowOf,
   InputOf,
   OutputOf,
   ResourcesOf,
@@ -51,6 +53,7 @@ export type { ItemFallback, ItemResult } from './limit-types.ts'
 export type { ExceededFallback } from './loop-types.ts'
 export { type PicturedRun, toMermaid } from './mermaid.ts'
 export type { MapProgress } from './progress-types.ts'
+export { relatedFlows } from './related.ts'
 export type { ResponseHeaders, ResponseLike, RetryTime } from './retry-after.ts'
 export { type TypeOf, type } from './type.ts'
 export type { FlowTypes, StepTypes } from './types.ts'

@@ -60,6 +60,7 @@ export type ItemOf<F extends FlowTypes, Dep extends string, Items extends string
     ? Item
     : never
 
+/** Without a path, the only dep is the source, or the run's input. */
 export type ImpliedSource<Dep extends string> = [Dep] extends [never] ? 'run' : Dep
 
 /** The array at a path, or what is wrong with it. */

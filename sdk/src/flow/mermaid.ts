@@ -1,4 +1,5 @@
 import type { AnyFlow, StepDefinition, StepType } from './definition.ts'
+import { aliasOfChild } from './related.ts'
 
 /** What is looked at of a run's snapshot. */
 export interface PicturedRun {
@@ -22,14 +23,15 @@ const colours: Readonly<Record<string, string>> = {
 const shapes: Readonly<Record<StepType, (text: string) => string>> = {
   single: (text) => `[${text}]`,
   map: (text) => `[[${text}]]`,
-  loop: (text) => `{{${text}}}`,
+  loop: (text) => `[/${text}\\]`,
   wait: (text) => `[/${text}/]`,
   sleep: (text) => `([${text}])`,
 }
 
 /**
- * A picture of a flow, as the text of a Mermaid flowchart: maps have double sides, loops are hexagons, waits are slanted (as input by
- * hand), sleeps round, steps with a condition have a dashed border. With a run's snapshot, each step has the colour of its status; one that
+ * A picture of a flow, as the text of a Mermaid flowchart: maps have double sides, loops are trapezoids, waits are slanted (as input by
+ * hand), sleeps round, sub-flows hexagonal with the slug of their flow (`lines → invoice_line`), steps with a condition have a dashed
+ * border. With a run's snapshot, each step has the colour of its status; one that
  * waits for a slot of a limit has the border of a running one, and is pale.
  *
  * @example
@@ -42,7 +44,7 @@ const shapes: Readonly<Record<StepType, (text: string) => string>> = {
 export function toMermaid(flow: AnyFlow, run?: PicturedRun): string {
   const steps = [...flow.steps.values()]
   const lines = [
-    ...steps.map(({ slug, type }) => idOf(slug) + shapes[type](`"${slug}"`)),
+    ...steps.map((step) => idOf(step.slug) + shapeOf(step)),
     ...steps.flatMap(({ slug, deps }) => deps.map((dep) => `${idOf(dep)} --> ${idOf(slug)}`)),
     ...classOf(steps.filter(isConditional), 'conditional', 'stroke-dasharray:4'),
     ...Object.entries(colours).flatMap(([status, colour]) => {
@@ -61,6 +63,12 @@ export function toMermaid(flow: AnyFlow, run?: PicturedRun): string {
 
 function shownStatus({ status, waits_for }: PicturedRun['steps'][number]): string {
   return status === 'started' && waits_for === 'slot' ? 'limited' : status
+}
+
+function shapeOf({ slug, type, child }: StepDefinition): string {
+  if (child === undefined) return shapes[type](`"${slug}"`)
+  const text = `"${slug} → ${aliasOfChild(child)}"`
+  return type === 'map' ? shapes.map(text) : `{{${text}}}`
 }
 
 /** A slug alone may be a word of Mermaid's, as `end` is. */

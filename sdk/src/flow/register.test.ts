@@ -57,6 +57,12 @@ const flows: AnyFlow[] = [
     .loop({ slug: 'a', until: { done: { by: null } }, max: 7, limits: [{ running: 1 }] }, (state) => state)
     .loop({ slug: 'b', start: 'a.n', whenExceeded: 'complete' }, (n) => n),
   new Flow({ slug: 'schemas', version: 3 }).step('b', () => 1),
+  new Flow<{ urls: string[] }>({ slug: 'parent' })
+    .flow({ slug: 'one', flow: 'plain', startDelay: 3, whenExhausted: 'skip', limits: [{ running: 1 }] })
+    .flowMap({
+      ...{ slug: 'each', flow: 'scheduled', items: 'run.urls', dependsOn: ['one'], concurrency: 2 },
+      ...({ whenItemFails: 'collect', tolerate: 1, whenParentEnds: 'leave' } as const),
+    }),
 ]
 
 async function inDatabase(slug: string): Promise<{ definition: object; shape: object }> {

@@ -1,3 +1,5 @@
+import type { SubFlow } from './child-types.ts'
+import type { AnyFlow } from './definition.ts'
 import type { JsonOf, Plain } from './json-types.ts'
 import type { FlowTypeError } from './type-error.ts'
 
@@ -20,8 +22,8 @@ export interface StepTypes {
   deps: string
   output: unknown
   skips: Skip
-  /** What its handler gets, in a tuple; `false` where that is the payload of its deps. Waits and sleeps have no handler. */
-  handlerInput: readonly [unknown] | false | 'wait' | 'sleep'
+  /** What its handler gets, in a tuple; `false` where that is the payload of its deps. Waits, sleeps and sub-flows have no handler. */
+  handlerInput: readonly [unknown] | false | 'wait' | 'sleep' | SubFlow<AnyFlow>
   /** What clients see of its progress. */
   progress: unknown
 }

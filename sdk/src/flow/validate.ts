@@ -1,5 +1,6 @@
 import { durationForms, secondsOf } from '../shared/duration.ts'
 import type {
+  AnyFlow,
   FlowOptions,
   FlowSchedule,
   Limit,
@@ -44,9 +45,11 @@ export function checkStep(
     )
   }
   checkDeps(subject, step.deps, earlier)
-  if (step.type === 'map') checkItems(subject, step.items)
+  const isSubFlow = 'child' in step
+  if (step.type === 'map' || isSubFlow) checkItems(subject, step)
   if (step.type === 'loop') checkStart(subject, step.items)
-  checkOptions(subject, step.options, stepOptions[step.type])
+  checkOptions(subject, step.options, (isSubFlow && subFlowOptions[step.type]) || stepOptions[step.type])
+  if (isSubFlow) checkChild(subject, step.child)
   checkBatch(subject, step)
   if (step.type === 'wait') checkWait(subject, step.options)
   if (step.type === 'sleep') checkSleep(subject, step.options)
@@ -55,7 +58,7 @@ export function checkStep(
   if (step.type !== 'wait' && step.type !== 'sleep') checkTaskLimits(subject, step, flow)
   checkSchema(subject, 'input', step.inputSchema)
   checkSchema(subject, 'output', step.outputSchema)
-  if (step.type !== 'wait' && step.type !== 'sleep' && typeof step.handler !== 'function') {
+  if (!isSubFlow && step.type !== 'wait' && step.type !== 'sleep' && typeof step.handler !== 'function') {
     throw new FlowDefinitionError(
       'invalid_handler',
       `The handler of ${subject} is ${shown(step.handler)}: give it a function (payload, context) => output.`,
@@ -125,17 +128,36 @@ function checkDeps(
   }
 }
 
-function checkItems(subject: string, items: MapSource | undefined): void {
+function checkItems(subject: string, { type, items }: StepDefinition): void {
   if (items === undefined) {
     throw new FlowDefinitionError(
       'invalid_option',
-      `The map ${subject} has several deps: name the one with the array in items.`,
+      type === 'map'
+        ? `The map ${subject} has several deps: name the one with the array in items.`
+        : `The sub-flow ${subject} has several deps: name the one with its input in input.`,
     )
   }
   if (items.path?.split('.').includes('')) {
     throw new FlowDefinitionError(
       'invalid_option',
-      `The option items of ${subject} is '${items.source}.${items.path}': make it a path like 'toc.urls'.`,
+      `The option ${type === 'map' ? 'items' : 'input'} of ${subject} is '${items.source}.${items.path}': make it a path like 'toc.urls'.`,
+    )
+  }
+}
+
+function checkChild(subject: string, child: AnyFlow | string | undefined): void {
+  const alias = typeof child === 'object' ? child?.alias : child
+  const problem = slugProblem(alias)
+  if (problem !== undefined) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The option flow of ${subject} is ${shown(child)}: make it a flow, or the slug of one.`,
+    )
+  }
+  if (typeof child === 'object' && child.options.singleton !== undefined) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The ${subject} starts the flow '${alias}', which has a singleton: take one without, since a run that waits for others, or is another's, cannot be a child.`,
     )
   }
 }
@@ -411,6 +433,18 @@ const batched: Record<string, Check> = {
   ],
 }
 
+const mapOptions: Record<string, Check> = {
+  concurrency: wholeFrom(1),
+  whenItemFails: oneOf('fail', 'collect'),
+  tolerate: [
+    (value) =>
+      typeof value === 'string'
+        ? /^\d+(\.\d+)?%$/.test(value) && Number.parseFloat(value) <= 100
+        : wholeFrom(0)[0](value),
+    "a whole number, 0 or more, or a share of at most 100%, such as '5%'",
+  ],
+}
+
 const stepOptions: Record<StepType, Record<string, Check>> = {
   single: batched,
   loop: {
@@ -421,15 +455,7 @@ const stepOptions: Record<StepType, Record<string, Check>> = {
   },
   map: {
     ...batched,
-    concurrency: wholeFrom(1),
-    whenItemFails: oneOf('fail', 'collect'),
-    tolerate: [
-      (value) =>
-        typeof value === 'string'
-          ? /^\d+(\.\d+)?%$/.test(value) && Number.parseFloat(value) <= 100
-          : wholeFrom(0)[0](value),
-      "a whole number, 0 or more, or a share of at most 100%, such as '5%'",
-    ],
+    ...mapOptions,
   },
   wait: {
     ...conditions,
@@ -448,6 +474,20 @@ const stepOptions: Record<StepType, Record<string, Check>> = {
     for: wholeSecondsFrom(1),
     until: path("the path of a time, such as 'run.remind_at'"),
   },
+}
+
+const subFlow: Record<string, Check> = {
+  ...conditions,
+  whenExhausted: otherwise,
+  startDelay: timing.startDelay,
+  deadline: handled.deadline!,
+  limits: handled.limits!,
+  whenParentEnds: oneOf('cancel', 'leave'),
+}
+
+const subFlowOptions: Partial<Record<StepType, Record<string, Check>>> = {
+  single: subFlow,
+  map: { ...subFlow, ...mapOptions },
 }
 
 /** `{ output }` alone. */

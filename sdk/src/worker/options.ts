@@ -2,6 +2,7 @@ import type { Sql } from 'postgres'
 import type { Log } from '../flow/context.ts'
 import type { AnyFlow } from '../flow/definition.ts'
 import type { ResourcesOf } from '../flow/extract.ts'
+import { relatedFlows } from '../flow/related.ts'
 import { closest } from '../shared/closest.ts'
 import { type Duration, durationForms, secondsOf } from '../shared/duration.ts'
 import { concurrencyFor } from './batches.ts'
@@ -112,7 +113,7 @@ type ResourcesOption<Resources> =
 export type WorkerOptions<Flows extends readonly AnyFlow[]> = WorkerConnection &
   WorkerSettings &
   ResourcesOption<ResourcesOfAll<Flows>> & {
-    /** The flows that this worker registers and runs. */
+    /** The flows that this worker registers and runs, with the flows that they have as sub-flows. */
     readonly flows: Flows
   }
 
@@ -158,7 +159,7 @@ export function checkOptions(
       throw new WorkerStartError(`${name} is ${value}: give it a whole number, ${least} or more`)
     }
   }
-  concurrencyFor(flows, settings.concurrency)
+  concurrencyFor(hostedFlows(flows), settings.concurrency)
   for (const name of ['settleDelay', 'gracePeriod'] as const) secondsFrom(name, settings[name] ?? 0)
   const lease = secondsFrom('lease', settings.lease ?? 30)
   if (!Number.isInteger(lease) || lease < 1 || lease > 86_400) {
@@ -167,6 +168,19 @@ export function checkOptions(
   checkLog(settings.log)
   if (settings.webhooks !== undefined) checkWebhooks(settings.webhooks)
   checkConnection(options)
+}
+
+/**
+ * The flows that a worker runs: those that it got, and those that belong to them.
+ *
+ * @throws WorkerStartError if two different flows have one slug
+ */
+export function hostedFlows(flows: readonly AnyFlow[]): readonly AnyFlow[] {
+  try {
+    return relatedFlows(flows)
+  } catch (cause) {
+    throw new WorkerStartError((cause as Error).message, { cause })
+  }
 }
 
 function checkNames(options: object, names: readonly string[]): void {

@@ -10,7 +10,7 @@ import { codeOf, explain } from './faults.ts'
 import { type LeaseThread, leaseThreadFor } from './lease-thread.ts'
 import { logFrom } from './log.ts'
 import { openTransport } from './open.ts'
-import { checkOptions, secondsFrom, type WorkerOptions, type WorkerSettings } from './options.ts'
+import { checkOptions, hostedFlows, secondsFrom, type WorkerOptions, type WorkerSettings } from './options.ts'
 import { after } from './time.ts'
 import type { Transport, WorkerRow } from './transport.ts'
 
@@ -49,7 +49,7 @@ export interface Worker {
 }
 
 /**
- * Registers the flows in the database and runs their steps until the worker is stopped.
+ * Registers the flows and their sub-flows in the database and runs their steps until the worker is stopped.
  *
  * @throws WorkerStartError if an option cannot work, the database cannot be reached, lacks the migrations or has older
  * ones, or refuses a flow; the message says what to do
@@ -61,8 +61,9 @@ export interface Worker {
 export async function startWorker<const Flows extends readonly AnyFlow[]>(
   options: WorkerOptions<Flows>,
 ): Promise<Worker> {
-  const { flows, signal, name = 'worker', gracePeriod = '25s' }: WorkerSettings & { flows: Flows } = options
+  const { signal, name = 'worker', gracePeriod = '25s' }: WorkerSettings = options
   checkOptions(options)
+  const flows = hostedFlows(options.flows)
   signal?.throwIfAborted()
   const log = logFrom(options.log)
   const transport = openTransport(options)
@@ -81,7 +82,7 @@ export async function startWorker<const Flows extends readonly AnyFlow[]>(
   }
   const lease = secondsFrom('lease', options.lease ?? '30s')
   const thread = await leaseThreadFor(options, { workerId, lease, log }).catch(() => undefined)
-  const core = createCore({ ...options, log }, { transport, workerId, lease, thread })
+  const core = createCore({ ...options, flows, log }, { transport, workerId, lease, thread })
   core.start()
   return runningWorker({ core, transport, thread, workerId, gracePeriod, signal, log })
 }

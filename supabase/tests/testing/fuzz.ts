@@ -43,13 +43,10 @@ export class Pool {
 
 /** Flows with one run at a time, by what becomes of a further start; two of their keys are in use. */
 const singletons = ['return', 'reject', 'replace', 'after'].map((whenBusy) => `fuzz_${whenBusy}`)
+const parents = ['fuzz_parent', 'fuzz_nested']
 export const flowSlugs = [
-  'fuzz_chain',
-  'fuzz_map',
-  'fuzz_choice',
-  'fuzz_wait',
-  'fuzz_collect',
-  'fuzz_loop',
+  ...['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait', 'fuzz_collect', 'fuzz_loop'],
+  ...parents,
   ...singletons,
 ]
 const workers = Array.from({ length: 5 }, () => randomUUID())
@@ -151,6 +148,37 @@ const definitions = {
         ...{ loop_max: 3, when_exceeded: 'complete', deadline: 1 },
       },
       { step_slug: 'c', deps_slugs: ['b'] },
+    ],
+  },
+  fuzz_parent: {
+    flow_slug: 'fuzz_parent',
+    steps: [
+      {
+        ...{ step_slug: 'a', step_type: 'map', map_source: 'run', child_flow: 'fuzz_chain' },
+        ...{ concurrency: 3, when_item_fails: 'collect', tolerate_share: 0.5 },
+      },
+      {
+        step_slug: 'b',
+        step_type: 'map',
+        map_source: 'run',
+        child_flow: 'fuzz_choice',
+        when_exhausted: 'skip',
+      },
+      {
+        step_slug: 'c',
+        deps_slugs: ['b'],
+        child_flow: 'fuzz_map',
+        map_source: 'b',
+        when_parent_ends: 'leave',
+      },
+    ],
+  },
+  fuzz_nested: {
+    flow_slug: 'fuzz_nested',
+    deadline: 2,
+    steps: [
+      { step_slug: 'a', child_flow: 'fuzz_parent' },
+      { step_slug: 'b', child_flow: 'fuzz_chain', limits: [{ limit_slug: 'fuzz_nested', running: 2 }] },
     ],
   },
 }
@@ -257,6 +285,15 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
   reject_wait: (sql, pool) => sql`
     select pgflow.reject_wait(${pick(pool.runs)}, ${pick(['a', 'c', 'e'])}, 'no')`,
   tick: (sql) => sql`select pgflow.tick(${random(20)})`,
+  list_children: async (sql, pool) =>
+    pool.addRuns(
+      await sql<{ run_id: string }[]>`select run_id from pgflow.list_children(${pick(pool.runs)})`,
+    ),
+  clients_list_children: (sql, pool) =>
+    asUser(
+      sql,
+      (tx) => tx`select pgflow_public.list_children(${pick(pool.runs)}, quantity => ${random(20)}::int)`,
+    ),
   next_due_at: (sql) => sql`select pgflow.next_due_at()`,
   next_due_in: (sql) => sql`select pgflow.next_due_in()`,
   cancel_run: (sql, pool) => sql`select pgflow.cancel_run(${pick(pool.runs)}, 'enough')`,

@@ -3,7 +3,7 @@ import type { AnyFlow } from '../../flow/definition.ts'
 import { codeOf } from '../faults.ts'
 import { logFrom } from '../log.ts'
 import { openTransport } from '../open.ts'
-import type { WorkerConnection } from '../options.ts'
+import { hostedFlows, type WorkerConnection } from '../options.ts'
 import type { Transport } from '../transport.ts'
 import { checkWebhooks, type WebhookSettings } from './settings.ts'
 import { isSignedBy } from './signature.ts'
@@ -52,7 +52,7 @@ export class Webhooks {
   #transport: Transport | undefined
 
   constructor(flows: readonly AnyFlow[], settings: WebhookSettings, log: Log, open: () => Transport) {
-    this.#flows = new Map(flows.map((flow) => [flow.slug, flow]))
+    this.#flows = new Map(hostedFlows(flows).map((flow) => [flow.slug, flow]))
     this.#settings = settings
     this.#log = log
     this.#open = open
