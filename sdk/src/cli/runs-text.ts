@@ -117,7 +117,8 @@ function partsOf({ is_map, is_loop }: StepTasks): 'item' | 'turn' | undefined {
 function summaryOf(of: StepTasks): string[] {
   const { max_attempts, statuses, examples, child_flow } = of
   const part = partsOf(of)
-  if (max_attempts === null && (child_flow === null || part === undefined)) return []
+  if (max_attempts === null && child_flow === null) return []
+  if (part === undefined && child_flow !== null) return []
   if (part === undefined) return [`attempt ${examples[0]?.attempts ?? 0} of ${max_attempts}`]
   const total = Object.values(statuses).reduce((sum, count) => sum + count, 0)
   const counts = Object.entries(statuses).map(([status, count]) => `${count} ${status}`)

@@ -111,10 +111,11 @@ describe('pgflow runs list', () => {
 })
 
 describe('pgflow runs show', () => {
-  it('has attempts, times, errors with stacks and causes, and items of maps', async () => {
+  it('has attempts, times, errors with stacks and causes, turns of loops and items of maps', async () => {
     const flow = new Flow<number[]>({ slug: 'shown', maxAttempts: 2, baseDelay: 0 })
       .step('fine', ({ run }) => run.length)
-      .map({ slug: 'items', items: 'run' }, (n: number) => {
+      .loop({ slug: 'turns', start: 'run', max: 2, whenExceeded: 'complete' }, (numbers) => numbers)
+      .map({ slug: 'items', items: 'turns' }, (n: number) => {
         if (n === 2) throw new TypeError('two is bad\u001b[2J', { cause: new Error('because') })
         return n
       })
@@ -128,6 +129,7 @@ describe('pgflow runs show', () => {
     const stamp = '\\d{4}-\\d\\d-\\d\\d [\\d:]{8} UTC'
     expect(text).toMatch(new RegExp(`^ {2}started ${stamp}, failed ${stamp}, after [\\d.]+ m?s$`, 'm'))
     expect(text).toMatch(/^ {2}fine {3}completed {2}after \d+ ms, took \d+ ms, attempt 1 of 2$/m)
+    expect(text).toMatch(/^ {2}turns {2}completed {2}after .*, 2 turns: 2 completed$/m)
     expect(text).toMatch(/^ {2}items {2}failed {5}after .*, 3 items: .*1 failed/m)
     expect(text).toMatch(/^ {6}item 1, failed: step "items" failed: TypeError: two is bad \[2J: because$/m)
     expect(text).toMatch(/^ {6}TypeError: two is bad .*\n {10}at .*runs\.test\.ts:\d+/m)
@@ -136,7 +138,11 @@ describe('pgflow runs show', () => {
       /another:\n {4}[\d:.]{12} {2}step:retrying {2}items .*\(failures so far: 1, next attempt/,
     )
     const json = JSON.parse((await runs(['show', run_id, '--json'])).out.join('\n'))
-    expect(json).toMatchObject({ run_id, steps: [{}, {}], tasks: [{ max_attempts: 2 }, { is_map: true }] })
+    expect(json).toMatchObject({
+      run_id,
+      steps: [{}, {}, {}],
+      tasks: [{ max_attempts: 2 }, { is_loop: true }, { is_map: true }],
+    })
   })
 })
 
