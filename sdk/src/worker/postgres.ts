@@ -7,6 +7,7 @@ import { Listener, type ListenerHooks } from './listener.ts'
 import type { DatabaseConnection } from './options.ts'
 import { type Pool, RenewedPool } from './pool.ts'
 import * as queries from './queries.ts'
+import { Transactions } from './transactions.ts'
 import type { Transport, WorkRequest } from './transport.ts'
 
 /** Seconds for queries that run when a connection is closed. */
@@ -24,6 +25,9 @@ export const connectionSettings = {
   connection: { application_name: 'pgflow worker' },
 }
 
+/** Each transaction has a connection, which is kept for others for a while (seconds). */
+const forTransactions = { max: 1, idle_timeout: 30 }
+
 export interface Patience {
   /** Seconds for an answer to what may wait for locks. */
   readonly patience: number
@@ -37,11 +41,31 @@ export interface Patience {
  * delay a heartbeat.
  */
 export function openPostgresTransport(
-  options: DatabaseConnection & { readonly maxConnections?: number },
+  options: DatabaseConnection & { readonly maxConnections?: number; readonly maxTransactions?: number },
   { patience, freePatience }: Patience = { patience: 60, freePatience: 15 },
 ): Transport {
-  const { sql, connection, maxConnections = 3 } = options
-  if (sql !== undefined) return { ...calls({ use: (query) => query(sql) }), close: async () => {} }
+  const { sql, connection, maxConnections = 3, maxTransactions = 5 } = options
+  const transactionsOver = (connect: () => Sql, free: Pool) =>
+    new Transactions({
+      connect,
+      limit: maxTransactions,
+      patience: freePatience,
+      end: (name) => free.use((sql) => queries.endTransaction(sql, name)),
+    })
+  if (sql !== undefined) {
+    const free: Pool = { use: (query) => query(sql) }
+    // Connections like the user's, since these are for the worker's own calls, too.
+    const transactions = transactionsOver(
+      () => postgres({ ...sql.options, ...forTransactions } as object),
+      free,
+    )
+    return {
+      ...calls(free),
+      transact: (work, request) => transactions.run(work, request),
+      close: () => transactions.close(closing),
+    }
+  }
+  const connectForTransactions = () => connect(connection, { ...forTransactions, fetch_types: true })
   const max = Math.max(1, maxConnections - 2)
   const pool = new RenewedPool(() => connect(connection, { max }), patience)
   const schemaVersion = () => pool.use((sql) => firstAnswer(sql, queries.schemaVersion(sql)))
@@ -49,30 +73,40 @@ export function openPostgresTransport(
   const second = new RenewedPool(() => connect(connection, { max: 1, idle_timeout: 30 }), patience)
   const apart = new RenewedPool(() => connect(connection, { max: 1, idle_timeout: 5 }), 2 * patience)
   if (maxConnections === 1) {
-    const close = async () => void (await Promise.all([pool.close(closing), apart.close(closing)]))
-    return { ...calls(pool, pool, apart), schemaVersion, close }
+    const transactions = transactionsOver(connectForTransactions, pool)
+    return {
+      ...calls(pool, pool, apart),
+      schemaVersion,
+      transact: (work, request) => transactions.run(work, request),
+      close: async () => {
+        await Promise.all([pool, apart, transactions].map((one) => one.close(closing)))
+      },
+    }
   }
   const listener = new Listener((hooks) => {
     return new RenewedPool(() => connect(connection, { ...hooks, max: 1 }), freePatience, hooks.onclose)
   })
+  const transactions = transactionsOver(connectForTransactions, listener.pool)
   return {
     ...calls(pool, listener.pool, apart, maxConnections > 2 ? second : undefined),
     schemaVersion,
+    transact: (work, request) => transactions.run(work, request),
     async listen(onTasks) {
       const isSession = await listener.listen(pool, onTasks)
-      if (isSession) for (const one of [pool, second, listener.pool]) one.prepare()
+      if (isSession) for (const one of [pool, second, listener.pool, transactions]) one.prepare()
       return isSession
     },
     close: async () => {
       listener.close()
-      await Promise.all([pool, listener.pool, apart, second].map((one) => one.close(closing)))
+      const all = [pool, listener.pool, apart, second, transactions]
+      await Promise.all(all.map((one) => one.close(closing)))
     },
   }
 }
 
 function connect(
   connection: string,
-  more: { max: number; idle_timeout?: number } & Partial<ListenerHooks>,
+  more: { max: number; idle_timeout?: number; fetch_types?: boolean } & Partial<ListenerHooks>,
 ): Sql {
   const { url, options } = targetOf(connection)
   return postgres(url, { ...connectionSettings, ...options, ...more })
@@ -109,6 +143,8 @@ function calls(pool: Pool, free = pool, apart = pool, second?: Pool): Omit<Trans
     reportProgress: (reports) => pool.use((sql) => queries.reportProgress(sql, reports)),
     fetchValue: (ref) => pool.use((sql) => queries.fetchValue(sql, ref)),
     stopWorker: (workerId) => free.use((sql) => queries.stopWorker(sql, workerId)),
+    keepResult: (result) => pool.use((sql) => queries.keepResult(sql, result)),
+    keptResultsOf: (task) => pool.use((sql) => queries.keptResultsOf(sql, task)),
     completeWait: (completion) => pool.use((sql) => queries.completeWait(sql, completion)),
   }
 }
