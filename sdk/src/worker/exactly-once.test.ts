@@ -397,7 +397,7 @@ describe('context.transaction', () => {
     )
     const other = new Flow({ slug: newSlug() }).step('a', () => 1).step('b', ['a'], ({ a }) => a)
     await start([slow, other], { maxTransactions: 1, maxConnections: 1 })
-    const run_id = await db.startRun(slug(slow), [1, 2, 3])
+    const run_id = await db.startRun(slow.slug, [1, 2, 3])
     await isOpen.promise
     expect(await run(other)).toMatchObject({ output: { b: 1 } })
     release.resolve()
@@ -421,9 +421,49 @@ describe('context.transaction', () => {
   })
 })
 
-function slug({ slug }: AnyFlow): string {
-  return slug
-}
+it('A transaction runs what Drizzle and Kysely have built', async () => {
+  const { drizzle } = await import('drizzle-orm/postgres-js')
+  const { integer, pgTable, text, uuid } = await import('drizzle-orm/pg-core')
+  const { DummyDriver, Kysely, PostgresAdapter, PostgresIntrospector, PostgresQueryCompiler } = await import(
+    'kysely'
+  )
+  type Row = { run_id: string; step_slug: string; task_index: number; attempt: number; by: string }
+  const kysely = new Kysely<{ orders: Row }>({
+    dialect: {
+      createAdapter: () => new PostgresAdapter(),
+      createDriver: () => new DummyDriver(),
+      createIntrospector: (db) => new PostgresIntrospector(db),
+      createQueryCompiler: () => new PostgresQueryCompiler(),
+    },
+  })
+  const orders = pgTable('orders', {
+    runId: uuid('run_id'),
+    step: text('step_slug'),
+    index: integer('task_index'),
+    attempt: integer(),
+    by: text(),
+  })
+  const flow = new Flow<string[]>({ slug: newSlug() }).map(
+    { slug: 'write' },
+    (by, { transaction, runId, taskIndex, attempt }) =>
+      transaction(async (sql) => {
+        if (by === 'drizzle') {
+          const row = { runId, step: 'write', index: taskIndex, attempt, by }
+          const query = drizzle.mock().insert(orders).values(row).returning({ by: orders.by }).toSQL()
+          const [inserted] = await sql.unsafe<{ by: string }[]>(query.sql, query.params as never[])
+          return inserted!.by
+        }
+        const row = { run_id: runId, step_slug: 'write', task_index: taskIndex, attempt, by }
+        const query = kysely.insertInto('orders').values(row).returning('by').compile()
+        const [inserted] = await sql.unsafe<{ by: string }[]>(query.sql, [...query.parameters] as never[])
+        return inserted!.by
+      }),
+  )
+  await start(flow)
+  const { run_id, output } = await run(flow, ['drizzle', 'kysely'])
+  expect(output).toEqual({ write: ['drizzle', 'kysely'] })
+  expect(await ordersThatAreNotOne([run_id])).toEqual([])
+})
 
 describe('pgflow.complete_in_transaction', () => {
   it.each(['repeatable read', 'serializable'])(

@@ -1,5 +1,6 @@
 import postgres, { type Sql } from 'postgres'
 import { definitionOf } from '../flow/compile.ts'
+import { arrayTypes } from './array-types.ts'
 import { firstAnswer } from './connection-problem.ts'
 import { type DatabaseTarget, DatabaseUrlError, databaseTarget } from './database-url.ts'
 import { WorkerStartError } from './errors.ts'
@@ -45,7 +46,7 @@ export function openPostgresTransport(
   { patience, freePatience }: Patience = { patience: 60, freePatience: 15 },
 ): Transport {
   const { sql, connection, maxConnections = 3, maxTransactions = 5 } = options
-  const transactionsOver = (connect: () => Sql, free: Pool) =>
+  const transactionsOver = (connect: (onclose: () => void) => Sql, free: Pool) =>
     new Transactions({
       connect,
       limit: maxTransactions,
@@ -56,7 +57,7 @@ export function openPostgresTransport(
     const free: Pool = { use: (query) => query(sql) }
     // Connections like the user's, since these are for the worker's own calls, too.
     const transactions = transactionsOver(
-      () => postgres({ ...sql.options, ...forTransactions } as object),
+      (onclose) => postgres({ ...sql.options, ...forTransactions, fetch_types: false, onclose } as object),
       free,
     )
     return {
@@ -65,7 +66,8 @@ export function openPostgresTransport(
       close: () => transactions.close(closing),
     }
   }
-  const connectForTransactions = () => connect(connection, { ...forTransactions, fetch_types: true })
+  const connectForTransactions = (onclose: () => void) =>
+    connect(connection, { ...forTransactions, types: arrayTypes, onclose })
   const max = Math.max(1, maxConnections - 2)
   const pool = new RenewedPool(() => connect(connection, { max }), patience)
   const schemaVersion = () => pool.use((sql) => firstAnswer(sql, queries.schemaVersion(sql)))
@@ -106,7 +108,7 @@ export function openPostgresTransport(
 
 function connect(
   connection: string,
-  more: { max: number; idle_timeout?: number; fetch_types?: boolean } & Partial<ListenerHooks>,
+  more: { max: number; idle_timeout?: number; types?: typeof arrayTypes } & Partial<ListenerHooks>,
 ): Sql {
   const { url, options } = targetOf(connection)
   return postgres(url, { ...connectionSettings, ...options, ...more })

@@ -1,12 +1,12 @@
-import type { Sql, TransactionSql } from 'postgres'
+import type { ReservedSql, Sql, TransactionSql } from 'postgres'
 import { onAbort } from '../shared/abort.ts'
 import { isTransient } from './faults.ts'
 import { after, retryPause, sleep } from './time.ts'
 import type { TransactionRequest } from './transport.ts'
 
 export interface TransactionsOptions {
-  /** One connection. */
-  readonly connect: () => Sql
+  /** One connection, which calls back when it is lost. */
+  readonly connect: (onclose: () => void) => Sql
   /** How many are open at the same time. */
   readonly limit: number
   /** Seconds until a connection that does not begin a transaction is replaced. */
@@ -21,7 +21,7 @@ export interface TransactionsOptions {
  */
 export class Transactions {
   readonly #options: TransactionsOptions
-  readonly #idle: Sql[] = []
+  readonly #idle: Connection[] = []
   /** Those that wait for others to end, in their order. */
   readonly #waiting = new Set<() => void>()
   #open = 0
@@ -62,7 +62,7 @@ export class Transactions {
 
   /** @param timeout seconds for queries that run */
   async close(timeout: number): Promise<void> {
-    await Promise.all(this.#idle.splice(0).map((sql) => sql.end({ timeout })))
+    await Promise.all(this.#idle.splice(0).map(({ sql }) => sql.end({ timeout })))
   }
 
   async #place(signal: AbortSignal): Promise<void> {
@@ -98,46 +98,78 @@ export class Transactions {
     work: (sql: TransactionSql) => Promise<void>,
     { name, timeout, signal }: TransactionRequest,
   ): Promise<void> {
-    const sql = this.#idle.pop() ?? this.#connected()
+    const connection = this.#idle.pop() ?? this.#connected()
     const interruption = interruptionOf(signal)
+    connection.onLost = () => interruption.interrupt(new Error('The connection of the transaction was lost'))
     const cancelPatience = after(this.#options.patience, () =>
       interruption.interrupt(new Error(`The database did not answer for ${this.#options.patience} s`)),
     )
-    let isOpen = true
+    const usable = { now: true }
     try {
-      const transaction = sql.begin(async (tx) => {
+      const transaction = this.#transaction(connection, usable, async (sql, reserved) => {
         cancelPatience()
         // No query, so that the handler may choose an isolation level; and sent together with its first one.
-        tx.unsafe(settings(name, timeout)).execute()
-        await work(whileOpen(tx, () => isOpen))
-        isOpen = false
+        reserved.unsafe(settings(name, timeout)).catch(() => {})
+        await work(sql)
       })
       await Promise.race([transaction, interruption.promise])
-      this.#idle.push(sql)
+      this.#idle.push(connection)
     } catch (error) {
-      void this.#discard(sql, name, interruption.isInterrupted)
+      void this.#discard(connection, name, interruption.isInterrupted)
       throw error
     } finally {
-      isOpen = false
+      usable.now = false
       cancelPatience()
       interruption.forget()
+      connection.onLost = () => {}
     }
   }
 
-  #connected(): Sql {
-    const sql = this.#options.connect()
-    if (this.#prepares) sql.options.prepare = true
-    return sql
+  /**
+   * Not by `sql.begin`, which sends a rollback to a connection that was lost, and so ends the process. What is not committed is rolled
+   * back, at the latest when the connection is discarded.
+   */
+  async #transaction(
+    { sql }: Connection,
+    usable: { now: boolean },
+    work: (sql: TransactionSql, reserved: ReservedSql) => Promise<void>,
+  ): Promise<void> {
+    const reserved = await sql.reserve()
+    if (!usable.now) return
+    await reserved.unsafe('begin')
+    const isOpen = () => usable.now
+    try {
+      await work(transactionSql(reserved, isOpen), reserved)
+    } catch (error) {
+      if (usable.now) await reserved.unsafe('rollback')
+      throw error
+    }
+    if (!usable.now) return
+    const { command } = await reserved.unsafe('commit')
+    if (command !== 'COMMIT') throw new Error('The transaction was rolled back, since a query in it failed')
+    reserved.release()
+  }
+
+  #connected(): Connection {
+    const connection: Connection = { sql: this.#options.connect(() => connection.onLost()), onLost: () => {} }
+    if (this.#prepares) connection.sql.options.prepare = true
+    return connection
   }
 
   /** What runs on it at the moment is ended in the database, too, with its locks. */
-  async #discard(sql: Sql, name: string, isInterrupted: boolean): Promise<void> {
+  async #discard({ sql }: Connection, name: string, isInterrupted: boolean): Promise<void> {
     await Promise.allSettled([
       sql.end({ timeout: 0 }),
       // A session that has ended meanwhile is not found. What cannot be ended is, when its time is over.
       isInterrupted ? this.#options.end(name) : undefined,
     ])
   }
+}
+
+interface Connection {
+  readonly sql: Sql
+  /** What happens when it is lost. */
+  onLost: () => void
 }
 
 /** Of a worker that dies in silence, the database ends the transaction after a while. */
@@ -170,28 +202,46 @@ function interruptionOf(signal: AbortSignal) {
   }
 }
 
-/** The same `sql`, which refuses what comes after the end: the connection is another transaction's by then. */
-function whileOpen(sql: TransactionSql, isOpen: () => boolean): TransactionSql {
+/** The `sql` of a transaction. It refuses what comes after the end: the connection is lost, or another transaction's by then. */
+function transactionSql(reserved: ReservedSql, isOpen: () => boolean): TransactionSql {
+  let savepoints = 0
   const check = () => {
-    if (isOpen()) return
-    throw new Error('The transaction is over: await all of its queries before its function returns')
+    if (!isOpen()) {
+      throw new Error('The transaction is over: await all of its queries before its function returns')
+    }
   }
-  return new Proxy(sql, {
-    apply(target, self, args) {
+  const noted = (query: unknown) => {
+    // A failure that the handler does not wait for fails the transaction, not the process. (`catch` itself would send the query.)
+    if (query instanceof Promise) Promise.prototype.then.call(query, undefined, () => {})
+    return query
+  }
+  const own: Record<string, (...args: never[]) => unknown> = {
+    async savepoint(...args: (string | ((sql: TransactionSql) => unknown))[]) {
       check()
-      return Reflect.apply(target as never, self, args)
-    },
-    get(target, name) {
-      const value = Reflect.get(target, name)
-      if (name !== 'unsafe' && name !== 'file' && name !== 'notify' && name !== 'savepoint') return value
-      return (...args: unknown[]) => {
-        check()
-        const given = args.map((arg) => {
-          if (name !== 'savepoint' || typeof arg !== 'function') return arg
-          return (inner: TransactionSql) => arg(whileOpen(inner, isOpen))
-        })
-        return Reflect.apply(value as never, target, given)
+      const save = args.find((arg) => typeof arg === 'function')
+      const name = `pgflow_${++savepoints}`
+      await reserved.unsafe(`savepoint ${name}`)
+      try {
+        return await save!(sql)
+      } catch (error) {
+        if (isOpen()) await reserved.unsafe(`rollback to ${name}`)
+        throw error
       }
     },
-  })
+    prepare() {
+      throw new Error('A transaction of a handler cannot be prepared')
+    },
+    unsafe: (...args) => checked(reserved.unsafe, args),
+    file: (...args) => checked(reserved.file, args),
+    notify: (...args) => checked(reserved.notify, args),
+  }
+  const checked = (method: unknown, args: readonly unknown[]) => {
+    check()
+    return noted(Reflect.apply(method as never, reserved, args))
+  }
+  const sql = new Proxy(reserved, {
+    apply: (target, _, args) => checked(target, args),
+    get: (target, name) => (typeof name === 'string' && own[name]) || Reflect.get(target, name),
+  }) as unknown as TransactionSql
+  return sql
 }
