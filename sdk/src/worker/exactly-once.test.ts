@@ -6,7 +6,7 @@ import { type AnyFlow, Flow, type Json } from '../flow/index.ts'
 import { LeaseLostError, startWorker, type WorkerSettings } from './index.ts'
 import { startTestDatabase, type TestDatabase, until } from './testing/database.ts'
 import { type Point, startHoldingProxy } from './testing/holding-proxy.ts'
-import { onceFlows, tables } from './testing/once-flows.ts'
+import { onceFlows, paymentName, tables } from './testing/once-flows.ts'
 import { fromSources, startProcess } from './testing/process.ts'
 
 /** For a long exploration: `ONCE_ROUNDS=50 npx vitest run sdk/src/worker/exactly-once.test.ts`. */
@@ -542,7 +542,7 @@ describe('What is killed', { timeout: 60_000 + ROUNDS * 10_000 }, () => {
       await held
       const kept = await db.startRun('paid', null)
       await first.said(`kept ${kept}`)
-      const isKeeping = proxy.holdAny('keep_result')
+      const isKeeping = proxy.holdAny(paymentName)
       const called = await db.startRun('paid', null)
       await isKeeping
       await first.said(`called ${called}`)
@@ -575,18 +575,20 @@ describe('What is killed', { timeout: 60_000 + ROUNDS * 10_000 }, () => {
         'order',
         Array.from({ length: 5 }, () => Array.from({ length: 20 }, (_, n) => n)),
       )
-      let isOver = false
-      const trouble = (async () => {
-        while (!isOver) {
-          await db.sql`update pgmq.q_order set vt = clock_timestamp() where vt > clock_timestamp() and random() < 0.3`
-          await db.sql`
-            select pg_terminate_backend(pid) from pg_stat_activity
-            where application_name like 'pgflow ________-%' and random() < 0.1`
-        }
-      })()
+      for (let trouble = 0; trouble < 10; trouble++) {
+        await db.sql`update pgmq.q_order set vt = clock_timestamp() where vt > clock_timestamp() and random() < 0.3`
+        await db.sql`
+          select pg_terminate_backend(pid) from pg_stat_activity
+          where application_name like 'pgflow ________-%' and random() < 0.3`
+        // Something goes on between.
+        const [before] = await db.sql`select count(*)::int as n from public.completions`
+        await until(
+          () => db.sql`
+            select 1 where (select count(*) from public.completions) > ${before!.n}
+              or not exists (select from pgflow.runs where run_id = any (${run_ids}::uuid[]) and status = 'started')`,
+        )
+      }
       const ends = await Promise.all(run_ids.map((run_id) => db.runEnded(run_id)))
-      isOver = true
-      await trouble
       expect(ends.map(({ status }) => status)).toEqual(run_ids.map(() => 'completed'))
       expect(await ordersThatAreNotOne(run_ids)).toEqual([])
     }

@@ -99,12 +99,12 @@ export class Transactions {
     { name, timeout, signal }: TransactionRequest,
   ): Promise<void> {
     const connection = this.#idle.pop() ?? this.#connected()
-    const interruption = interruptionOf(signal)
+    const usable = { now: true }
+    const interruption = interruptionOf(signal, usable)
     connection.onLost = () => interruption.interrupt(new Error('The connection of the transaction was lost'))
     const cancelPatience = after(this.#options.patience, () =>
       interruption.interrupt(new Error(`The database did not answer for ${this.#options.patience} s`)),
     )
-    const usable = { now: true }
     try {
       const transaction = this.#transaction(connection, usable, async (sql, reserved) => {
         cancelPatience()
@@ -181,12 +181,14 @@ function settings(name: string, timeout: number): string {
     set local idle_in_transaction_session_timeout = ${milliseconds}`
 }
 
-function interruptionOf(signal: AbortSignal) {
+/** What ends a transaction from outside; from then on, in the same moment, its connection is not used. */
+function interruptionOf(signal: AbortSignal, usable: { now: boolean }) {
   let isInterrupted = false
   let interrupt: (reason: unknown) => void = () => {}
   const promise = new Promise<never>((_, reject) => {
     interrupt = (reason) => {
       isInterrupted = true
+      usable.now = false
       reject(reason)
     }
   })

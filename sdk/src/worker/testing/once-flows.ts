@@ -4,6 +4,9 @@ import { Flow } from '../../flow/index.ts'
 export const tables = `
   create table public.orders (run_id uuid, step_slug text, task_index int, attempt int, by text)`
 
+/** The name of the result that `paid` keeps. */
+export const paymentName = 'the payment'
+
 /**
  * The same flows for all workers, which say who they are: `order` writes an order in a transaction for each item; `paid` keeps the result of
  * a call, after which the first worker stays.
@@ -19,7 +22,7 @@ export function onceFlows(by: string, say: (line: string) => void) {
       }),
   )
   const paid = new Flow({ slug: 'paid', baseDelay: 0 }).step('call', async (_, { once, runId, attempt }) => {
-    const result = await once('pay', () => {
+    const result = await once(paymentName, () => {
       say(`called ${runId}`)
       return { by, attempt }
     })
