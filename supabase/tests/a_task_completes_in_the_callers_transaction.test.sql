@@ -1,5 +1,5 @@
 begin;
-select plan(26);
+select plan(24);
 
 create function pg_temp.run(n int) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 create function pg_temp.complete(n int, attempt int, output jsonb, step text default 'a', index int default 0) returns void language sql as $$
