@@ -42,6 +42,8 @@ export function linesOfRun(
   return [
     lineOfRun(run),
     `  ${times.join(', ')}`,
+    ...(run.undoes ? [`  undoes run ${run.undoes}`] : []),
+    ...(run.undone_by ? [`  is undone by run ${run.undone_by}`] : []),
     ...steps.flatMap((step) => {
       const of = tasks.find(({ step_slug }) => step_slug === step.step_slug)
       const stepEnd = step.completed_at ?? step.failed_at ?? step.skipped_at

@@ -10,7 +10,7 @@ import { lineOfRun, linesOfRun } from './runs-text.ts'
 import { watchRun } from './runs-watch.ts'
 
 const usage =
-  'runs list [<filter>] | runs show|watch <run_id> | runs cancel|retry <run_id>|<filter> [--yes] [--dry-run]  [--json] [--db <url>]'
+  'runs list [<filter>] | runs show|watch <run_id> | runs cancel|retry <run_id>|<filter> [--undo] [--yes] [--dry-run]  [--json] [--db <url>]'
 
 const statuses: readonly string[] = ['started', 'completed', 'failed', 'cancelled'] satisfies RunStatus[]
 
@@ -30,7 +30,7 @@ type FilterValues = { readonly [Name in keyof typeof filters]?: string | undefin
 export const runsCommand: Command = {
   usage,
   summary:
-    'Lists and shows runs, watches one, cancels them, or resumes them from where they failed. <filter> is any of --flow <slug>, --status <status>, --since <2h or ISO time>, --error <text>, --limit <n>.',
+    'Lists and shows runs, watches one, cancels them, or resumes them from where they failed. cancel --undo also undoes what they have completed. <filter> is any of --flow <slug>, --status <status>, --since <2h or ISO time>, --error <text>, --limit <n>.',
   async run([action, ...args], io) {
     const handler = action !== undefined && Object.hasOwn(actions, action) ? actions[action] : undefined
     if (handler === undefined) {
@@ -80,12 +80,12 @@ async function change(action: 'cancel' | 'retry', args: readonly string[], io: I
     ...filters,
     yes: { type: 'boolean' },
     'dry-run': { type: 'boolean' },
-    ...(action === 'cancel' && { reason: { type: 'string' as const } }),
+    ...(action === 'cancel' && { reason: { type: 'string' as const }, undo: { type: 'boolean' as const } }),
   } as const
   const { values, words } = parsed(usage, args, options, {}, true)
-  const reason = (values as { reason?: string }).reason ?? null
+  const { reason = null, undo = false } = values as { reason?: string; undo?: boolean }
   const apply = (sql: Sql, run_id: string) => {
-    return action === 'cancel' ? cancelRun(sql, run_id, reason) : retryRun(sql, run_id)
+    return action === 'cancel' ? cancelRun(sql, run_id, reason, undo) : retryRun(sql, run_id)
   }
   const hasFilter = Object.keys(filters).some((name) => values[name as keyof typeof filters] !== undefined)
   if (words.length > 1 || (words.length === 1 && hasFilter)) {

@@ -136,7 +136,11 @@ export interface Api {
   start_flows(args: StartManyArguments): RunSnapshot[]
   get_run(args: { readonly run_id: string }): RunSnapshot
   list_runs(args: ListArguments): RunRow[]
-  cancel_run(args: { readonly run_id: string; readonly reason: string | undefined }): RunSnapshot
+  cancel_run(args: {
+    readonly run_id: string
+    readonly reason: string | undefined
+    readonly undo: boolean | undefined
+  }): RunSnapshot
   retry_run(args: { readonly run_id: string }): RunSnapshot
   complete_wait(args: WaitArguments & { readonly output: unknown }): RunSnapshot
   reject_wait(args: WaitArguments & { readonly reason: string }): RunSnapshot

@@ -34,6 +34,7 @@ const tests = {
   after: (value) => Number.isInteger(value) && (value as number) >= 0,
   timeout: (value) => secondsOf(value) !== undefined,
   reason: isText,
+  undo: (value) => value === !!value,
   output: (value) => value !== undefined,
   signal: has('aborted'),
 } satisfies Record<string, Test>

@@ -40,6 +40,10 @@ interface RunRecord<Input, Output> {
    * further starts; `null` in all others.
    */
   readonly waits_for: 'run' | 'time' | null
+  /** Of a run that undoes what another one has completed, that run. */
+  readonly undoes: string | null
+  /** The run that undoes what this one has completed, as of when it was read; no event tells of it. */
+  readonly undone_by: string | null
 }
 
 /** A run with its steps: its row, the number of the last event in it, and its step states. */
