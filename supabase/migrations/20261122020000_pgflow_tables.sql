@@ -353,7 +353,7 @@ create table pgflow.step_tasks (
 -- Only waiting tasks are in these. Their conditions name columns that are null for others, not the status: an index whose condition
 -- names a column that changes would be written by every update.
 create index step_tasks_due on pgflow.step_tasks (due_at) where due_at is not null;
-create index step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for <> 'slot';
+create index step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for in ('signal', 'time');
 create index step_tasks_children on pgflow.step_tasks (run_id, step_slug, task_index) where waits_for = 'run';
 -- The slots that tasks hold, and those that they wait for, by each key that a task has.
 create index step_tasks_slots_1 on pgflow.step_tasks ((slot_keys[1]), waits_for, slot_keys, slot_rank) where slot_keys[1] is not null;
@@ -470,6 +470,7 @@ create table pgflow.alarms (
     and (step_slug is null or kind in ('deadline', 'child', 'ended', 'sql')) and (step_slug is not null or kind not in ('child', 'sql'))
   )
 );
+create index alarms_sql on pgflow.alarms (due_at, alarm_id, run_id, step_slug) where kind = 'sql';
 comment on table pgflow.alarms is
   'What has to be looked at from due_at on: a key of a limit that may have a free slot, the deadline of a run or step, a run that begins later, a step that starts runs of a sub-flow (child), a child that has ended, is to be cancelled or was retried, a run to undo, a step that calls a function (sql). An alarm may come in vain.';
 
@@ -479,13 +480,14 @@ create table pgflow.kept_results (
   task_index int not null,
   name text not null,
   value jsonb not null,
+  bytes int not null,
   attempt int not null,
   kept_at timestamptz not null,
   primary key (run_id, step_slug, task_index, name),
   constraint name_has_1_to_255_characters check (length(name) between 1 and 255)
 );
 comment on table pgflow.kept_results is
-  'What handlers have kept by a name, so that a later attempt of the task does not do it again. attempt is the one that kept it.';
+  'What handlers have kept by a name, so that a later attempt of the task does not do it again. bytes is the size of the value as JSON text, attempt the one that kept it.';
 
 create table pgflow.workers (
   worker_id uuid primary key,

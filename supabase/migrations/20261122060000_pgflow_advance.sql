@@ -50,9 +50,10 @@ create type pgflow.step_change as (
   due_at timestamptz
 );
 comment on type pgflow.step_change is
-  'What happens to a step: completed, failed, skipped (cascade: its dependents too), started with tasks of items (a wait or sleep: what it waits for, until when), or working: tasks completed, retries. result_n is the place of the result with the output of a completed step; it is null where its tasks have the output.';
+  'What happens to a step: completed, failed, skipped (cascade: its dependents too), started with tasks of items (a wait or sleep: what it waits for, until when), or working: tasks completed, retries; turned, of a loop that goes on: tasks done, of items at most. result_n is the place of the result with the output of a completed step; it is null where its tasks have the output.';
 
--- Applies changes and all that follows from them. `started` are steps that have started already, and get their tasks;
+-- Applies changes and all that follows from them. `started` are steps that have started already, and get their tasks, as loops that
+-- have turned get their next one;
 -- messages are visible after `delay` seconds. `outputs` has the results that the changes name.
 create function pgflow.advance(
   changes pgflow.step_change[],
@@ -110,6 +111,7 @@ $$;
 --                                                                         sleeps waits_for, due_at
 --   working    started                    less tasks                      progress; of retries: error,
 --                                                                         retries, retry_at
+--   turned     started                                     plus 1         progress; if limited, waits_for
 --   completed  completed                  0                0, if null     output, error = null          started_at, if null;
 --                                                                                                       completed_at
 --   failed     failed                                                     error                         failed_at
@@ -164,11 +166,12 @@ begin
     ),
     updated as (
       update pgflow.step_states ss
-      set status = case n.change when 'freed' then 'created' when 'working' then 'started' else n.change end,
+      set status = case when n.change = 'freed' then 'created' when n.change in ('working', 'turned') then 'started' else n.change end,
           remaining_deps = ss.remaining_deps - n.deps,
           initial_tasks = case n.change
             when 'started' then n.items
             when 'completed' then coalesce(ss.initial_tasks, 0)
+            when 'turned' then ss.initial_tasks + 1
             else ss.initial_tasks
           end,
           remaining_tasks = case n.change
@@ -177,8 +180,9 @@ begin
             when 'working' then ss.remaining_tasks - n.tasks
             else ss.remaining_tasks
           end,
-          -- At most 20 times a step, and not at its end.
+          -- Of a map at most 20 times, and not at its end.
           progress = case
+            when n.change = 'turned' then jsonb_build_object('done', n.tasks, 'total', n.items)
             when n.change = 'working'
              and 20 * (ss.initial_tasks - ss.remaining_tasks + n.tasks) / ss.initial_tasks
                > 20 * (ss.initial_tasks - ss.remaining_tasks) / ss.initial_tasks
@@ -191,7 +195,7 @@ begin
             else coalesce(outputs -> (n.result_n - 1)::int -> 'output', 'null')
           end,
           error = case
-            when n.change in ('freed', 'cancelled') or n.change = 'working' and n.retries = 0 then ss.error
+            when n.change in ('freed', 'turned', 'cancelled') or n.change = 'working' and n.retries = 0 then ss.error
             else n.error
           end,
           skip_reason = n.skip_reason,
@@ -207,7 +211,7 @@ begin
       where (ss.run_id, ss.step_slug) = (n.run_id, n.step_slug)
       returning ss.run_id, ss.step_slug, n.change, ss.remaining_deps
     )
-  select array_agg(row(u.run_id, u.step_slug)::pgflow.step_key) filter (where u.change = 'started'),
+  select array_agg(row(u.run_id, u.step_slug)::pgflow.step_key) filter (where u.change in ('started', 'turned')),
          array_agg(row(u.run_id, u.step_slug)::pgflow.step_key) filter (where u.change = 'freed' and u.remaining_deps = 0)
   into started, ready
   from updated u;
@@ -215,7 +219,7 @@ end
 $$;
 
 -- The output of a step that completes without a result: of a map its items' outputs, in their order, or what became of each where it
--- collects failures; of a wait the value that it was completed with before it began; else null.
+-- collects failures; of a loop that of its last turn; of a wait the value that it was completed with before it began; else null.
 create function pgflow.output_of_tasks(run_id uuid, flow_slug text, step_slug text)
 returns jsonb
 language plpgsql
@@ -246,7 +250,9 @@ begin
   end if;
   return coalesce((
     select t.output from pgflow.step_tasks t
-    where t.run_id = output_of_tasks.run_id and t.step_slug = output_of_tasks.step_slug and t.task_index = 0
+    where t.run_id = output_of_tasks.run_id and t.step_slug = output_of_tasks.step_slug and t.status = 'completed'
+    order by t.task_index desc
+    limit 1
   ), 'null');
 end
 $$;
@@ -296,24 +302,29 @@ begin
       judged as (
         select s.*,
                (s.run_if is null or s.input @> s.run_if) and (s.run_unless is null or not s.input @> s.run_unless) as is_met,
-               case when s.step_type <> 'map' then 1 when jsonb_typeof(s.items) = 'array' then jsonb_array_length(s.items) end
-                 as total,
+               case
+                 when s.step_type = 'loop' then kept.tasks + 1
+                 when s.step_type <> 'map' then 1
+                 when jsonb_typeof(s.items) = 'array' then jsonb_array_length(s.items)
+               end as total,
                s.items is null and exists (
                  select from pgflow.step_states source
                  where source.run_id = s.run_id and source.step_slug = s.map_source and source.status = 'skipped'
                ) as has_no_source,
-               -- Where the run was retried, completed items are kept; a wait may be completed before it begins.
-               (
-                 select count(*)::int from pgflow.step_tasks t
-                 where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'completed'
-               ) as kept
+               kept.tasks as kept
         from step s
+        -- Where the run was retried, completed items and turns are kept; a wait may be completed before it begins.
+        cross join lateral (
+          select count(*)::int as tasks from pgflow.step_tasks t
+          where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'completed'
+        ) kept
       ),
       decided as (
         select j.*, case
           when not j.is_met then case j.when_unmet when 'fail' then 'failed' else 'skipped' end
           when j.total is null and not j.has_no_source then 'failed'
           when coalesce(j.total, 0) = j.kept then 'completed'
+          when j.kept >= j.loop_max then case j.when_exceeded when 'complete' then 'completed' else 'failed' end
           when j.step_type in ('wait', 'sleep') then 'waiting'
           else 'started'
         end as change
@@ -327,6 +338,7 @@ begin
              case
                when d.change <> 'failed' then null
                when not d.is_met then format('step "%s" does not run: its condition is not met', d.step_slug)
+               when d.step_type = 'loop' then pgflow.error_of_loop(d.step_slug, d.kept)
                else format('step "%s" cannot map %s: it is %s, not an array', d.step_slug,
                  concat_ws('.', d.map_source, d.map_path), coalesce(jsonb_typeof(d.items), 'missing'))
              end as error,
@@ -376,7 +388,7 @@ begin
 end
 $$;
 
--- Creates the tasks of steps that have started at `now`, one for each item of a map, and sends their messages, visible
+-- Creates the tasks of steps that have started at `now`, one for each item of a map, the next turn of a loop, and sends their messages, visible
 -- after the steps' own delay plus `delay` seconds. Nearly always all of them are single steps that have never had one.
 create function pgflow.create_tasks(steps pgflow.step_key[], as_of timestamptz, delay int default 0)
 returns void
@@ -470,7 +482,7 @@ end
 $$;
 
 -- The same where some of the steps are maps, wait or are limited, have deadlines, or start again. Of a map that starts again, completed tasks
--- are kept.
+-- are kept. A loop is among them at each of its turns.
 create function pgflow.create_other_tasks(steps pgflow.step_key[], as_of timestamptz, delay int)
 returns void
 language plpgsql
@@ -479,7 +491,8 @@ as $$
 begin
   with
     step as (
-      select ss.run_id, s as step, s.step_slug, s.step_index, s.flow_slug, s.opt_deadline, f.queue_name,
+      select ss.run_id, s as step, s.step_slug, s.step_index, s.flow_slug, f.queue_name,
+             case when s.step_type <> 'loop' or ss.started_at = create_other_tasks.as_of then s.opt_deadline end as opt_deadline,
              least(2147483647, coalesce(s.opt_start_delay, 0)::bigint + create_other_tasks.delay)::int as delay,
              (select r.priority from pgflow.runs r where r.run_id = ss.run_id) as priority
       from unnest(create_other_tasks.steps) k

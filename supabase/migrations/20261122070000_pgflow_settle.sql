@@ -97,7 +97,7 @@ declare
 begin
   settled := array(select s from pgflow.record_results(locked, results, outputs, as_of) s);
   if cardinality(settled) > 0 then
-    perform pgflow.advance(pgflow.changes_of(settled), as_of, outputs => outputs);
+    perform pgflow.advance(pgflow.changes_of(settled, outputs), as_of, outputs => outputs);
     perform pgflow.release_messages(settled);
   end if;
   return query select * from unnest(settled);
@@ -124,10 +124,11 @@ begin
     with
       result as (
         select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.attempt, left(r.error, 10000) as error, r.uncounted,
-               t.message_id, t.slot_keys,
+               t.message_id, t.slot_keys, t.waits_for is not distinct from 'sql' as is_call,
                case
                  when r.error is null then 'completed'
-                 when r.permanent or t.child_run_id is not null or t.status = 'waiting' and t.slot_keys is null or used.attempts >= (
+                 when r.permanent or t.child_run_id is not null
+                   or t.status = 'waiting' and t.slot_keys is null and t.waits_for <> 'sql' or used.attempts >= (
                    select o.max_attempts from pgflow.step_options o
                    where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
                  ) then 'failed'
@@ -144,8 +145,11 @@ begin
                  )))::float8)
                end as retry_at
         from unnest(record_results.results) with ordinality r
-        join pgflow.step_tasks t
-          on (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
+        cross join lateral (
+          select t.* from pgflow.step_tasks t
+          where (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
+          offset 0 -- else all tasks may be held against the results, where statistics know of none
+        ) t
         cross join lateral (
           select t.attempts_count - t.attempts_before
                + case when t.status in ('waiting', 'queued') then 1 else 0 end - case when r.uncounted then 1 else 0 end
@@ -158,7 +162,7 @@ begin
       -- Materialized: a plan that is made while there are few tasks may look through it for each of them.
       decided as materialized (
         select distinct on (r.run_id, r.step_slug, r.task_index) r.*,
-               r.outcome = 'retrying' and r.slot_keys is not null as waits_again
+               r.outcome = 'retrying' and (r.slot_keys is not null or r.is_call) as waits_again
         from result r
         order by r.run_id, r.step_slug, r.task_index, r.n
       )
@@ -169,21 +173,24 @@ begin
           else d.outcome
         end,
         attempts_count = t.attempts_count + case
-          when d.error is not null and (t.status = 'queued' or t.status = 'waiting' and d.slot_keys is not null) then 1 else 0
+          when d.error is not null and (
+            t.status = 'queued' or t.status = 'waiting' and d.slot_keys is not null and t.waits_for <> 'run'
+          ) or d.is_call then 1
+          else 0
         end,
         attempts_before = t.attempts_before + case
-          when d.uncounted and d.error is not null and (t.status <> 'waiting' or d.slot_keys is not null) then 1 else 0
+          when d.uncounted and d.error is not null and (t.status <> 'waiting' or d.slot_keys is not null or d.is_call) then 1 else 0
         end,
         output = case
           when t.input is not null and d.outcome = 'completed' then coalesce(outputs -> (d.n - 1)::int -> 'output', 'null')
         end,
         error_message = d.error,
-        -- One of a limited step gives its slots up, and waits for others when its next attempt is due.
+        -- One of a limited step gives its slots up, and waits for others when its next attempt is due; a call has an alarm then.
         message_id = case when not d.waits_again then t.message_id end,
-        waits_for = case when d.waits_again then 'time' end,
-        due_at = case when d.waits_again then d.retry_at end,
+        waits_for = case when d.waits_again and d.is_call then 'sql' when d.waits_again then 'time' end,
+        due_at = case when d.waits_again and not d.is_call then d.retry_at end,
         slot_keys = case when d.waits_again then d.slot_keys end,
-        slot_rank = case when d.waits_again then pgflow.slot_rank(t.run_id, d.retry_at) end,
+        slot_rank = case when d.waits_again and not d.is_call then pgflow.slot_rank(t.run_id, d.retry_at) end,
         completed_at = case d.outcome when 'completed' then as_of end,
         failed_at = case d.outcome when 'failed' then as_of end
     from decided d
@@ -199,8 +206,8 @@ end
 $$;
 
 -- What settled tasks mean for their steps: a step whose last task completed completes, one with a task that failed for
--- good fails or is skipped, unless it is a map that collects failures.
-create function pgflow.changes_of(settled pgflow.settled_task[])
+-- good fails or is skipped, unless it is a map that collects failures. A loop takes another turn.
+create function pgflow.changes_of(settled pgflow.settled_task[], outputs jsonb default '[]')
 returns pgflow.step_change[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -208,9 +215,10 @@ as $$
 declare
   changes pgflow.step_change[];
   items_failed boolean;
+  items_completed boolean;
 begin
-  select array_agg(row(c.*)::pgflow.step_change), bool_or(b.is_map and b.fatal is not null)
-  into changes, items_failed
+  select array_agg(row(c.*)::pgflow.step_change), bool_or(b.is_map and b.fatal is not null), bool_or(b.is_map and c.change = 'completed')
+  into changes, items_failed, items_completed
   from (
     select s.run_id, s.flow_slug, s.step_slug,
            bool_or(s.is_item) as is_map,
@@ -253,13 +261,77 @@ begin
            -- A step that closes is not tried again, whatever else was in the batch.
            case next.change when 'working' then b.retries end as retries,
            case next.change when 'working' then b.retry_at end as retry_at,
-           case when next.change = 'working' and b.is_limited and not b.is_map then 'slot' end as waits_for,
+           case when next.change = 'working' and b.is_limited and b.retries > 0 and not (b.is_map and (
+             select s.step_type = 'map' from pgflow.steps s where s.flow_slug = b.flow_slug and s.step_slug = b.step_slug
+           )) then 'slot' end as waits_for,
            null::timestamptz as due_at
   ) c;
   if items_failed then
-    return pgflow.tolerate_failures(changes, settled);
+    changes := pgflow.tolerate_failures(changes, settled);
+  end if;
+  if items_completed and exists (
+    select from unnest(changes) c join pgflow.steps s using (flow_slug, step_slug) where c.change = 'completed' and s.step_type = 'loop'
+  ) then
+    return pgflow.take_turns(changes, settled, outputs);
   end if;
   return changes;
+end
+$$;
+
+-- Of changes after which steps complete, those of loops: one ends if the output of its turn contains loop_until; else it takes the next
+-- turn, unless it has taken loop_max. Then when_exceeded says whether it completes, or fails like one whose attempts are exhausted.
+create function pgflow.take_turns(changes pgflow.step_change[], settled pgflow.settled_task[], outputs jsonb)
+returns pgflow.step_change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select c from unnest(take_turns.changes) c
+    where c.change <> 'completed' or not exists (
+      select from pgflow.steps s where s.flow_slug = c.flow_slug and s.step_slug = c.step_slug and s.step_type = 'loop'
+    )
+    union all
+    select row(c.*)::pgflow.step_change
+    from unnest(take_turns.settled) t
+    join pgflow.steps s using (flow_slug, step_slug)
+    cross join lateral (
+      select case
+        when coalesce(outputs -> (t.n - 1)::int -> 'output', 'null') @> s.loop_until then 'completed'
+        when t.task_index + 1 < s.loop_max then 'turned'
+        when s.when_exceeded = 'complete' then 'completed'
+        when s.when_exhausted = 'fail' then 'failed'
+        else 'skipped'
+      end as change
+      offset 0
+    ) next
+    cross join lateral (
+      select t.run_id, t.flow_slug, t.step_slug, next.change,
+             case next.change when 'completed' then t.n end as result_n,
+             case when next.change in ('failed', 'skipped') then pgflow.error_of_loop(t.step_slug, t.task_index + 1) end as error,
+             case next.change when 'skipped' then 'attempts_exhausted' end as skip_reason,
+             next.change = 'skipped' and s.when_exhausted = 'skip-cascade' as cascade,
+             t.task_index + 1 as tasks,
+             s.loop_max as items,
+             0 as retries,
+             null::timestamptz as retry_at,
+             case when next.change = 'turned' and s.is_limited then 'slot' end as waits_for,
+             null::timestamptz as due_at
+    ) c
+    where t.is_item and t.outcome = 'completed' and s.step_type = 'loop'
+  );
+end
+$$;
+
+-- Why a loop that has taken so many turns fails.
+create function pgflow.error_of_loop(step_slug text, turns int)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return format('step "%s" has not ended after %s %s', step_slug, turns, case turns when 1 then 'turn' else 'turns' end);
 end
 $$;
 
@@ -353,8 +425,11 @@ begin
     select f.queue_name, f.flow_slug,
            array_agg(s.message_id) filter (where s.outcome <> 'retrying' or s.slot_keys is not null) as done,
            array_agg(row(s.run_id, s.step_slug)::pgflow.step_key) filter (where s.message_id is null) as waits,
-           array_agg(s.message_id order by s.message_id) filter (where s.outcome = 'retrying' and s.slot_keys is null) as retrying,
-           array_agg(s.retry_at order by s.message_id) filter (where s.outcome = 'retrying' and s.slot_keys is null) as until,
+           array_agg(s.message_id order by s.message_id)
+             filter (where s.outcome = 'retrying' and s.slot_keys is null and s.message_id is not null) as retrying,
+           array_agg(s.retry_at order by s.message_id)
+             filter (where s.outcome = 'retrying' and s.slot_keys is null and s.message_id is not null) as until,
+           array_agg(s) filter (where s.outcome = 'retrying' and s.slot_keys is null and s.message_id is null) as calls,
            array_agg(s.slot_keys[1]) filter (where s.slot_keys is not null) || array_agg(s.slot_keys[2]) filter (where s.slot_keys is not null)
              || array_agg(s.slot_keys[3]) filter (where s.slot_keys is not null) as slot_keys
     from unnest(settled) s join pgflow.flows f using (flow_slug)
@@ -380,6 +455,10 @@ begin
           where s.flow_slug = released.flow_slug and s.outcome = 'retrying' and s.slot_keys is null and s.message_id <> all (hidden)
         ));
       end if;
+    end if;
+    if released.calls is not null then
+      insert into pgflow.alarms (due_at, kind, run_id, step_slug)
+      select c.retry_at, 'sql', c.run_id, c.step_slug from unnest(released.calls) c;
     end if;
     if released.slot_keys is not null then
       perform pgflow.look_at_slots(released.slot_keys, pgflow.now());

@@ -56,7 +56,7 @@ begin
     return;
   end if;
   if claim_tasks.inline_limit is null or exists (
-    select from pgflow.steps s where s.flow_slug = any (claim_tasks.flow_slugs) and s.step_type = 'map'
+    select from pgflow.steps s where s.flow_slug = any (claim_tasks.flow_slugs) and s.step_type in ('map', 'loop')
   ) then
     messages := pgflow.messages_within(messages, 128000000, claim_tasks.inline_limit);
   end if;

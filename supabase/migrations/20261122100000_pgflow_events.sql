@@ -255,7 +255,10 @@ begin
              jsonb_build_object('error', event.error, 'retries', event.retries, 'retry_at', event.retry_at)
                || case event.waits_for when 'slot' then '{"waits_for": "slot"}' else '{}'::jsonb end
            when 'step:admitted' then jsonb_build_object('waits_for', event.waits_for)
-           when 'step:progress' then jsonb_build_object('progress', event.progress)
+           when 'step:progress' then jsonb_build_object('progress', event.progress) || case
+             when event.has_turned then jsonb_strip_nulls(jsonb_build_object('initial_tasks', event.initial_tasks, 'waits_for', event.waits_for))
+             else '{}'
+           end
          end,
          case when settled.by_somebody then actor_id when settled.early then pgflow.early_answer_by(event.run_id, event.step_slug) end,
          case
@@ -263,7 +266,7 @@ begin
            when settled.early and pgflow.early_answer_by(event.run_id, event.step_slug) is not null then 'authenticated'
          end
   from (
-    select n.*, kind.type, kind.place, (
+    select n.*, kind.type, kind.place, n.initial_tasks > o.initial_tasks as has_turned, (
              select s.step_index from pgflow.steps s where s.flow_slug = n.flow_slug and s.step_slug = n.step_slug
            ) as step_index
     from new_rows n

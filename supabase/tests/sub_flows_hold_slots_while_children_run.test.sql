@@ -1,5 +1,5 @@
 begin;
-select plan(16);
+select plan(17);
 set local pgflow.now = '2030-01-01 00:00:00Z';
 
 create function pg_temp.run(n int) returns uuid language sql as $$ select format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid $$;
@@ -32,6 +32,10 @@ select is(pg_temp.tasks(1), 'run started, completed, run started, slot', 'which 
 select pgflow.cancel_run(pg_temp.child(1, 0));
 select pgflow.settle_and_claim('[]', '{parent,child}', 10, pg_temp.run(9)) from generate_series(1, 2);
 select is(pg_temp.tasks(1), 'failed, completed, run started, run started', 'also where a claim admits it');
+select is(
+  (select array_agg(attempts_count order by task_index) from pgflow.step_tasks where run_id = pg_temp.run(1)), '{1,1,1,1}',
+  'a run is one attempt, however it ends'
+);
 select is(
   (select array_agg(distinct t.flow_slug) from pgflow.step_tasks t where t.status = 'started'), '{child}', 'workers only get tasks of children'
 );

@@ -67,7 +67,13 @@ function actorOf({ actor }: RunEvent, owner: string | null): string | null {
   return actor.id === owner ? 'by you' : `by visitor ${actor.id.slice(0, 8)}`
 }
 
-const waits = { signal: 'waits for a decision', time: 'sleeps', slot: 'waits for a slot' } as const
+const waits = {
+  signal: 'waits for a decision',
+  time: 'sleeps',
+  slot: 'waits for a slot',
+  run: 'starts a run',
+  sql: 'calls a function',
+} as const
 
 /** What an event says besides its type, in one line. */
 function detailsOf(event: RunEvent): string | null {

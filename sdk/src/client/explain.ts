@@ -35,6 +35,8 @@ const forms: Readonly<Record<OptionName, string>> = {
   after: 'the seq of an event: a whole number, at least 0',
   reason: 'a text',
   undo: 'true or false',
+  children: 'true or false',
+  afterChild: 'the last child of the page before, as it was listed',
   afterWait: 'the last wait of the page before, as it was listed',
   output: 'what the wait takes; null where it takes nothing',
 }

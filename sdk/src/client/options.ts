@@ -31,7 +31,6 @@ const tests = {
   groupId: isUuid,
   schema: has('~standard'),
   priority: matches(/^(high|normal|low)$/),
-  after: (value) => Number.isInteger(value) && (value as number) >= 0,
   timeout: (value) => secondsOf(value) !== undefined,
   reason: isText,
   undo: (value) => value === !!value,
@@ -39,8 +38,17 @@ const tests = {
   signal: has('aborted'),
 } satisfies Record<string, Test>
 
-/** Each argument and option that is tested; those of lists are tested by what is loaded with them. */
-export type OptionName = keyof typeof tests | 'status' | 'ownerId' | 'cursor' | 'limit' | 'afterWait'
+/** Each argument and option that is tested; those of lists and iterators are tested by what is loaded with them. */
+export type OptionName =
+  | keyof typeof tests
+  | 'status'
+  | 'ownerId'
+  | 'cursor'
+  | 'limit'
+  | 'afterWait'
+  | 'after'
+  | 'children'
+  | 'afterChild'
 
 /** Tests that are loaded when they are needed. */
 export type MoreTests = Partial<Record<OptionName, Test>>
@@ -55,9 +63,9 @@ export function checkOptions(options: object, known: string, more?: MoreTests): 
   const all: MoreTests = { ...tests, ...more }
   const names = known.split(' ')
   for (const [name, value] of Object.entries(options)) {
-    const isRequired = names.includes(`${name}!`)
-    if (!isRequired && !names.includes(name)) return refuse(name, value, known)
-    if ((isRequired || value !== undefined) && !all[name as OptionName]!(value)) return refuse(name, value)
+    const isOption = names.includes(name)
+    if (!isOption && !names.includes(`${name}!`)) return refuse(name, value, known)
+    if (!(isOption && value === undefined) && !all[name as OptionName]!(value)) return refuse(name, value)
   }
   return undefined
 }
@@ -94,20 +102,16 @@ export async function argumentsFrom<Arguments>(
   const args: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(values)) {
     args[name.replace(/[A-Z]/, (letter) => `_${letter.toLowerCase()}`)] =
-      name === 'delay'
-        ? secondsOf(value)
-        : /^(input|meta|outp)/.test(name)
-          ? await checkJson(value, name)
-          : value
+      name === 'delay' ? secondsOf(value) : /^(in|m|ou)/.test(name) ? await checkJson(value, name) : value
   }
   // That is what the options have.
   return args as Arguments
 }
 
 /** @throws InvalidInputError with those that there are, if a name is none of them */
-export function checkName(name: string, known: readonly string[], problem: string, which: string): void {
+export function checkName(name: string, known: readonly string[], problem: string): void {
   if (!known.includes(name))
-    throw invalid(`${problem} '${name}'`, { hint: `${which} are: ${known.join(', ')}.` })
+    throw invalid(`${problem} '${name}'`, { hint: `The names are: ${known.join(', ')}.` })
 }
 
 /** The error for a value that cannot be used. */

@@ -154,12 +154,14 @@ function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArgu
       }),
       ...(type === 'wait' && waitArguments(options)),
       ...(type === 'sleep' && { sleep_for: secondsOf(options.for), until_path: options.until }),
+      ...(type === 'loop' && loopArguments(options)),
+      sql_function: options.call,
       start_delay:
-        hasHandler(step) || child !== undefined
+        hasHandler(step) || type === 'sql' || child !== undefined
           ? secondsOf(options.startDelay ?? flowOptions.startDelay)
           : undefined,
       input_schema: jsonSchemaOf(inputSchema, 'input'),
-      // What completes a wait or a sub-flow is stored as it is given.
+      // What completes a wait or a sub-flow, or a function returns, is stored as it is given.
       output_schema: jsonSchemaOf(outputSchema, hasHandler(step) ? 'output' : 'input'),
     }),
   }
@@ -176,6 +178,14 @@ function mapArguments({
     ...(typeof tolerate === 'string'
       ? { tolerate_share: Number.parseFloat(tolerate) / 100 }
       : { tolerate_count: tolerate }),
+  }
+}
+
+function loopArguments({ until, max, whenExceeded }: StepOptions): Record<string, Json | undefined> {
+  return {
+    loop_until: until,
+    loop_max: max,
+    when_exceeded: whenExceeded === 'fail' ? undefined : whenExceeded,
   }
 }
 
@@ -202,10 +212,20 @@ export function shapeOf(flow: AnyFlow): FlowShape {
 /** What is not here is an option. */
 function stepShape(step: StepArguments): StepArguments {
   const { max_attempts, base_delay, timeout, start_delay, sleep_for, ...others } = step
-  const { concurrency, deadline, limits, tolerate_count, tolerate_share, when_parent_ends, ...shape } = others
+  const {
+    concurrency,
+    deadline,
+    limits,
+    tolerate_count,
+    tolerate_share,
+    loop_max,
+    when_parent_ends,
+    ...shape
+  } = others
   const defaults = {
     ...{ step_type: 'single', when_unmet: 'skip-cascade', when_exhausted: 'fail' },
     ...(step.step_type === 'map' && { when_item_fails: 'fail' }),
+    ...(step.step_type === 'loop' && { when_exceeded: 'fail' }),
   }
   return { ...defaults, ...shape, deps_slugs: step.deps_slugs.toSorted() } as StepArguments // a step with more said
 }

@@ -15,6 +15,7 @@ import type {
 import type { Handler } from './handler-types.ts'
 import type { InputJson, JsonOf } from './json-types.ts'
 import type { ItemFallback, KnownKey, KnownRunKey, MapOutput, Tolerated } from './limit-types.ts'
+import type { LoopMethods } from './loop-methods.ts'
 import type { ItemOf, ItemsOption } from './map-types.ts'
 import type { SourceStep } from './path-types.ts'
 import type { MapProgress, ProgressArguments, ProgressType, StepProgress } from './progress-types.ts'
@@ -27,6 +28,7 @@ import type {
   TakesPayload,
 } from './schema-types.ts'
 import type { NewSlug } from './slug-types.ts'
+import type { SqlMethods } from './sql-methods.ts'
 import type { SubFlowMethods } from './sub-flow-methods.ts'
 import type { TypeOf } from './type.ts'
 import type { FlowTypeError } from './type-error.ts'
@@ -63,7 +65,7 @@ import type {
  *   .step('text', ({ run }) => `Hello ${run.name}`)
  *   .step('mail', ['text'], ({ text }) => send(text), { timeout: 20 })
  */
-export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
+export interface Flow<F extends FlowTypes> extends AnyFlow, LoopMethods<F>, SqlMethods<F>, SubFlowMethods<F> {
   readonly '~types': F
   readonly slug: VersionedSlug<F['slug'], F['version']>
   readonly alias: F['slug']
@@ -372,15 +374,15 @@ export interface Named<Slug, Deps> {
   readonly dependsOn?: Deps
 }
 
-interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress, Key>
+export interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress, Key>
   extends StepTiming,
     TaskOptions<Key>,
     Conditional<If, Unless, Unmet> {
   /** What becomes of a step whose last attempt failed; see `whenUnmet`. @default 'fail' */
   readonly whenExhausted?: Exhausted
-  /** A Standard Schema of what the handler gets: the payload, or an item of a map. */
+  /** A Standard Schema of what the handler gets: the payload, an item of a map, or the state of a loop. */
   readonly input?: In
-  /** A Standard Schema of what the handler returns; of a map, for each item. */
+  /** A Standard Schema of what the handler returns; of a map, for each item, of a loop, for each turn. */
   readonly output?: Out
   /** The type of the data that the handler reports with `context.progress`: `type<{ page: string }>()`. */
   readonly progress?: Progress

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { RunSnapshot } from '@pgflow/sdk'
 import postgres, { type ISql, type Sql } from 'postgres'
 import type { WireEvent } from '../../../sdk/src/client/store.ts'
-import type { FlowDefinition, LimitDefinition, LimitUse, StepDefinition } from './definition.ts'
+import type { FlowDefinition, LimitDefinition, LimitUse, Source, StepDefinition } from './definition.ts'
 import type { Json } from './json.ts'
 import type { Limit } from './slots.ts'
 import type { Ending } from './task.ts'
@@ -31,7 +31,17 @@ export interface ClaimedTask extends TaskKey {
 export interface TaskRow extends TaskKey {
   waits_for: string | null
   attempts_count: number
+  child_run_id: string | null
   message_id: number | null
+}
+
+/** A run that the engine has started for another one. */
+export interface Descendant {
+  run_id: string
+  parent_run_id: string | null
+  parent_step_slug: string | null
+  parent_task_index: number | null
+  undoes: string | null
 }
 
 /** A task's message; times are in seconds. */
@@ -43,7 +53,17 @@ export interface Message extends TaskKey {
 
 /** A run as it stands: its rows, its whole log, and what a client reads. */
 export interface Observation {
-  run: { run_id: string; status: string; output: Json; error: string | null }
+  run: {
+    run_id: string
+    status: string
+    output: Json
+    error: string | null
+    parent_run_id: string | null
+    parent_step_slug: string | null
+    parent_task_index: number | null
+    depth: number
+    undoes: string | null
+  }
   steps: {
     step_slug: string
     status: string
@@ -71,6 +91,7 @@ export interface Observation {
     due_at: string | null
     slot_keys: string[] | null
     slot_rank: string | null
+    child_run_id: string | null
     message_id: number | null
   }[]
   events: WireEvent[]
@@ -105,24 +126,38 @@ export class Database {
     await this.sql`select pgflow.set_limit(${slug}, ${running}, ${rate?.[0] ?? null}, ${rate?.[1] ?? null})`
   }
 
-  /** Defines a flow under a new slug, in one round trip. */
-  async define(flow: FlowDefinition, limits: readonly Limit[] = []): Promise<string> {
+  /**
+   * Defines a flow under a new slug, in one round trip. `slugs` are those of the flows that came before it, which its sub-flows
+   * may name; one that names another calls the flow itself. `undoFlow` is the slug of the one that undoes it.
+   */
+  async define(
+    flow: FlowDefinition,
+    limits: readonly Limit[] = [],
+    slugs: readonly string[] = [],
+    undoFlow?: string,
+  ): Promise<string> {
     const slug = `f_${randomUUID().replaceAll('-', '')}`
-    const steps = flow.steps.map(({ map, runIf, runUnless, wait, sleep, ...step }, n) => ({
-      ...step,
-      ...((wait ?? sleep) && { maxAttempts: null, baseDelay: null, startDelay: null }),
-      type: map ? 'map' : wait ? 'wait' : sleep ? 'sleep' : 'single',
-      ...(wait && { ...wait, completedBy: 'authenticated' }),
-      ...(sleep && 'for' in sleep ? { sleepFor: sleep.for } : sleep && { until: `run.${sleep.until}` }),
-      n,
-      map: map?.source,
-      path: map && map.path.length > 0 ? map.path.join('.') : undefined,
-      // A fragment may be JSON's null, which a column cannot tell from none.
-      runIf: runIf === undefined ? undefined : JSON.stringify(runIf),
-      runUnless: runUnless === undefined ? undefined : JSON.stringify(runUnless),
-      options: wait || sleep ? {} : optionsOf(step, limits),
-    }))
-    const options = { limits: usesOf(flow.limits, limits), deadline: flow.deadline }
+    const steps = flow.steps.map(
+      ({ child, loop, map, runIf, runUnless, wait, sleep, hasUndo, ...step }, n) => ({
+        ...step,
+        ...((wait ?? sleep) && { startDelay: null }),
+        ...((wait ?? sleep ?? child) && { maxAttempts: null, baseDelay: null }),
+        type: map ? 'map' : wait ? 'wait' : sleep ? 'sleep' : loop ? 'loop' : 'single',
+        ...(wait && { ...wait, completedBy: 'authenticated' }),
+        ...(sleep && 'for' in sleep ? { sleepFor: sleep.for } : sleep && { until: `run.${sleep.until}` }),
+        n,
+        ...sourceOf(map ?? child?.input ?? loop?.start),
+        // A fragment may be JSON's null, which a column cannot tell from none.
+        runIf: runIf === undefined ? undefined : JSON.stringify(runIf),
+        runUnless: runUnless === undefined ? undefined : JSON.stringify(runUnless),
+        options: {
+          ...(wait || sleep ? {} : optionsOf(step, limits)),
+          ...(child && { child_flow: slugs[child.flow] ?? slug, when_parent_ends: child.whenParentEnds }),
+          ...(loop && { loop_until: loop.until, loop_max: loop.max, when_exceeded: loop.whenExceeded }),
+        },
+      }),
+    )
+    const options = { limits: usesOf(flow.limits, limits), deadline: flow.deadline, undo_flow: undoFlow }
     await this.sql`
       select pgflow.create_flow(${slug}, options => ${json(options)}::text::jsonb),
              pgflow.add_step(
@@ -258,8 +293,9 @@ export class Database {
     ])
   }
 
-  async cancel(runId: string): Promise<void> {
-    await this.sql`select pgflow.cancel_run(${runId}, 'enough')`
+  async cancel(runId: string, undo = false): Promise<void> {
+    if (undo) await this.sql`select pgflow.cancel_run(${runId}, 'enough', undo => true)`
+    else await this.sql`select pgflow.cancel_run(${runId}, 'enough')`
   }
 
   async retry(runId: string): Promise<void> {
@@ -293,8 +329,21 @@ export class Database {
   /** The tasks of runs, as far as the model has to ask for them. */
   async tasks(runIds: string[]): Promise<TaskRow[]> {
     return await this.sql`
-      select run_id, step_slug, task_index, waits_for, attempts_count, message_id::int
+      select run_id, step_slug, task_index, waits_for, attempts_count, child_run_id, message_id::int
       from pgflow.step_tasks where run_id = any (${runIds}::uuid[])`
+  }
+
+  /** The runs that were started for some runs, for those, and so on. */
+  async descendants(runIds: string[]): Promise<Descendant[]> {
+    return await this.sql`
+      with recursive descendant as (
+        select r.run_id, r.parent_run_id, r.parent_step_slug, r.parent_task_index, r.undoes from pgflow.runs r
+        where r.parent_run_id = any (${runIds}::uuid[]) or r.undoes = any (${runIds}::uuid[])
+        union
+        select r.run_id, r.parent_run_id, r.parent_step_slug, r.parent_task_index, r.undoes
+        from descendant d join pgflow.runs r on r.parent_run_id = d.run_id or r.undoes = d.run_id
+      )
+      select * from descendant`
   }
 
   /** Lets the delays of a flow's tasks run out that nobody holds. */
@@ -420,6 +469,11 @@ export class Database {
     )
     return await this.sql.unsafe(`${queues.join(' union all ')} order by flow_slug, msg_id`)
   }
+}
+
+/** Where a step has its items or its input, as arguments of add_step. */
+function sourceOf(place: Source | undefined) {
+  return place && { map: place.source, path: place.path.length > 0 ? place.path.join('.') : undefined }
 }
 
 /** What has no argument of its own. */

@@ -19,11 +19,39 @@ export interface LimitUse {
   readonly by: readonly string[] | null
 }
 
+/** A value in `run` or a dep, inside it at a path. */
+export interface Source {
+  readonly source: string
+  readonly path: readonly string[]
+}
+
+/** A run of another flow does the work. */
+export interface ChildDefinition {
+  /** Its place among the flows of the history. */
+  readonly flow: number
+  /** What it is started with; a flow map gives each its item instead. */
+  readonly input: Source
+  readonly whenParentEnds: 'cancel' | 'leave'
+}
+
+/** The output of each turn is the input of the next. */
+export interface LoopDefinition {
+  readonly start: Source
+  /** What the last output contains. */
+  readonly until?: Json
+  readonly max: number
+  readonly whenExceeded: 'fail' | 'complete'
+}
+
 export interface StepDefinition {
   readonly slug: string
   readonly deps: readonly string[]
-  /** Where a map step finds its items: in `run` or a dep, inside it at a path. */
-  readonly map?: { readonly source: string; readonly path: readonly string[] }
+  /** Where a map step finds its items. */
+  readonly map?: Source
+  readonly child?: ChildDefinition
+  readonly loop?: LoopDefinition
+  /** Whether what it has done can be undone. */
+  readonly hasUndo?: boolean
   /** Somebody completes it. Seconds; without a timeout there is no end. */
   readonly wait?: {
     readonly timeout: number | null
@@ -58,10 +86,16 @@ export interface FlowDefinition {
   readonly deadline: number | null
 }
 
+/** Whether a step has a task for each of several items or turns, with inputs and outputs of their own. */
+export function hasItems({ map, loop }: StepDefinition): boolean {
+  return (map ?? loop) !== undefined
+}
+
 /** Whether a step starts as soon as its deps are closed. */
 export function isPlain(flow: FlowDefinition, step: StepDefinition): boolean {
-  const { map, wait, sleep, runIf, runUnless } = step
-  return !map && !wait && !sleep && runIf === undefined && runUnless === undefined && !isLimited(flow, step)
+  const { map, child, loop, wait, sleep, runIf, runUnless } = step
+  if (map ?? child ?? loop ?? wait ?? sleep) return false
+  return runIf === undefined && runUnless === undefined && !isLimited(flow, step)
 }
 
 /** Whether the tasks of a step wait for slots. */

@@ -2,20 +2,23 @@
 import { hash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { expect } from 'vitest'
-import type { Database, Observation, Result, TaskKey, TaskRow } from './database.ts'
+import { deepest } from './children.ts'
+import type { Database, Descendant, Observation, Result, TaskKey, TaskRow } from './database.ts'
 import { type FlowDefinition, isLimited as needsSlots } from './definition.ts'
 import type { History, Operation, Pick } from './flows.ts'
 import type { Json } from './json.ts'
-import { look, replay, rowsOf } from './look.ts'
+import { look, replay, rowsOf, withoutUndo } from './look.ts'
 import { handBack, hide, Queue, show } from './queue.ts'
 import type { Run } from './run.ts'
 import type { Step } from './step.ts'
 import { hasMessage, type Settlement, type Task } from './task.ts'
+import { undoFlowOf } from './undo.ts'
 
 type ClaimedId = { flow_slug: string; msg_id: number }
 
 export class Driver {
   readonly #database: Database
+  /** Those of flows that undo others, too. */
   readonly #slugs: ReadonlyMap<FlowDefinition, string>
   readonly #queue: Queue
   /** Tasks that the last claim has begun as it admitted them: their messages were not read. */
@@ -44,8 +47,16 @@ export class Driver {
       (flow) => flow.steps.some((step) => needsSlots(flow, step)) || flow.limits.length > 0,
     )
     const limits = isLimited ? await database.defineLimits(history.limits) : []
-    for (const flow of flows) slugs.set(flow, await database.define(flow, limits))
-    const driver = new Driver(database, slugs, new Queue(clock, limits))
+    const ownSlugs: string[] = []
+    for (const flow of flows) {
+      const undoFlow = undoFlowOf(flow)
+      if (undoFlow) slugs.set(undoFlow, await database.define(undoFlow))
+      ownSlugs.push(await database.define(flow, limits, ownSlugs, undoFlow ? slugs.get(undoFlow) : undefined))
+      slugs.set(flow, ownSlugs.at(-1)!)
+    }
+    const queue = new Queue(flows, clock, limits)
+    queue.nameOf = (flow) => slugs.get(flow)!
+    const driver = new Driver(database, slugs, queue)
     for (const start of starts) await driver.#perform({ do: 'start', ...start, delay: 0 })
     await driver.#compare()
     for (const operation of operations) await driver.#do(operation)
@@ -62,7 +73,7 @@ export class Driver {
    * and not everything is compared each time.
    */
   async #finish(): Promise<void> {
-    const waves = Math.max(...this.#flows.map(({ steps }) => steps.length)) + 1
+    const waves = this.#queue.flows.reduce((sum, flow, place) => sum + wavesOf(flow, place), 2)
     const most = waves + (this.#queue.limits.length > 0 ? 1000 : 0) // a rate lets one pass in each
     for (let wave = 0; wave < most && this.#isBusy; wave++) {
       const isLong = wave >= waves
@@ -113,7 +124,8 @@ export class Driver {
   }
 
   get #isBusy(): boolean {
-    return this.#queue.runs.some(({ status }) => status === 'started')
+    const { runs, notices } = this.#queue
+    return runs.some(({ status }) => status === 'started') || notices.dueAt.length > 0
   }
 
   async #perform(operation: Operation): Promise<void> {
@@ -181,7 +193,8 @@ export class Driver {
         break
       case 'cancel': {
         const run = this.#run(operation.run, ['started'])
-        await this.#agree(run.cancel('enough'), this.#database.cancel(run.id))
+        const { undo } = operation
+        await this.#agree(run.cancel('enough', undo), this.#database.cancel(run.id, undo))
         break
       }
       case 'retry': {
@@ -211,14 +224,37 @@ export class Driver {
   async #tick(): Promise<void> {
     const { settled, nextDueAt } = await this.#database.tick()
     const due = this.#queue.tick()
+    await this.#tend(true)
     const admitted = await this.#admit()
-    expect(settled).toBe(due + admitted)
+    // What is done for parents, children and undo is counted as the engine likes.
+    if (!this.#isComposed) expect(settled).toBe(due + admitted)
     this.#nextDueAt = nextDueAt ?? 0
     // There may be something to look at before, in vain or not: a slot, the deadline of what has ended.
     const expected = this.#queue.nextDueAt
     const isExact = this.#queue.limits.length === 0 && !this.#flows.some(hasDeadlines)
     if (isExact) expect(nextDueAt).toEqual(expected)
     else if (expected !== null) expect(nextDueAt).toBeLessThanOrEqual(expected)
+  }
+
+  /** Lets the model start runs for others; tells it their ids. */
+  async #tend(isTick: boolean): Promise<void> {
+    if (!this.#isComposed) return
+    await this.#adopt()
+    const rows = await this.#database.descendants(this.#queue.runs.map((run) => run.id))
+    const ids = new Map(rows.map((row) => [row.undoes ?? parentName(row), row.run_id]))
+    this.#queue.idOf = ({ parent, undoes }) => {
+      const name = undoes
+        ? undoes.id
+        : nameOf({
+            run_id: parent!.run.id,
+            step_slug: parent!.step.definition.slug,
+            task_index: parent!.index,
+          })
+      const id = ids.get(name)
+      if (!id) throw new Error(`nobody has started a run for ${name}`)
+      return id
+    }
+    this.#queue.tend(isTick)
   }
 
   /** Tells the model which tasks have been given slots. */
@@ -230,7 +266,7 @@ export class Driver {
       const row = rows.get(nameOf(this.#key(task)))!
       // It may have been closed after that, in the same call.
       if (row.attempts_count > task.attempts) this.#begun.add(task)
-      if (row.message_id !== null) return 'is admitted'
+      if (row.message_id !== null || row.waits_for === 'run') return 'is admitted'
       return row.waits_for === 'slot' ? 'is ready' : 'waits'
     })
   }
@@ -268,7 +304,7 @@ export class Driver {
   /** The flows of a claim; of how many each gives so many is left open, so all are taken. */
   #source(from: number | 'all', quantity: number) {
     if (from === 'all') return { flows: this.#flows, slugs: [...this.#slugs.values()], limit: 10_000 }
-    const { flow, slug } = this.#flow(from)
+    const { flow, slug } = this.#flow(from, this.#flows)
     return { flows: [flow], slugs: [slug], limit: quantity }
   }
 
@@ -276,9 +312,14 @@ export class Driver {
     return [...this.#slugs.keys()]
   }
 
-  #flow(of: number) {
-    const flow = this.#flows[of % this.#slugs.size]!
+  #flow(of: number, flows: readonly FlowDefinition[] = this.#queue.flows) {
+    const flow = flows[flows.length - 1 - (of % flows.length)]!
     return { flow, slug: this.#slugs.get(flow)! }
+  }
+
+  /** Whether runs are started for others. */
+  get #isComposed(): boolean {
+    return this.#flows.some(({ steps }) => steps.some(({ child, hasUndo }) => child ?? hasUndo))
   }
 
   async #settle(settlements: Settlement[]): Promise<void> {
@@ -294,6 +335,7 @@ export class Driver {
     const results = settlements.map((settlement) => this.#result(settlement))
     const { stale, tasks } = await this.#database.settleAndClaim(results, slugs, limit)
     const applied = this.#queue.settle(settlements)
+    await this.#tend(false)
     if (this.#queue.isCrowded) await this.#admit()
     else await this.#adopt()
     expect(stale).toEqual(results.flatMap(({ ending, ...result }, n) => (applied[n] ? [] : [result])))
@@ -412,7 +454,7 @@ export class Driver {
         events.map(({ seq }) => seq),
         events.map((_, n) => n + 1),
       )
-      if (before) agree(replay(before, seen), seen.snapshot)
+      if (before) agree(replay(before, seen), withoutUndo(seen.snapshot))
       this.#seen.set(run, { ...seen, events })
     }
     agree([...messages], this.#messages())
@@ -450,7 +492,11 @@ export class Driver {
 
   #name(tasks: readonly TaskRow[]): Map<string, TaskRow> {
     const rows = new Map(tasks.map((task) => [nameOf(task), task]))
-    for (const task of this.#queue.tasks) task.message = rows.get(nameOf(this.#key(task)))?.message_id ?? 0
+    for (const task of this.#queue.tasks) {
+      const row = rows.get(nameOf(this.#key(task)))
+      task.message = row?.message_id ?? 0
+      if (task.step.definition.child) task.childId ??= row?.child_run_id ?? null
+    }
     return rows
   }
 }
@@ -467,6 +513,16 @@ function hasDeadlines({ deadline, steps }: FlowDefinition): boolean {
 
 function nameOf({ run_id, step_slug, task_index }: TaskKey): string {
   return `${run_id} ${step_slug} ${task_index}`
+}
+
+function parentName({ parent_run_id, parent_step_slug, parent_task_index }: Descendant): string {
+  return nameOf({ run_id: parent_run_id!, step_slug: parent_step_slug!, task_index: parent_task_index! })
+}
+
+/** How many waves a flow takes, about: one for each turn of a loop, more for children; those of one that calls itself, too. */
+function wavesOf({ steps }: FlowDefinition, place: number): number {
+  const waves = steps.map(({ child, loop }) => (child ? 3 : (loop?.max ?? 1))).reduce((sum, one) => sum + one)
+  return steps.some(({ child }) => child?.flow === place) ? waves * deepest : waves
 }
 
 function attemptOf({ attempts }: Task, which: Pick['attempt']): number | null {

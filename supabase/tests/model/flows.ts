@@ -36,9 +36,13 @@ const time = weighted<Json>(
   [5, fc.constantFrom<Json>(Date.UTC(2100) / 1000 + 7200, '2100-01-01T02:00:00Z')],
   [1, fc.constantFrom<Json>('soon', null, [0])],
 )
-const object = fc
-  .record({ items: array, b: array, at: time })
-  .map(({ items, b, at }): Json => ({ items, a: { b }, at }))
+/** What runs are mostly given; `kids` are for runs that they start. */
+const objectWith = (kids: fc.Arbitrary<Json>): fc.Arbitrary<Json> =>
+  fc
+    .record({ items: array, b: array, at: time, kids })
+    .map(({ items, b, at, kids }): Json => ({ items, a: { b }, at, kids }))
+const kid = objectWith(fc.constantFrom<Json[]>([], [{}], [{ items: [1], a: { b: [] } }, 'x']))
+const object = objectWith(fc.array(kid, { maxLength: 3 }))
 const oddity = fc.constantFrom<Json>(
   {},
   { items: null },
@@ -94,11 +98,33 @@ const limit = weighted<LimitDefinition>(
   ],
 )
 
+const place = fc.record({ source: fc.nat(3), path: sometimes(20, fc.constantFrom([], ['items'])) })
+
+/** A run of an earlier flow, or rarely of the flow itself. */
+const child = fc.record({
+  flow: fc.nat(11),
+  isMap: fc.boolean(),
+  source: weighted([2, fc.constant(0)], [1, fc.nat(3)]),
+  whenParentEnds: weighted<'cancel' | 'leave'>([3, fc.constant('cancel')], [1, fc.constant('leave')]),
+})
+const loop = fc.record({
+  place,
+  until: weighted<Json | undefined>(
+    [4, fc.constantFrom<Json>([], [1], {}, 'x', false)],
+    [1, fc.constant(undefined)],
+  ),
+  max: fc.constantFrom(1, 2, 3, 5),
+  whenExceeded: fc.constantFrom<'fail' | 'complete'>('complete', 'fail'),
+})
+
 const rawStep = fc.record({
   limits,
   other: sometimes(3, weighted<Partial<StepDefinition>>([2, fc.record({ wait })], [1, fc.record({ sleep })])),
+  child: sometimes(3, child),
+  loop: sometimes(5, loop),
+  hasUndo: fc.boolean(),
   deps: fc.array(fc.nat(6), { maxLength: 3 }),
-  map: sometimes(2, fc.record({ source: fc.nat(3), path: sometimes(20, fc.constantFrom([], ['items'])) })),
+  map: sometimes(2, place),
   collect: sometimes(
     3,
     fc.constantFrom<NonNullable<StepDefinition['collect']>>(
@@ -118,22 +144,38 @@ const rawStep = fc.record({
   startDelay: weighted([9, fc.constant(0)], [1, fc.constant(3600)]),
 })
 
-/** A DAG of one to eight steps; a step waits for some that come before it. Half of the flows have no limits. */
-const flow: fc.Arbitrary<FlowDefinition> = fc
-  .record({
-    steps: fc.array(rawStep, { minLength: 1, maxLength: 8, size: 'max' }),
+/** A DAG of one to so many steps; a step waits for some that come before it. Half of the flows have no limits, most no undo. */
+const rawFlow = (maxLength: number) =>
+  fc.record({
+    steps: fc.array(rawStep, { minLength: 1, maxLength, size: 'max' }),
     isLimited: fc.boolean(),
+    canUndo: process.env.MODEL_SKIP?.includes('undo')
+      ? fc.constant(undefined)
+      : sometimes(3, fc.constant(true)),
     limits: sometimes(2, fc.tuple(limitUse(0))),
     deadline: sometimes(8, fc.constantFrom(60, 7200)),
   })
-  .map(({ steps, ...raw }) => {
-    const limits = (raw.isLimited && raw.limits) || []
-    return {
-      steps: steps.map((step, n) => limited(stepDefinition(step, n), raw.isLimited, 3 - limits.length)),
-      limits,
-      deadline: raw.deadline ?? null,
-    }
+
+/** A flow that comes after so many others, whose runs it may start. */
+function flowDefinition({ steps, ...raw }: Drawn<ReturnType<typeof rawFlow>>, place: number): FlowDefinition {
+  const limits = (raw.isLimited && raw.limits) || []
+  const definitions = steps.map((step, n) => {
+    const { hasUndo, ...definition } = limited(
+      stepDefinition(step, n, place),
+      raw.isLimited,
+      3 - limits.length,
+    )
+    return raw.canUndo && hasUndo ? { ...definition, hasUndo } : definition
   })
+  return { steps: definitions, limits, deadline: raw.deadline ?? null }
+}
+
+/** One flow, or a small one or two with another that starts runs of them. */
+const flows = weighted<Drawn<ReturnType<typeof rawFlow>>[]>(
+  [2, fc.tuple(rawFlow(8))],
+  [2, fc.tuple(rawFlow(3), rawFlow(6))],
+  [1, fc.tuple(rawFlow(2), rawFlow(3), rawFlow(4))],
+).map((raw) => raw.map(flowDefinition))
 
 /** No task has more than so many keys. */
 function limited(step: StepDefinition, isLimited: boolean, keys: number): StepDefinition {
@@ -142,27 +184,59 @@ function limited(step: StepDefinition, isLimited: boolean, keys: number): StepDe
   return { ...step, limits, concurrency }
 }
 
-function stepDefinition(raw: Drawn<typeof rawStep>, n: number): StepDefinition {
-  const { map, other, runIf, runUnless, concurrency, collect, deadline, ...options } = raw
+function stepDefinition(raw: Drawn<typeof rawStep>, n: number, place: number): StepDefinition {
+  const { runIf, runUnless, concurrency, collect, deadline, ...rest } = raw
+  const { map: _map, other: _other, child: _child, loop: _loop, ...options } = rest
   const deps = n === 0 ? [] : [...new Set(raw.deps.map((dep) => `s${dep % n}`))]
   const names = [...deps, 'run']
   const nameOf = (k: number) => names[k % names.length]!
   const fragmentOf = ({ of, fragment }: { of: number; fragment: Json }): Json =>
     of === 5 ? {} : { [nameOf(of)]: fragment }
+  const kind = kindOf(raw, place, nameOf)
+  const isOther = (kind.wait ?? kind.sleep) !== undefined
   return {
     ...options,
+    hasUndo: raw.hasUndo && !isOther && !kind.child,
     slug: `s${n}`,
     deps,
-    limits: other
+    limits: isOther
       ? []
       : raw.limits.map((use, k) => (use.by && k === 1 && deps[0] ? { ...use, by: [deps[0]] } : use)),
-    concurrency: map && !other ? concurrency : null,
-    collect: (map && !other && collect) || null,
-    deadline: (!other && deadline) || null,
-    ...(other ?? (map && { map: sourceOf(nameOf(map.source), map.path) })),
+    concurrency: kind.map ? concurrency : null,
+    collect: (kind.map && collect) || null,
+    deadline: (!isOther && deadline) || null,
+    ...kind,
     ...(runIf && { runIf: fragmentOf(runIf) }),
     ...(runUnless && { runUnless: fragmentOf(runUnless) }),
   }
+}
+
+/** What does the work of a step, or what it waits for. */
+function kindOf(
+  { other, child, loop, map }: Drawn<typeof rawStep>,
+  place: number,
+  nameOf: (n: number) => string,
+): Partial<StepDefinition> {
+  if (other) return other
+  // Of the flow itself only seldom, since that has no end but the depth.
+  if (child && !process.env.MODEL_SKIP?.includes('child') && (place > 0 || child.flow === 11)) {
+    const source = nameOf(child.source)
+    const input = { source, path: child.isMap && source === 'run' ? ['kids'] : [] }
+    const flow = child.flow === 11 ? place : child.flow % place
+    return {
+      child: { flow, input, whenParentEnds: child.whenParentEnds },
+      ...(child.isMap && { map: input }),
+    }
+  }
+  if (loop) {
+    const { place, until, max, whenExceeded } = loop
+    const start = sourceOf(nameOf(place.source), place.path)
+    // One without an end completes when it has taken all its turns.
+    return until === undefined
+      ? { loop: { start, max, whenExceeded: 'complete' } }
+      : { loop: { start, until, max, whenExceeded } }
+  }
+  return map ? { map: sourceOf(nameOf(map.source), map.path) } : {}
 }
 
 /** Where a source mostly has an array, or somewhere else. */
@@ -200,9 +274,10 @@ const quantity = fc.constantFrom<number>(1, 2, 5, 100)
 const delay = weighted([4, fc.constant(0)], [1, fc.constant(3600)])
 const run = fc.nat(9)
 const task = fc.nat(50)
+/** One of the flows, counted from the last one. */
+const of = fc.constantFrom(0, 0, 0, 1, 2)
 /** One of the flows, or all of them. */
-const of = fc.nat(1)
-const from = weighted<number | 'all'>([2, of], [1, fc.constant('all')])
+const from = weighted<number | 'all'>([2, fc.nat(5)], [1, fc.constant('all')])
 
 const operations = {
   claim: fc.record({ from, quantity }),
@@ -220,7 +295,10 @@ const operations = {
   /** The engine's clock jumps. */
   jump: fc.record({ seconds: fc.constantFrom(1, 60, 3600, 100_000, -3600) }),
   setLimit: fc.record({ limit: fc.nat(2), running: fc.integer({ min: 1, max: 5 }) }),
-  cancel: fc.record({ run }),
+  cancel: fc.record({
+    run,
+    undo: process.env.MODEL_SKIP?.includes('undo') ? fc.constant(false) : fc.boolean(),
+  }),
   retry: fc.record({ run }),
   start: fc.record({ of, input, delay }),
   startMany: fc.record({ of, inputs: fc.array(input, { maxLength: 3 }), delay }),
@@ -262,7 +340,7 @@ const operation = weighted<Operation>(
 /** Some flows, what runs of them start with, and what happens to them at a time long past or yet to come. */
 export const history = fc.record({
   limits: fc.tuple(limit, limit, limit),
-  flows: weighted<FlowDefinition[]>([2, fc.tuple(flow)], [1, fc.tuple(flow, flow)]),
+  flows,
   starts: fc.array(fc.record({ of, input }), { minLength: 1, maxLength: 3 }),
   year: fc.constantFrom(2020, 2100),
   operations: fc.array(operation, { maxLength: 16, size: 'max' }),
@@ -272,7 +350,7 @@ export type History = Drawn<typeof history>
 /** A flow whose tasks all end as planned, while several workers and somebody who meddles are at it at once. */
 export const commotion = fc.record({
   limits: fc.tuple(limit, limit, limit),
-  flow,
+  flow: rawFlow(8).map((raw) => flowDefinition(raw, 0)),
   inputs: fc.array(input, { minLength: 1, maxLength: 4 }),
   endings: fc.array(ending, { minLength: 1, maxLength: 12 }),
   workers: fc.array(quantity, { minLength: 2, maxLength: 3 }),

@@ -1,6 +1,7 @@
 /** A run as the database shows it and as the model has it, in the same words. */
 import { applyEvent } from '../../../sdk/src/client/store.ts'
 import type { Observation } from './database.ts'
+import { hasItems } from './definition.ts'
 import type { Run } from './run.ts'
 import { textOfKey } from './slots.ts'
 import { isOpen } from './task.ts'
@@ -8,13 +9,25 @@ import { isOpen } from './task.ts'
 /** The earlier snapshot with what happened since. */
 export function replay(before: Observation, { events }: Observation) {
   const since = events.filter(({ seq }) => seq > before.snapshot.seq)
-  return since.reduce(applyEvent, before.snapshot)
+  return withoutUndo(since.reduce(applyEvent, before.snapshot))
+}
+
+/** A snapshot as events tell it: that a run has begun to undo it is no event. */
+export function withoutUndo<T extends object>(snapshot: T): T {
+  return { ...snapshot, undone_by: null }
 }
 
 /** The rows of a run, as far as the model knows them. */
 export function rowsOf({ run, steps, tasks, events }: Omit<Observation, 'snapshot'>) {
   return {
-    run: { status: run.status, output: run.output, error: run.error },
+    run: {
+      status: run.status,
+      output: run.output,
+      error: run.error,
+      parent: run.parent_run_id && [run.parent_run_id, run.parent_step_slug, run.parent_task_index],
+      depth: run.depth,
+      undoes: run.undoes,
+    },
     steps: steps.map((step) => ({
       step_slug: step.step_slug,
       status: step.status,
@@ -43,6 +56,7 @@ export function rowsOf({ run, steps, tasks, events }: Omit<Observation, 'snapsho
       due_at: task.due_at === null ? null : Date.parse(task.due_at) / 1000,
       slot_keys: task.slot_keys?.toSorted() ?? null,
       slot_rank: task.slot_rank === null ? null : Date.parse(task.slot_rank) / 1000,
+      child_run_id: task.child_run_id,
     })),
     events: events.map(({ type, step_slug }) => (step_slug === null ? type : `${type} ${step_slug}`)),
   }
@@ -50,9 +64,19 @@ export function rowsOf({ run, steps, tasks, events }: Omit<Observation, 'snapsho
 
 /** The same rows, as the model has them. */
 export function look(run: Run): ReturnType<typeof rowsOf> {
+  const { parent } = run
+  // By their slugs, which is another order in a flow that undoes another.
+  const inOrder = run.steps.toSorted((a, b) => (a.definition.slug < b.definition.slug ? -1 : 1))
   return {
-    run: { status: run.status, output: run.output, error: run.error },
-    steps: run.steps.map((step) => ({
+    run: {
+      status: run.status,
+      output: run.output,
+      error: run.error,
+      parent: parent && [parent.run.id, parent.step.definition.slug, parent.index],
+      depth: run.depth,
+      undoes: run.undoes?.id ?? null,
+    },
+    steps: inOrder.map((step) => ({
       step_slug: step.definition.slug,
       status: step.status,
       output: step.output,
@@ -67,19 +91,22 @@ export function look(run: Run): ReturnType<typeof rowsOf> {
       remaining_deps: step.status === 'created' ? run.openDeps(step) : null,
       remaining_tasks: step.status === 'started' ? step.tasks.filter(isOpen).length : null,
     })),
-    tasks: run.tasks.map((task) => ({
-      step_slug: task.step.definition.slug,
-      task_index: task.index,
-      status: task.status,
-      attempts_count: task.attempts,
-      input: task.item,
-      output: task.step.definition.map || task.isEarly ? task.output : null,
-      error_message: task.error,
-      waits_for: task.waitsFor,
-      due_at: task.dueAt,
-      slot_keys: task.keys?.map((key) => textOfKey(key, task)).toSorted() ?? null,
-      slot_rank: task.rank === null ? null : Math.floor(task.rank * 1000) / 1000,
-    })),
+    tasks: inOrder
+      .flatMap(({ tasks }) => tasks)
+      .map((task) => ({
+        step_slug: task.step.definition.slug,
+        task_index: task.index,
+        status: task.status,
+        attempts_count: task.attempts,
+        input: task.item,
+        output: hasItems(task.step.definition) || task.isEarly ? task.output : null,
+        error_message: task.error,
+        waits_for: task.waitsFor,
+        due_at: task.dueAt,
+        slot_keys: task.keys?.map((key) => textOfKey(key, task)).toSorted() ?? null,
+        slot_rank: task.rank === null ? null : Math.floor(task.rank * 1000) / 1000,
+        child_run_id: task.child?.id ?? task.childId,
+      })),
     events: run.events,
   }
 }

@@ -1,8 +1,18 @@
+import { Notices, tendChildren } from './children.ts'
 import type { FlowDefinition } from './definition.ts'
 import type { Json } from './json.ts'
-import { Run } from './run.ts'
+import { type Origin, Run } from './run.ts'
 import { type Limit, Slots } from './slots.ts'
-import { hasAttempts, hasMessage, isDue, leaseExpired, type Settlement, type Task } from './task.ts'
+import {
+  awaitsSlots,
+  hasAttempts,
+  hasMessage,
+  isDue,
+  leaseExpired,
+  type Settlement,
+  type Task,
+} from './task.ts'
+import { beginUndos, inputOfUndo, undoFlowOf } from './undo.ts'
 
 /** The engine's own time, in seconds, which tests set; messages appear by the real one. */
 export interface Clock {
@@ -18,9 +28,20 @@ export class Queue {
   readonly clock: Clock
   readonly runs: Run[] = []
   readonly limits: readonly Limit[]
+  readonly notices = new Notices()
+  /** The id of a run that the engine has started for another, and the slug of a flow. */
+  idOf: (origin: Origin) => string = () => ''
+  nameOf: (flow: FlowDefinition) => string = () => ''
+  /** Those that sub-flows name by their places. */
+  readonly flows: readonly FlowDefinition[]
   readonly #slots = new Slots()
 
-  constructor(clock: Clock = { now: 0, latest: 0, isPast: true }, limits: readonly Limit[] = []) {
+  constructor(
+    flows: readonly FlowDefinition[],
+    clock: Clock = { now: 0, latest: 0, isPast: true },
+    limits: readonly Limit[] = [],
+  ) {
+    this.flows = flows
     this.clock = clock
     this.limits = limits
   }
@@ -30,7 +51,24 @@ export class Queue {
   }
 
   start(flow: FlowDefinition, input: Json, delay: number): Run {
-    const run = new Run(flow, input, this.clock, delay, this.limits)
+    return this.#start(flow, input, { delay, parent: null, undoes: null })
+  }
+
+  /** Starts the run that does the work of a task. */
+  startChild(task: Task): Run {
+    const { run, step, index } = task
+    const flow = this.flows[step.definition.child!.flow]!
+    return this.#start(flow, run.inputOfChild(task), { delay: 0, parent: { run, step, index }, undoes: null })
+  }
+
+  /** Starts the run that undoes another. */
+  startUndo(run: Run): Run {
+    return this.#start(undoFlowOf(run.flow)!, inputOfUndo(run), { delay: 0, parent: null, undoes: run })
+  }
+
+  #start(flow: FlowDefinition, input: Json, origin: Origin): Run {
+    const run = new Run(flow, input, this, origin)
+    if (origin.parent ?? origin.undoes) run.id = this.idOf(origin)
     this.runs.push(run)
     return run
   }
@@ -53,6 +91,12 @@ export class Queue {
     return settled + ended.reduce((sum, one) => sum + one, 0)
   }
 
+  /** Starts runs for others, and lets these go on after those; only a tick begins to undo. */
+  tend(isTick: boolean): void {
+    tendChildren(this)
+    if (isTick) beginUndos(this)
+  }
+
   /** When something that waits for a time is due, or a deadline ends. */
   get nextDueAt(): number | null {
     const open = this.runs.filter(({ status }) => status === 'started')
@@ -60,13 +104,14 @@ export class Queue {
     const times = [
       ...this.tasks.map(({ dueAt }) => dueAt),
       ...[...open, ...steps].map(({ deadlineAt }) => deadlineAt),
+      ...this.notices.dueAt,
     ].filter((time) => time !== null)
     return times.length === 0 ? null : Math.min(...times)
   }
 
   /** Whether tasks wait for slots, or for the time from when on they do. */
   get isCrowded(): boolean {
-    return this.tasks.some(({ status, keys }) => status === 'waiting' && keys !== null)
+    return this.tasks.some(awaitsSlots)
   }
 
   /**
@@ -74,7 +119,7 @@ export class Queue {
    * database knows: `now` says what a task does. No key may have too many, and none that could have had its slots is left.
    */
   admit(now: (task: Task) => 'waits' | 'is ready' | 'is admitted'): number {
-    const waiting = this.tasks.filter(({ status, keys }) => status === 'waiting' && keys !== null)
+    const waiting = this.tasks.filter(awaitsSlots)
     const admitted: Task[] = []
     for (const task of waiting) {
       const state = now(task)

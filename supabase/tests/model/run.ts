@@ -3,13 +3,16 @@
  * steps, each with its tasks; whatever happens to it is a method.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { type FlowDefinition, isLimited, isPlain } from './definition.ts'
+import type { Notices, Parent } from './children.ts'
+import { type FlowDefinition, hasItems, isLimited, isPlain, type Source } from './definition.ts'
 import { at, contains, type Json, typeOf } from './json.ts'
+import { afterTurn, nextTurn, withoutTurn } from './loops.ts'
 import type { Clock } from './queue.ts'
 import { type Key, keysOf, type Limit } from './slots.ts'
 import {
   type Change,
   cascades,
+  exhausted,
   inOrder,
   isClosed,
   plainStart,
@@ -32,6 +35,21 @@ import {
   timedOut,
   unsettled,
 } from './task.ts'
+import { undoFlowOf } from './undo.ts'
+
+/** What runs share. */
+export interface World {
+  readonly clock: Clock
+  readonly limits: readonly Limit[]
+  readonly notices: Notices
+}
+
+/** Why a run was started, and after how many seconds it begins. */
+export interface Origin {
+  readonly delay: number
+  readonly parent: Parent | null
+  readonly undoes: Run | null
+}
 
 export class Run {
   readonly flow: FlowDefinition
@@ -39,8 +57,16 @@ export class Run {
   readonly steps: Step[]
   /** The database gives it. */
   id = ''
+  readonly parent: Parent | null
+  /** How many parents it has: its own, that of its parent … */
+  readonly depth: number
+  /** The run whose completed steps it undoes, and the one that undoes its own. */
+  readonly undoes: Run | null
+  undoing: Run | null = null
+  /** Whether it was cancelled so that it is undone. */
+  isToBeUndone = false
+  readonly #world: World
   readonly #clock: Clock
-  readonly #limits: readonly Limit[]
   readonly events: string[] = ['run:started']
   status: 'started' | 'completed' | 'failed' | 'cancelled' = 'started'
   output: Json = null
@@ -48,12 +74,15 @@ export class Run {
   /** When it fails if it is still open then, in seconds. */
   deadlineAt: number | null
 
-  constructor(flow: FlowDefinition, input: Json, clock: Clock, delay: number, limits: readonly Limit[]) {
+  constructor(flow: FlowDefinition, input: Json, world: World, { delay, parent, undoes }: Origin) {
     this.flow = flow
     this.input = input
-    this.#clock = clock
-    this.#limits = limits
-    this.deadlineAt = flow.deadline === null ? null : clock.now + delay + flow.deadline
+    this.parent = parent
+    this.depth = parent ? parent.run.depth + 1 : 0
+    this.undoes = undoes
+    this.#world = world
+    this.#clock = world.clock
+    this.deadlineAt = flow.deadline === null ? null : world.clock.now + delay + flow.deadline
     this.steps = flow.steps.map((definition, order) => ({
       definition,
       order,
@@ -87,21 +116,29 @@ export class Run {
   }
 
   /** Ends the run and all that is open under it; whether it could. */
-  cancel(reason: string | null): boolean {
-    if (this.status === 'cancelled') return true
-    if (this.status !== 'started') return false
-    this.#apply(this.#cancellations(new Map()))
-    for (const task of this.tasks.filter(isOpen)) close(task, 'cancelled')
-    this.#end('cancelled', reason)
+  cancel(reason: string | null, undo = false): boolean {
+    if (this.status === 'started') {
+      this.#apply(this.#cancellations(new Map()))
+      this.#close(this.tasks, 'cancelled')
+      this.#end('cancelled', reason)
+    }
+    if (this.status !== 'cancelled') return false
+    if (undo && !this.isToBeUndone && !this.undoing) {
+      this.isToBeUndone = true
+      this.#notifyOfUndo()
+    }
     return true
   }
 
   /** Runs what failed or was cancelled again; whether it could. */
   retry(): boolean {
     if (this.status !== 'failed' && this.status !== 'cancelled') return false
+    if (this.undoing) return false
+    this.isToBeUndone = false
     this.status = 'started'
     this.error = null
     this.events.push('run:retried')
+    if (this.parent) this.#notify('retried')
     if (this.flow.deadline !== null) this.deadlineAt = this.#clock.now + this.flow.deadline
     for (const step of this.steps) {
       if (step.status === 'failed' || step.status === 'cancelled') Object.assign(step, unstarted)
@@ -125,7 +162,7 @@ export class Run {
     if (this.status !== 'started') return 0
     if (this.deadlineAt !== null && this.deadlineAt <= now) {
       this.#apply(this.#cancellations(new Map()))
-      for (const task of this.tasks.filter(isOpen)) close(task, 'cancelled')
+      this.#close(this.tasks, 'cancelled')
       this.#end('failed', `the run has exceeded its deadline of ${this.flow.deadline} s`)
       return 1
     }
@@ -163,24 +200,28 @@ export class Run {
   admit(tasks: readonly Task[]): void {
     for (const step of this.steps) {
       const admitted = tasks.filter((task) => task.step === step)
+      const { map, child } = step.definition
       for (const task of admitted) {
-        Object.assign(task, {
-          status: 'queued',
-          waitsFor: null,
-          dueAt: null,
-          visible: true,
-          hiddenUntil: null,
-        })
+        const state = child
+          ? ({ waitsFor: 'run' } as const)
+          : ({ status: 'queued', waitsFor: null, visible: true } as const)
+        Object.assign(task, { ...state, dueAt: null, hiddenUntil: null })
       }
-      if (admitted.length === 0 || step.definition.map) continue
-      step.waits = null
+      if (admitted.length > 0 && child) this.#callChildren(step, 0)
+      if (admitted.length === 0 || map) continue
+      step.waits = child ? forRun : null
       this.events.push(`step:admitted ${step.definition.slug}`)
     }
   }
 
   /** What a handler is given. */
   inputOf(task: Task): Json {
-    return task.step.definition.map ? task.item : this.#inputOf(task.step)
+    return hasItems(task.step.definition) ? task.item : this.#inputOf(task.step)
+  }
+
+  /** What the child of a task is started with. */
+  inputOfChild({ step, item }: Task): Json {
+    return step.definition.map ? item : this.#valueAt(step.definition.child!.input)
   }
 
   /** How many deps a step waits for. */
@@ -209,8 +250,9 @@ export class Run {
       const { retryAt, failed } = settleTask(task, ending, this.#clock)
       if (failed) fatal.push(task.error!)
       if (retryAt !== undefined) again.push({ error: task.error!, retryAt })
+      this.#giveUpChild(task)
     }
-    const { map, collect } = step.definition
+    const { map, loop, collect } = step.definition
     if (fatal.length > 0) {
       const error = collect ? tooManyFailures(step) : fatal.sort()[0]!
       if (error !== null) return exhausted(step, error)
@@ -230,6 +272,7 @@ export class Run {
         ...waits,
       }
     }
+    if (loop) return afterTurn(step, this.#isLimited(step) ? forSlot : null)
     const outputs = step.tasks.map((task) => (collect ? outcomeOf(task) : task.output))
     return { to: 'completed', output: map ? outputs : outputs[0]! }
   }
@@ -252,7 +295,7 @@ export class Run {
     for (const step of this.steps) {
       if (step.status === 'started' && started.has(step)) this.#createTasks(step, delay)
       const closed = this.status === 'failed' ? 'cancelled' : step.skipReason ? 'skipped' : undefined
-      if (closed) for (const task of step.tasks.filter(isOpen)) close(task, closed)
+      if (closed) this.#close(step.tasks, closed)
     }
     if (this.status === 'started' && this.#isDone()) {
       this.output = Object.fromEntries(
@@ -273,12 +316,17 @@ export class Run {
       : this.steps.filter((step) => isPlain(this.flow, step.definition) && this.#isReady(step))
     for (const step of freed) events.push(...transition(step, plainStart))
     this.events.push(...inOrder(events))
-    return [...freed, ...[...wave.keys()].filter((step) => wave.get(step)!.to === 'started')]
+    return [
+      ...freed,
+      ...[...wave].filter(([, { to }]) => to === 'started' || to === 'turned').map(([step]) => step),
+    ]
   }
 
   /** In a run that ends, a wave only closes steps, and everything else that is open is cancelled. */
   #cancellations(wave: Wave): Wave {
-    const closing = [...wave].filter(([, { to }]) => to !== 'started' && to !== 'working')
+    const closing = [...wave].filter(
+      ([, { to }]) => to === 'completed' || to === 'failed' || to === 'skipped',
+    )
     const ending: Wave = new Map(closing)
     for (const step of this.steps) {
       if (!ending.has(step) && (step.status === 'created' || step.status === 'started')) {
@@ -300,7 +348,7 @@ export class Run {
   }
 
   #decide(step: Step, delay: number): Change {
-    const { slug, runIf, runUnless, whenUnmet, map, wait, sleep } = step.definition
+    const { slug, runIf, runUnless, whenUnmet, map, child, loop, wait, sleep } = step.definition
     const input = this.#inputOf(step)
     const isMet =
       (runIf === undefined || contains(input, runIf)) &&
@@ -315,7 +363,10 @@ export class Run {
     if (wait) return waiting('signal', wait.timeout === null ? null : begin + wait.timeout)
     if (sleep && 'for' in sleep) return waiting('time', begin + sleep.for)
     if (sleep) return this.#sleepUntil(slug, sleep.until)
-    if (!map) return this.#isLimited(step) ? waiting('slot', null) : plainStart
+    const isOver = loop && withoutTurn(step)
+    if (isOver) return isOver
+    if (!map && this.#isLimited(step)) return started(step, forSlot)
+    if (!map) return started(step, child ? forRun : null)
     const items = this.#items(step)
     if (!Array.isArray(items)) {
       const where = [map.source, ...map.path].join('.')
@@ -347,21 +398,62 @@ export class Run {
     return at(source ? source.output : this.input, map!.path)
   }
 
-  /** A task for each item; of a map that starts again, completed ones are kept, and the others begin anew. */
+  /** What is at a place; null where there is nothing. */
+  #valueAt({ source, path }: Source): Json {
+    const step = this.steps.find(({ definition }) => definition.slug === source)
+    if (step && step.status !== 'completed') return null
+    return at(step ? step.output : this.input, path) ?? null
+  }
+
+  /** A task for each item; of a map that starts again, completed ones are kept, and the others begin anew. A loop gets its next turn. */
   #createTasks(step: Step, delay: number): void {
     const total = delay + step.definition.startDelay
-    const { deadline } = step.definition
-    if (deadline !== null) step.deadlineAt = this.#clock.now + delay + deadline
-    const items = step.definition.map ? (this.#items(step) as Json[]) : [null]
-    const keys = keysOf(this.flow, step.definition, this.#inputOf(step), this.#limits)
-    step.tasks = items.map((item, index) => {
+    const { deadline, map, child, loop } = step.definition
+    if (deadline !== null) step.deadlineAt ??= this.#clock.now + delay + deadline
+    const keys = keysOf(this.flow, step.definition, this.#inputOf(step), this.#world.limits)
+    const create = (item: Json, index: number): Task => {
       const before = step.tasks[index]
       if (before?.status === 'completed') return before
       const task = this.#newTask(step, index, item)
       if (this.#isLimited(step)) return { ...task, ...this.#waitingForSlot(keys, index, total) }
+      if (child) return { ...task, status: 'waiting', waitsFor: 'run' }
       if (!step.waits) return { ...task, visible: total === 0 }
       return { ...task, status: 'waiting', waitsFor: step.waits.for, dueAt: step.waits.dueAt }
-    })
+    }
+    if (loop) {
+      const { index, item } = nextTurn(step, this.#valueAt(loop.start))
+      step.tasks = [...step.tasks.slice(0, index), create(item, index)]
+    } else {
+      step.tasks = (map ? (this.#items(step) as Json[]) : [null]).map(create)
+    }
+    if (child && !this.#isLimited(step)) this.#callChildren(step, total)
+  }
+
+  /** Has the children of a step started, after some seconds. */
+  #callChildren(step: Step, delay: number): void {
+    this.#world.notices.add({ kind: 'child', run: this, step, dueAt: this.#clock.now + delay })
+  }
+
+  /** Closes those of the tasks that are open; nobody wants their children any more. */
+  #close(tasks: readonly Task[], status: 'cancelled' | 'skipped'): void {
+    for (const task of tasks.filter(isOpen)) {
+      close(task, status)
+      this.#giveUpChild(task)
+    }
+  }
+
+  /** Nobody waits for the child of a task any more. */
+  #giveUpChild({ child, step }: Task): void {
+    if (child?.status === 'started' && step.definition.child!.whenParentEnds === 'cancel')
+      child.#notify('cancel')
+  }
+
+  #notify(kind: 'ended' | 'cancel' | 'retried' | 'undo'): void {
+    this.#world.notices.add({ kind, run: this, dueAt: this.#clock.now })
+  }
+
+  #notifyOfUndo(): void {
+    if (undoFlowOf(this.flow) && !this.undoes) this.#notify('undo')
   }
 
   #waitingForSlot(keys: readonly Key[], index: number, delay: number): Partial<Task> {
@@ -375,7 +467,7 @@ export class Run {
   }
 
   #newTask(step: Step, index: number, item: Json): Task {
-    const attempts = step.tasks[index]?.attempts ?? 0
+    const { attempts = 0, child = null, childId = null } = step.tasks[index] ?? {}
     const counts = { attempts, attemptsBefore: attempts }
     return {
       run: this,
@@ -383,6 +475,8 @@ export class Run {
       index,
       item,
       ...counts,
+      child,
+      childId,
       status: 'queued',
       ...idle,
       ...unsettled,
@@ -394,6 +488,8 @@ export class Run {
     this.status = status
     this.error = error
     this.events.push(`run:${status}`)
+    if (this.parent) this.#notify('ended')
+    if (status === 'failed') this.#notifyOfUndo()
   }
 
   #inputOf(step: Step): Json {
@@ -418,13 +514,6 @@ export class Run {
   }
 }
 
-/** What becomes of a step that has no attempts or no time left. */
-function exhausted({ definition }: Step, error: string): Change {
-  return definition.whenExhausted === 'fail'
-    ? { to: 'failed', error }
-    : { to: 'skipped', reason: 'attempts_exhausted', error }
-}
-
 /** Why a map that collects failures fails after all, if it does. */
 function tooManyFailures({ definition, tasks }: Step): string | null {
   const { count, share } = definition.collect!
@@ -440,7 +529,14 @@ function outcomeOf({ status, output, error }: Task): Json {
 }
 
 const forSlot: Waits = { for: 'slot', dueAt: null }
+const forRun: Waits = { for: 'run', dueAt: null }
 
 function waiting(what: Waits['for'], dueAt: number | null): Change {
-  return { ...plainStart, waits: { for: what, dueAt } } as Change
+  return { to: 'started', items: [null], waits: { for: what, dueAt } }
+}
+
+/** A step begins that is no map; a loop has the turns that it has taken before, too. */
+function started({ definition, tasks }: Step, waits: Waits | null): Change {
+  const turns = definition.loop ? tasks.filter(({ status }) => status === 'completed').length : 0
+  return { to: 'started', items: Array.from({ length: turns + 1 }, () => null), ...(waits && { waits }) }
 }

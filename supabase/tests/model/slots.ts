@@ -2,7 +2,7 @@
 import { hash } from 'node:crypto'
 import type { FlowDefinition, LimitDefinition, StepDefinition } from './definition.ts'
 import { at, type Json, textOf } from './json.ts'
-import { hasMessage, type Task } from './task.ts'
+import { holdsSlots, type Task } from './task.ts'
 
 /** A limit as it is now; `slug` is empty for the concurrency of a map. */
 export type Limit = { readonly slug: string } & { -readonly [K in keyof LimitDefinition]: LimitDefinition[K] }
@@ -101,7 +101,7 @@ export class Slots {
 
 /** How many tasks hold a slot of a key. */
 function held(key: Key, all: readonly Task[]): number {
-  return all.filter((task) => hasMessage(task) && task.keys?.some((one) => isSame(one, key))).length
+  return all.filter((task) => holdsSlots(task) && task.keys!.some((one) => isSame(one, key))).length
 }
 
 function haveSameKeys(a: Task, b: Task): boolean {

@@ -27,7 +27,7 @@ export interface Step {
 }
 
 export interface Waits {
-  readonly for: 'signal' | 'time' | 'slot'
+  readonly for: 'signal' | 'time' | 'slot' | 'run'
   readonly dueAt: number | null
 }
 
@@ -45,6 +45,8 @@ export type Change =
       retryAt: number | null
       waits?: Waits
     }
+  /** A loop goes on after so many turns. */
+  | { to: 'turned'; done: number; total: number; waits: Waits | null }
   | { to: 'cancelled' }
 
 /** What happens to steps at once. */
@@ -90,6 +92,13 @@ export const unstarted = {
 /** Changes a step; answers with the events of that. */
 export function transition(step: Step, change: Change): StepEvent[] {
   if (change.to === 'working') return work(step, change)
+  if (change.to === 'turned') {
+    step.initialTasks! += 1
+    step.done = change.done
+    step.progress = { done: change.done, total: change.total }
+    step.waits = change.waits
+    return [{ kind: 'progress', step }]
+  }
   const begins = step.status === 'created' && change.to === 'completed'
   step.status = change.to
   if (change.to === 'started') {
@@ -124,6 +133,13 @@ function work(step: Step, change: Change & { to: 'working' }): StepEvent[] {
     ...(retries > 0 ? [{ kind: 'retrying', step }] : []),
     ...(hasGrown ? [{ kind: 'progress', step }] : []),
   ]
+}
+
+/** What becomes of a step that has no attempts or no time left. */
+export function exhausted({ definition }: Step, error: string): Change {
+  return definition.whenExhausted === 'fail'
+    ? { to: 'failed', error }
+    : { to: 'skipped', reason: 'attempts_exhausted', error }
 }
 
 export function isClosed({ status }: Step): boolean {

@@ -14,12 +14,15 @@ export interface Task {
   readonly item: Json
   status: TaskStatus
   /** What it waits for while it is waiting, and until when, in seconds. */
-  waitsFor: 'signal' | 'time' | 'slot' | null
+  waitsFor: 'signal' | 'time' | 'slot' | 'run' | null
   dueAt: number | null
   /** Those of the slots that it holds or waits for; null of a task without limits, and of one that is closed. */
   keys: readonly Key[] | null
   /** Its place among those that wait for a slot, in seconds. */
   rank: number | null
+  /** The run of a sub-flow that does its work, once it has been started; the database gives its id before that. */
+  child: Run | null
+  childId: string | null
   /** Counts claims, and never falls. */
   attempts: number
   /** Attempts that do not count: the run was retried after them, or they were handed back. */
@@ -84,6 +87,16 @@ export function isDue({ keys, dueAt }: Task, now: number): boolean {
   return keys === null && dueAt !== null && dueAt <= now
 }
 
+/** Whether it is without slots for which it waits, or for the time from when on it does. */
+export function awaitsSlots({ keys, waitsFor }: Task): boolean {
+  return keys !== null && (waitsFor === 'slot' || waitsFor === 'time')
+}
+
+/** Whether it has slots. */
+export function holdsSlots(task: Task): boolean {
+  return task.keys !== null && isOpen(task) && !awaitsSlots(task)
+}
+
 /** Ends it, with all that it waits for or holds. */
 export function close(task: Task, status: TaskStatus): void {
   Object.assign(task, idle, { status })
@@ -105,7 +118,7 @@ export function settleTask(task: Task, ending: Ending, clock: Clock): { retryAt?
     close(task, 'completed')
     return {}
   }
-  const isWait = task.status === 'waiting' && task.keys === null
+  const isWait = task.status === 'waiting' && !awaitsSlots(task)
   // Whoever fails a task that nobody has claimed uses an attempt, too.
   if (task.status !== 'started' && !isWait) task.attempts += 1
   if (ending.uncounted && !isWait) task.attemptsBefore += 1

@@ -43,13 +43,10 @@ export class Pool {
 
 /** Flows with one run at a time, by what becomes of a further start; two of their keys are in use. */
 const singletons = ['return', 'reject', 'replace', 'after'].map((whenBusy) => `fuzz_${whenBusy}`)
+const parents = ['fuzz_parent', 'fuzz_nested']
 export const flowSlugs = [
-  'fuzz_chain',
-  'fuzz_map',
-  'fuzz_choice',
-  'fuzz_wait',
-  'fuzz_collect',
-  'fuzz_undo',
+  ...['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait', 'fuzz_collect', 'fuzz_undo', 'fuzz_loop'],
+  ...parents,
   ...singletons,
 ]
 const workers = Array.from({ length: 5 }, () => randomUUID())
@@ -143,6 +140,51 @@ const definitions = {
         ...{ when_item_fails: 'collect', when_exhausted: 'skip' },
       },
       { step_slug: 'c', deps_slugs: ['a'], when_exhausted: 'skip', deadline: 1 },
+    ],
+  },
+  fuzz_parent: {
+    flow_slug: 'fuzz_parent',
+    steps: [
+      {
+        ...{ step_slug: 'a', step_type: 'map', map_source: 'run', child_flow: 'fuzz_chain' },
+        ...{ concurrency: 3, when_item_fails: 'collect', tolerate_share: 0.5 },
+      },
+      {
+        step_slug: 'b',
+        step_type: 'map',
+        map_source: 'run',
+        child_flow: 'fuzz_choice',
+        when_exhausted: 'skip',
+      },
+      {
+        step_slug: 'c',
+        deps_slugs: ['b'],
+        child_flow: 'fuzz_map',
+        map_source: 'b',
+        when_parent_ends: 'leave',
+      },
+    ],
+  },
+  fuzz_nested: {
+    flow_slug: 'fuzz_nested',
+    deadline: 2,
+    steps: [
+      { step_slug: 'a', child_flow: 'fuzz_parent' },
+      { step_slug: 'b', child_flow: 'fuzz_chain', limits: [{ limit_slug: 'fuzz_nested', running: 2 }] },
+    ],
+  },
+  fuzz_loop: {
+    ...{ flow_slug: 'fuzz_loop', base_delay: 0, max_attempts: 2 },
+    steps: [
+      {
+        ...{ step_slug: 'a', step_type: 'loop', loop_until: [1], loop_max: 4, when_exhausted: 'skip' },
+        limits: [{ running: 3 }],
+      },
+      {
+        ...{ step_slug: 'b', step_type: 'loop', deps_slugs: ['a'], run_if: { run: [1] }, when_unmet: 'skip' },
+        ...{ loop_max: 3, when_exceeded: 'complete', deadline: 1 },
+      },
+      { step_slug: 'c', deps_slugs: ['b'] },
     ],
   },
 }
@@ -244,11 +286,39 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
   hand_back: (sql, pool) => sql`select pgflow.hand_back(${json(pool.some())}::text::jsonb)`,
   report_progress: (sql, pool) => sql`
     select pgflow.report_progress(${json(pool.some().map((task) => ({ ...task, progress: { value: random(9) } })))}::text::jsonb)`,
+  keep_result: (sql, pool) => {
+    const { run_id, step_slug, task_index, attempt } = pick(pool.tasks)
+    return sql`
+      select pgflow.keep_result(${run_id}, ${step_slug}, ${task_index}, ${attempt}, ${pick(['x', 'y'])}, '[1]'),
+             pgflow.kept_results_of(${run_id}, ${step_slug}, ${task_index})`
+  },
+  complete_in_transaction: (sql, pool) => {
+    const { run_id, step_slug, task_index, attempt } = pick(pool.tasks)
+    const isolation = pick(['read committed', 'repeatable read', 'serializable'])
+    return sql
+      .begin(`isolation level ${isolation}`, async (tx) => {
+        await tx`select count(*) from pgflow.runs`
+        await tx`select pgflow.complete_in_transaction(${run_id}, ${step_slug}, ${task_index}, ${attempt}, '[2]')`
+      })
+      .catch((error) => {
+        // What these levels promise to refuse.
+        if (isolation === 'read committed' || error.code !== '40001') throw error
+      })
+  },
   complete_wait: (sql, pool) => sql`
     select pgflow.complete_wait(${pick(pool.runs)}, ${pick(['a', 'c', 'e'])}, ${json(random(2))}::text::jsonb)`,
   reject_wait: (sql, pool) => sql`
     select pgflow.reject_wait(${pick(pool.runs)}, ${pick(['a', 'c', 'e'])}, 'no')`,
   tick: (sql) => sql`select pgflow.tick(${random(20)})`,
+  list_children: async (sql, pool) =>
+    pool.addRuns(
+      await sql<{ run_id: string }[]>`select run_id from pgflow.list_children(${pick(pool.runs)})`,
+    ),
+  clients_list_children: (sql, pool) =>
+    asUser(
+      sql,
+      (tx) => tx`select pgflow_public.list_children(${pick(pool.runs)}, quantity => ${random(20)}::int)`,
+    ),
   next_due_at: (sql) => sql`select pgflow.next_due_at()`,
   next_due_in: (sql) => sql`select pgflow.next_due_in()`,
   cancel_run: (sql, pool) => sql`select pgflow.cancel_run(${pick(pool.runs)}, 'enough', ${oneIn(2)})`,

@@ -126,7 +126,7 @@ const rules = {
     )`,
   'no more tasks have a slot of a key than its limit': `
     select null::uuid, format('%s have one of %s', count(*), key) from (
-      select unnest(slot_keys) as key from task where status in ('queued', 'started')
+      select unnest(slot_keys) as key from task where status in ('queued', 'started') or waits_for = 'run'
     ) held
     left join pgflow.limits l on l.limit_slug = split_part(key, ':', 1)
     group by key, l.running
@@ -138,6 +138,40 @@ const rules = {
     select run_id, format('%s %s is %s with %s', step_slug, task_index, status, slot_keys)
     from task join pgflow.steps s using (flow_slug, step_slug)
     where (slot_keys is not null) <> (s.is_limited and status in ('waiting', 'queued', 'started'))`,
+  'a task that waits for a run has one that goes on, or an alarm': `
+    select task.run_id, format('%s %s waits for a run that is %s', step_slug, task_index, coalesce(child.status, 'gone'))
+    from task left join pgflow.runs child on child.run_id = task.child_run_id
+    where task.waits_for = 'run' and case
+      when task.attempts_count = task.attempts_before then not exists (
+        select from pgflow.alarms a where a.kind = 'child' and a.run_id = task.run_id and a.step_slug = task.step_slug
+      )
+      else child.status is distinct from 'started' and not exists (
+        select from pgflow.alarms a
+        where a.kind = 'ended' and (a.run_id, coalesce(a.step_slug, '')) in ((child.run_id, ''), (task.run_id, task.step_slug))
+      )
+    end`,
+  'a child that goes on is needed, was left alone or retried alone, or has an alarm': `
+    select run.run_id, format('its task is %s in a run that has %s', task.status, parent.status)
+    from run
+    join pgflow.runs parent on parent.run_id = run.parent_run_id
+    join pgflow.step_tasks task
+      on (task.run_id, task.step_slug, task.task_index) = (run.parent_run_id, run.parent_step_slug, run.parent_task_index)
+    join pgflow.steps s on s.flow_slug = parent.flow_slug and s.step_slug = run.parent_step_slug
+    where run.status = 'started' and task.status <> 'waiting' and s.when_parent_ends = 'cancel'
+      and not exists (select from pgflow.alarms a where a.kind = 'cancel' and a.run_id = run.run_id)
+      and not exists (select from event e where e.run_id = run.run_id and e.type = 'run:retried')`,
+  'a child belongs to whom its parent belongs': `
+    select run.run_id, format('depth %s below %s, owner %s, not %s', run.depth, parent.depth, run.owner_id, parent.owner_id)
+    from run join pgflow.runs parent on parent.run_id = run.parent_run_id
+    where (run.depth - 1, run.owner_id, run.group_id, run.priority)
+      is distinct from (parent.depth, parent.owner_id, parent.group_id, parent.priority)`,
+  'a loop takes one turn after another, each with what the last one gave': `
+    select run_id, format('%s %s of %s is %s, %s after %s', step_slug, task_index, loop_max, status, input, before) from (
+      select task.*, s.loop_max, row_number() over turns as n, lag(task.output) over turns as before, lead(task.status) over turns as next
+      from task join pgflow.steps s using (flow_slug, step_slug) where s.step_type = 'loop'
+      window turns as (partition by run_id, step_slug order by task_index)
+    ) task
+    where n <> task_index + 1 or n > loop_max or n > 1 and input is distinct from before or next is not null and status <> 'completed'`,
   'a completed step has only completed tasks, and failed items where it collects them': `
     select task.run_id, format('%s %s is %s', task.step_slug, task_index, task.status)
     from task join state using (run_id, step_slug)
