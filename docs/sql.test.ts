@@ -99,7 +99,7 @@ it('security.md has rules by which a team shares runs, and users start a few at 
 
 it('sql.md has SQL that runs and does what the page says', async () => {
   const client = await connected()
-  const [define, start, trigger, poll, settle, waits, look, upkeep, ...more] = blocksOf('sql.md')
+  const [define, start, trigger, poll, settle, waits, children, look, upkeep, ...more] = blocksOf('sql.md')
   expect(more).toEqual([])
 
   expect(await rowsOf(client, define!)).toHaveLength(4)
@@ -116,6 +116,7 @@ it('sql.md has SQL that runs and does what the page says', async () => {
   const sleeping = await rowsOf(client, waits!)
   expect(sleeping.at(-1)).toEqual([{ settled: 0, next_due_at: expect.any(Date) }])
   await client.query(`delete from pgflow.runs where flow_slug = 'publish'`)
+  expect((await rowsOf(client, ofRun(children!))).at(-1)).toEqual([])
   const [steps, events, cancelled, retried] = await rowsOf(client, ofRun(look!))
   expect(steps).toContainEqual({
     step_slug: 'chunks',

@@ -423,7 +423,8 @@ declare
 begin
   for released in
     select f.queue_name, f.flow_slug,
-           array_agg(s.message_id) filter (where s.outcome <> 'retrying' or s.slot_keys is not null) as done,
+           array_agg(s.message_id)
+             filter (where (s.outcome <> 'retrying' or s.slot_keys is not null) and s.message_id is not null) as done,
            array_agg(row(s.run_id, s.step_slug)::pgflow.step_key) filter (where s.message_id is null) as waits,
            array_agg(s.message_id order by s.message_id)
              filter (where s.outcome = 'retrying' and s.slot_keys is null and s.message_id is not null) as retrying,

@@ -159,7 +159,7 @@ end
 $$;
 
 -- Calls the functions of SQL steps that are due, one after the other, up to `quantity`; answers how many. It begins none after 100 ms,
--- so that their transaction is short, and, after the first, none that would have to wait for a run that another transaction has locked.
+-- so that their transaction is short. Runs that another transaction has locked are left for later.
 --   select pgflow.call_functions();
 create function pgflow.call_functions(quantity int default 1)
 returns int
@@ -181,6 +181,7 @@ declare
   timeout int := nullif(current_setting('pgflow.call_timeout', true), '')::int;
   called int := 0;
   made int := 0;
+  made_call boolean;
   call pgflow.sql_call;
 begin
   while called < coalesce(call_functions.quantity, 0) and (made = 0 or clock_timestamp() < last_start) loop
@@ -188,11 +189,16 @@ begin
     exit when call.run_id is null;
     called := called + 1;
     continue when call.queued_at is null;
-    made := made + 1;
     timeout := call.timeout;
-    if not pgflow.make_call(call, wait => made = 1) then
-      insert into pgflow.alarms (due_at, kind, run_id, step_slug) values (pgflow.now(), 'sql', call.run_id, call.step_slug);
-      exit;
+    if pgflow.is_held(call.run_id) then
+      made_call := false;
+    else
+      made := made + 1;
+      made_call := pgflow.make_call(call, wait => made = 1);
+    end if;
+    if not made_call then
+      insert into pgflow.alarms (due_at, kind, run_id, step_slug)
+      values (pgflow.now() + interval '50 milliseconds', 'sql', call.run_id, call.step_slug);
     end if;
   end loop;
   return called;
@@ -349,20 +355,62 @@ begin
 end
 $$;
 
--- Settles the task of a call, unless it is closed, or another one since its run was retried: settled, stale, or held by another transaction.
+-- Whether another transaction has locked a run that goes on. The lock that says so is let go.
+create function pgflow.is_held(run_id uuid)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  held boolean;
+begin
+  held := pgflow.lock_runs(array[is_held.run_id], wait => false) = '{}'
+    and exists (select from pgflow.runs r where r.run_id = is_held.run_id and r.status = 'started');
+  raise sqlstate 'PT000';
+exception
+  when sqlstate 'PT000' then
+    return held;
+end
+$$;
+
+-- Locks a run: false where it has ended, null where another transaction has it. It waits for less than it takes to find a deadlock, so
+-- that there is none, whatever the function of a call has locked.
+create function pgflow.try_to_lock_run(run_id uuid)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
+as $$
+begin
+  return pgflow.lock_runs(array[try_to_lock_run.run_id], wait => true) <> '{}';
+exception
+  when lock_not_available then
+    return null;
+end
+$$;
+
+-- Settles the task of a call, unless it is closed, or another one since its run was retried: settled, stale, or held by another transaction,
+-- with `wait` for two seconds.
 create function pgflow.settle_call(call pgflow.sql_call, wait boolean, error text, outputs jsonb)
 returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  locked boolean;
 begin
-  if pgflow.lock_runs(array[call.run_id], settle_call.wait) = '{}' then
-    return case
-      when not settle_call.wait and exists (select from pgflow.runs r where r.run_id = call.run_id and r.status = 'started') then 'held'
-      else 'stale'
-    end;
+  for attempt in 1 .. case when settle_call.wait then 4 else 0 end loop
+    locked := pgflow.try_to_lock_run(call.run_id);
+    exit when locked is not null;
+  end loop;
+  if locked is null and pgflow.lock_runs(array[call.run_id], wait => false) = '{}' and exists (
+    select from pgflow.runs r where r.run_id = call.run_id and r.status = 'started'
+  ) then
+    return 'held';
   end if;
   if not exists (
+    select from pgflow.runs r where r.run_id = call.run_id and r.status = 'started'
+  ) or not exists (
     select from pgflow.step_tasks t
     where t.run_id = call.run_id and t.step_slug = call.step_slug and t.task_index = 0
       and t.waits_for = 'sql' and t.queued_at = call.queued_at
@@ -415,7 +463,8 @@ begin
     'statement_timeout', 'lock_timeout', 'timezone', 'plan_cache_mode', 'enable_seqscan', 'enable_indexscan', 'enable_indexonlyscan',
     'enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin', 'enable_material', 'join_collapse_limit', 'jit'
   ]) setting;
-  perform set_config('search_path', '"$user", public, extensions', true);
+  -- Temporary objects of the session last, since the function has the owner's rights.
+  perform set_config('search_path', '"$user", public, extensions, pg_temp', true);
   execute call into output using payload;
   foreach statement in array checks loop
     execute statement;

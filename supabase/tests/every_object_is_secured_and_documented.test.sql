@@ -11,7 +11,7 @@ select is_empty(
      where proconfig is null or proconfig[1] <> 'search_path=pg_catalog, pg_temp' or not proconfig[2:] <@ array[
        'plan_cache_mode=force_generic_plan', 'plan_cache_mode=force_custom_plan', 'enable_seqscan=off', 'enable_bitmapscan=off',
        'enable_hashjoin=off', 'enable_hashjoin=on', 'enable_mergejoin=off', 'enable_material=off', 'join_collapse_limit=1', 'jit=off', 'lock_timeout=3s',
-       'lock_timeout=20ms', 'statement_timeout=0', 'TimeZone=UTC', 'enable_indexscan=off', 'enable_indexonlyscan=off', 'enable_bitmapscan=on',
+       'lock_timeout=20ms', 'lock_timeout=500ms', 'statement_timeout=0', 'TimeZone=UTC', 'enable_indexscan=off', 'enable_indexonlyscan=off', 'enable_bitmapscan=on',
        'enable_indexscan=on', 'enable_indexonlyscan=on', 'enable_nestloop=on'
      ] $$,
   'every function looks for names in pg_catalog first and temporary schemas last, and has no other setting but those of its plans and locks'

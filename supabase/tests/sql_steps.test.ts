@@ -143,6 +143,19 @@ test('a run is cancelled and retried while its function runs, which has no effec
   expect(await sql`select from pgflow.alarms`).toEqual([])
 })
 
+test('a run that somebody has locked is not called for, and stops no other', async () => {
+  const [held, free] = [await start('noted', 71), await start('noted', 72)]
+  const holder = connect('holder of a run')
+  await holder.begin(async (tx) => {
+    await tx`select from pgflow.runs where run_id = ${held} for update`
+    expect(await tick(sql)).toBe(2)
+    expect(await taskOf(held)).toMatchObject({ status: 'waiting', attempts: 0 })
+    expect(await taskOf(free)).toMatchObject({ status: 'completed', calls: 1 })
+  })
+  await vi.waitFor(async () => expect(await tick(sql)).toBe(1))
+  expect(await taskOf(held)).toMatchObject({ status: 'completed', attempts: 1, calls: 1 })
+})
+
 test('connections are lost in the middle of calls: each row is there once', { timeout: 60_000 }, async () => {
   await sql`
     create table public.counts (run int, step text);

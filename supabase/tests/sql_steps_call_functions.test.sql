@@ -1,5 +1,5 @@
 begin;
-select plan(59);
+select plan(61);
 
 set local pgflow.now = '2030-01-01T00:00:00Z';
 create schema app;
@@ -157,7 +157,7 @@ select pg_temp.start(20, 'settings');
 select is(pg_temp.tick() || pg_temp.step(20), '2completed {"run": 1} / completed 1', 'a function may change settings for itself');
 select is(
   (select output from pgflow.step_states where run_id = pg_temp.run(20) and step_slug = 'b'),
-  '{"search_path": "\"$user\", public, extensions", "request.jwt.claims": "", "enable_seqscan": "on", "enable_hashjoin": "on",
+  '{"search_path": "\"$user\", public, extensions, pg_temp", "request.jwt.claims": "", "enable_seqscan": "on", "enable_hashjoin": "on",
     "plan_cache_mode": "auto", "join_collapse_limit": "8", "lock_timeout": "0"}', 'the next one has its own'
 );
 select is(
@@ -175,6 +175,21 @@ begin insert into app.saved values (1); return to_jsonb(current_user); end $$;
 alter function app.as_role owner to app_worker;
 select pg_temp.define('app.as_role', '{"max_attempts": 1}'), pg_temp.start(21, 'f'), pg_temp.tick();
 select matches(pg_temp.step(21), 'new row violates row-level security policy', 'security definer runs it as another role, under its policies');
+
+-- A limit of the flow is not for them; a trigger of somebody else on our tables has the session's plans
+select pgflow.register_flow('{"flow_slug": "limited", "limits": [{"running": 1}], "steps": [
+  {"step_slug": "a", "step_type": "sql", "sql_function": "app.nothing"}, {"step_slug": "b", "deps_slugs": ["a"]}
+]}');
+create table app.seen (setting text);
+create function app.look() returns trigger language plpgsql as $$ begin insert into app.seen values (current_setting('enable_seqscan')); return null; end $$;
+create trigger look after update on pgflow.step_states for each statement execute function app.look();
+select pg_temp.start(22, 'limited'), pg_temp.start(23, 'limited');
+delete from app.seen;
+select is(pg_temp.tick() || pg_temp.step(22) || pg_temp.step(23), '2completed null / completed 1completed null / completed 1', 'a limit of the flow does not hold for its calls');
+select is((select array_agg(distinct setting) from app.seen), '{on}', 'triggers of others have the settings of the session');
+drop trigger look on pgflow.step_states;
+delete from pgflow.runs where flow_slug = 'limited';
+delete from pgflow.alarms where kind = 'slot';
 
 -- Cancelled, closed, and settled by hand
 create or replace function app.f(payload jsonb) returns jsonb language plpgsql as $$ begin insert into app.saved values (50); return payload; end $$;

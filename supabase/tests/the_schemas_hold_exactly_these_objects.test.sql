@@ -163,6 +163,8 @@ select set_eq(
     'pgflow.exchange_claims(claims text[], clear boolean)',
     'pgflow.settings_of_calls(search_path text)',
     'pgflow.recheck_calls()',
+    'pgflow.is_held(run_id uuid)',
+    'pgflow.try_to_lock_run(run_id uuid)',
     'pgflow.create_sql_tasks(steps pgflow.step_key[], as_of timestamp with time zone, delay integer)',
     'pgflow.items_of(run_id uuid, step pgflow.steps)',
     'pgflow.tend_children(quantity integer)',

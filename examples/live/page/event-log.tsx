@@ -55,7 +55,11 @@ export function EventLog({ events, owner, startedAt, isOpen }: EventLogProps) {
 /** The status that an event gives to its run or step, for its colour. */
 function statusOf(event: RunEvent): string {
   const { type } = event
-  if ((event.type === 'step:started' || event.type === 'run:started') && event.waits_for)
+  if (
+    (event.type === 'step:started' || event.type === 'run:started') &&
+    event.waits_for &&
+    event.waits_for !== 'sql'
+  )
     return event.waits_for === 'slot' ? 'limited' : 'waiting'
   const change = type.slice(type.indexOf(':') + 1)
   return ['progress', 'retried', 'begun', 'admitted'].includes(change) ? 'started' : change

@@ -77,6 +77,7 @@ function waitingOf({ status, waits_for, due_at }: StepState, wait: Wait | null):
   const until = due_at === null ? [] : [`until ${time(due_at)}`]
   if (waits_for === 'time') return [`sleeps ${until}`]
   if (waits_for === 'run') return ['waits for its run']
+  if (waits_for === 'sql') return ['its function is called by a worker or pg_cron']
   return wait === null ? [] : [`waits for ${askedIn(wait)}`, ...until]
 }
 
@@ -175,6 +176,7 @@ function factsOf(event: RunEvent): string {
       if (event.waits_for !== undefined) {
         if (event.waits_for === 'slot') return 'waits for a slot'
         if (event.waits_for === 'run') return 'waits for its run'
+        if (event.waits_for === 'sql') return 'calls a function'
         const until = event.due_at ? ` until ${time(event.due_at)}` : ''
         return event.waits_for === 'time' ? `sleeps${until}` : `waits${until}`
       }

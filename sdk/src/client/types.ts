@@ -100,7 +100,7 @@ export interface StepState<Slug extends string = string, Output = unknown, Progr
   readonly initial_tasks: number | null
   /**
    * What a wait or sleep waits for: somebody's `'signal'`, or the `'time'`; a sub-flow for its `'run'`; `'slot'` while a step
-   * waits until its limits let it run. Else `null`.
+   * waits until its limits let it run; `'sql'` of a step whose function is called. Else `null`.
    */
   readonly waits_for: 'signal' | 'time' | 'run' | 'slot' | 'sql' | null
   /** When a sleep ends, or a wait times out. */

@@ -45,7 +45,16 @@ export class Pool {
 const singletons = ['return', 'reject', 'replace', 'after'].map((whenBusy) => `fuzz_${whenBusy}`)
 const parents = ['fuzz_parent', 'fuzz_nested']
 export const flowSlugs = [
-  ...['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait', 'fuzz_collect', 'fuzz_undo', 'fuzz_loop'],
+  ...[
+    'fuzz_chain',
+    'fuzz_map',
+    'fuzz_choice',
+    'fuzz_wait',
+    'fuzz_collect',
+    'fuzz_undo',
+    'fuzz_loop',
+    'fuzz_sql',
+  ],
   ...parents,
   ...singletons,
 ]
@@ -128,6 +137,20 @@ const definitions = {
       },
     ],
   },
+  fuzz_sql: {
+    ...{ flow_slug: 'fuzz_sql', base_delay: 0, max_attempts: 2 },
+    steps: [
+      { step_slug: 'a', step_type: 'sql', sql_function: 'public.fuzz_called', when_exhausted: 'skip' },
+      { step_slug: 'b', deps_slugs: ['a'] },
+      {
+        step_slug: 'c',
+        deps_slugs: ['b'],
+        step_type: 'sql',
+        sql_function: 'public.fuzz_called',
+        start_delay: 1,
+      },
+    ],
+  },
   fuzz_collect: {
     ...{ flow_slug: 'fuzz_collect', base_delay: 0, max_attempts: 2, deadline: 2, undo_flow: 'fuzz_undo' },
     steps: [
@@ -189,7 +212,20 @@ const definitions = {
   },
 }
 
+/** Functions that write one row a run, or fail. */
+const functions = `
+  create table if not exists public.fuzz_written (step text, written_at timestamptz default now());
+  create or replace function public.fuzz_called(payload jsonb) returns jsonb language plpgsql as $$
+  begin
+    insert into public.fuzz_written (step) values (case when payload ? 'b' then 'c' else 'a' end);
+    if random() < 0.3 then
+      raise exception 'no';
+    end if;
+    return payload -> 'run';
+  end $$`
+
 export async function createFlows(sql: Sql): Promise<void> {
+  await sql.unsafe(functions)
   for (const definition of Object.values(definitions)) {
     await sql`select pgflow.register_flow(${json(definition)}::text::jsonb)`
   }
@@ -319,6 +355,11 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
       sql,
       (tx) => tx`select pgflow_public.list_children(${pick(pool.runs)}, quantity => ${random(20)}::int)`,
     ),
+  settle_due: (sql) => sql`select pgflow.settle_due(${random(20)})`,
+  call_functions: (sql) => sql`select pgflow.call_functions(${random(3)})`,
+  call_timeout: (sql) =>
+    sql`select set_config('statement_timeout', pgflow.call_timeout()::text, true); select pgflow.tick()`.simple(),
+  next_call_in: (sql) => sql`select pgflow.next_call_in()`,
   next_due_at: (sql) => sql`select pgflow.next_due_at()`,
   next_due_in: (sql) => sql`select pgflow.next_due_in()`,
   cancel_run: (sql, pool) => sql`select pgflow.cancel_run(${pick(pool.runs)}, 'enough', ${oneIn(2)})`,

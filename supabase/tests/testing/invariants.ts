@@ -85,6 +85,11 @@ const rules = {
     where status in ('queued', 'started') and not exists (
       select from message m where m.queue = task.flow_slug and m.msg_id = task.message_id
     )`,
+  'a task that waits for a call has its alarm': `
+    select run_id, step_slug from task
+    where waits_for = 'sql' and not exists (
+      select from pgflow.alarms a where a.kind = 'sql' and a.run_id = task.run_id and a.step_slug = task.step_slug
+    )`,
   'a message has its open task': `
     select (m.message ->> 'run_id')::uuid, format('%s, read %s times', m.message, m.read_ct) from message m
     where not exists (
