@@ -45,6 +45,8 @@ export function linesOfRun(
     ...(run.parent_run_id
       ? [`  for ${run.parent_step_slug}[${run.parent_task_index}] of run ${run.parent_run_id}`]
       : []),
+    ...(run.undoes ? [`  undoes run ${run.undoes}`] : []),
+    ...(run.undone_by ? [`  is undone by run ${run.undone_by}`] : []),
     ...steps.flatMap((step) => {
       const of = tasks.find(({ step_slug }) => step_slug === step.step_slug)
       const stepEnd = step.completed_at ?? step.failed_at ?? step.skipped_at

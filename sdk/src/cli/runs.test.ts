@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import type { RunEvent } from '../client/types.ts'
-import { compile, Flow } from '../flow/index.ts'
+import { compile, Flow, relatedFlows } from '../flow/index.ts'
 import { startWorker } from '../worker/index.ts'
 import { startTestDatabase, type TestDatabase } from '../worker/testing/database.ts'
 import type { Io } from './command.ts'
@@ -313,6 +313,25 @@ describe('pgflow runs cancel and retry', () => {
       error: expect.stringMatching(/^run .* cannot be retried/),
     })
     await runs(['cancel', run_id])
+  })
+
+  it('undo a run, and show what undoes it', async () => {
+    const Order = new Flow<string>({ slug: 'order' })
+      .step('pay', () => 1, { undo: () => {} })
+      .step('end', () => 2)
+    for (const flow of relatedFlows([Order])) await db.sql.unsafe(compile(flow))
+    const run_id = await db.startRun('order', 'x')
+    await db.sql`select pgflow.complete_task(${run_id}, 'pay', 0, '1')`
+    expect((await runs(['cancel', run_id, '--undo'])).error).toBeUndefined()
+    await db.sql`select pgflow.tick()`
+    const shown = (await runs(['show', run_id])).out
+    const undone = shown[2]!.match(/^ {2}is undone by run (\S+)$/)![1]!
+    expect((await runs(['show', undone])).out).toEqual([
+      expect.stringMatching(/ {2}started {4}order_undo$/),
+      expect.stringContaining('started'),
+      `  undoes run ${run_id}`,
+      expect.stringMatching(/^ {2}pay {2}started /),
+    ])
   })
 
   it('change what a filter finds, after a look at it', async () => {
