@@ -137,24 +137,26 @@ export class Database {
     undoFlow?: string,
   ): Promise<string> {
     const slug = `f_${randomUUID().replaceAll('-', '')}`
-    const steps = flow.steps.map(({ child, loop, map, runIf, runUnless, wait, sleep, hasUndo, ...step }, n) => ({
-      ...step,
-      ...((wait ?? sleep) && { startDelay: null }),
-      ...((wait ?? sleep ?? child) && { maxAttempts: null, baseDelay: null }),
-      type: map ? 'map' : wait ? 'wait' : sleep ? 'sleep' : loop ? 'loop' : 'single',
-      ...(wait && { ...wait, completedBy: 'authenticated' }),
-      ...(sleep && 'for' in sleep ? { sleepFor: sleep.for } : sleep && { until: `run.${sleep.until}` }),
-      n,
-      ...sourceOf(map ?? child?.input ?? loop?.start),
-      // A fragment may be JSON's null, which a column cannot tell from none.
-      runIf: runIf === undefined ? undefined : JSON.stringify(runIf),
-      runUnless: runUnless === undefined ? undefined : JSON.stringify(runUnless),
-      options: {
-        ...(wait || sleep ? {} : optionsOf(step, limits)),
-        ...(child && { child_flow: slugs[child.flow] ?? slug, when_parent_ends: child.whenParentEnds }),
-        ...(loop && { loop_until: loop.until, loop_max: loop.max, when_exceeded: loop.whenExceeded }),
-      },
-    }))
+    const steps = flow.steps.map(
+      ({ child, loop, map, runIf, runUnless, wait, sleep, hasUndo, ...step }, n) => ({
+        ...step,
+        ...((wait ?? sleep) && { startDelay: null }),
+        ...((wait ?? sleep ?? child) && { maxAttempts: null, baseDelay: null }),
+        type: map ? 'map' : wait ? 'wait' : sleep ? 'sleep' : loop ? 'loop' : 'single',
+        ...(wait && { ...wait, completedBy: 'authenticated' }),
+        ...(sleep && 'for' in sleep ? { sleepFor: sleep.for } : sleep && { until: `run.${sleep.until}` }),
+        n,
+        ...sourceOf(map ?? child?.input ?? loop?.start),
+        // A fragment may be JSON's null, which a column cannot tell from none.
+        runIf: runIf === undefined ? undefined : JSON.stringify(runIf),
+        runUnless: runUnless === undefined ? undefined : JSON.stringify(runUnless),
+        options: {
+          ...(wait || sleep ? {} : optionsOf(step, limits)),
+          ...(child && { child_flow: slugs[child.flow] ?? slug, when_parent_ends: child.whenParentEnds }),
+          ...(loop && { loop_until: loop.until, loop_max: loop.max, when_exceeded: loop.whenExceeded }),
+        },
+      }),
+    )
     const options = { limits: usesOf(flow.limits, limits), deadline: flow.deadline, undo_flow: undoFlow }
     await this.sql`
       select pgflow.create_flow(${slug}, options => ${json(options)}::text::jsonb),
@@ -266,10 +268,10 @@ export class Database {
     })
   }
 
-  /** The waits of a flow that wait. */
-  async waits(flow: string): Promise<{ run_id: string; step_slug: string }[]> {
+  /** The waits of flows that wait. */
+  async waits(flows: string[]): Promise<{ run_id: string; step_slug: string }[]> {
     return await this.sql`
-      select run_id, step_slug from pgflow.step_tasks where flow_slug = ${flow} and waits_for = 'signal'`
+      select run_id, step_slug from pgflow.step_tasks where flow_slug = any (${flows}) and waits_for = 'signal'`
   }
 
   /** Deletes runs that an earlier history, which has failed, left open: a clock ticks for all. */
@@ -361,9 +363,13 @@ export class Database {
     await this.sql.unsafe(`update pgmq.q_${flow} set vt = clock_timestamp()`)
   }
 
-  async openRuns(flow: string): Promise<number> {
-    const rows = await this.sql`select from pgflow.runs where flow_slug = ${flow} and status = 'started'`
-    return rows.length
+  /** Whether runs go on, or something is to be done because of one that does not. */
+  async isBusy(flows: string[]): Promise<boolean> {
+    const [row] = await this.sql<{ busy: boolean }[]>`
+      select exists (select from pgflow.runs where flow_slug = any (${flows}) and status = 'started') or exists (
+        select from pgflow.alarms where kind in ('child', 'ended', 'cancel', 'retried', 'undo')
+      ) as busy`
+    return row!.busy
   }
 
   /** What may never be, whatever has happened: open things under closed ones, lost messages, counters that are wrong. */
@@ -427,7 +433,7 @@ export class Database {
          from (
            select key, count(*) as held
            from pgflow.step_tasks t cross join unnest(t.slot_keys) key
-           where t.status in ('queued', 'started')
+           where t.status in ('queued', 'started') or t.waits_for = 'run'
            group by key
          ) s
          where s.held > coalesce(

@@ -149,7 +149,9 @@ const rawFlow = (maxLength: number) =>
   fc.record({
     steps: fc.array(rawStep, { minLength: 1, maxLength, size: 'max' }),
     isLimited: fc.boolean(),
-    canUndo: process.env.MODEL_SKIP?.includes('undo') ? fc.constant(undefined) : sometimes(3, fc.constant(true)),
+    canUndo: process.env.MODEL_SKIP?.includes('undo')
+      ? fc.constant(undefined)
+      : sometimes(3, fc.constant(true)),
     limits: sometimes(2, fc.tuple(limitUse(0))),
     deadline: sometimes(8, fc.constantFrom(60, 7200)),
   })
@@ -158,7 +160,11 @@ const rawFlow = (maxLength: number) =>
 function flowDefinition({ steps, ...raw }: Drawn<ReturnType<typeof rawFlow>>, place: number): FlowDefinition {
   const limits = (raw.isLimited && raw.limits) || []
   const definitions = steps.map((step, n) => {
-    const { hasUndo, ...definition } = limited(stepDefinition(step, n, place), raw.isLimited, 3 - limits.length)
+    const { hasUndo, ...definition } = limited(
+      stepDefinition(step, n, place),
+      raw.isLimited,
+      3 - limits.length,
+    )
     return raw.canUndo && hasUndo ? { ...definition, hasUndo } : definition
   })
   return { steps: definitions, limits, deadline: raw.deadline ?? null }
@@ -289,7 +295,10 @@ const operations = {
   /** The engine's clock jumps. */
   jump: fc.record({ seconds: fc.constantFrom(1, 60, 3600, 100_000, -3600) }),
   setLimit: fc.record({ limit: fc.nat(2), running: fc.integer({ min: 1, max: 5 }) }),
-  cancel: fc.record({ run, undo: process.env.MODEL_SKIP?.includes('undo') ? fc.constant(false) : fc.boolean() }),
+  cancel: fc.record({
+    run,
+    undo: process.env.MODEL_SKIP?.includes('undo') ? fc.constant(false) : fc.boolean(),
+  }),
   retry: fc.record({ run }),
   start: fc.record({ of, input, delay }),
   startMany: fc.record({ of, inputs: fc.array(input, { maxLength: 3 }), delay }),
@@ -338,21 +347,22 @@ export const history = fc.record({
 })
 export type History = Drawn<typeof history>
 
-/** A flow whose tasks all end as planned, while several workers and somebody who meddles are at it at once. */
+const meddling = fc.record({
+  do: fc.constantFrom<'cancel' | 'retry'>('cancel', 'retry'),
+  run,
+  undo: fc.boolean(),
+})
+
+/** Flows whose tasks all end as planned, while several workers and somebody who meddles are at it at once. */
 export const commotion = fc.record({
   limits: fc.tuple(limit, limit, limit),
-  flow: rawFlow(8).map((raw) => flowDefinition(raw, 0)),
+  flows,
   inputs: fc.array(input, { minLength: 1, maxLength: 4 }),
   endings: fc.array(ending, { minLength: 1, maxLength: 12 }),
   workers: fc.array(quantity, { minLength: 2, maxLength: 3 }),
-  meddling: weighted<{ do: 'cancel' | 'retry'; run: number }[]>(
+  meddling: weighted<Drawn<typeof meddling>[]>(
     [1, fc.constant([])],
-    [
-      1,
-      fc.array(fc.record({ do: fc.constantFrom<'cancel' | 'retry'>('cancel', 'retry'), run }), {
-        maxLength: 6,
-      }),
-    ],
+    [1, fc.array(meddling, { maxLength: 6 })],
   ),
 })
 export type Commotion = Drawn<typeof commotion>

@@ -91,20 +91,22 @@ export function look(run: Run): ReturnType<typeof rowsOf> {
       remaining_deps: step.status === 'created' ? run.openDeps(step) : null,
       remaining_tasks: step.status === 'started' ? step.tasks.filter(isOpen).length : null,
     })),
-    tasks: inOrder.flatMap(({ tasks }) => tasks).map((task) => ({
-      step_slug: task.step.definition.slug,
-      task_index: task.index,
-      status: task.status,
-      attempts_count: task.attempts,
-      input: task.item,
-      output: hasItems(task.step.definition) || task.isEarly ? task.output : null,
-      error_message: task.error,
-      waits_for: task.waitsFor,
-      due_at: task.dueAt,
-      slot_keys: task.keys?.map((key) => textOfKey(key, task)).toSorted() ?? null,
-      slot_rank: task.rank === null ? null : Math.floor(task.rank * 1000) / 1000,
-      child_run_id: task.child?.id ?? task.childId,
-    })),
+    tasks: inOrder
+      .flatMap(({ tasks }) => tasks)
+      .map((task) => ({
+        step_slug: task.step.definition.slug,
+        task_index: task.index,
+        status: task.status,
+        attempts_count: task.attempts,
+        input: task.item,
+        output: hasItems(task.step.definition) || task.isEarly ? task.output : null,
+        error_message: task.error,
+        waits_for: task.waitsFor,
+        due_at: task.dueAt,
+        slot_keys: task.keys?.map((key) => textOfKey(key, task)).toSorted() ?? null,
+        slot_rank: task.rank === null ? null : Math.floor(task.rank * 1000) / 1000,
+        child_run_id: task.child?.id ?? task.childId,
+      })),
     events: run.events,
   }
 }

@@ -51,7 +51,12 @@ function connect(count = 1): Database {
 }
 
 function parameters<T>(seed: number, numRuns: number): fc.Parameters<T> {
-  return { seed, numRuns, ...(process.env.NOSHRINK && {endOnFailure:true}), ...(MODEL_PATH && { path: MODEL_PATH, endOnFailure: true }) }
+  return {
+    seed,
+    numRuns,
+    ...(process.env.NOSHRINK && { endOnFailure: true }),
+    ...(MODEL_PATH && { path: MODEL_PATH, endOnFailure: true }),
+  }
 }
 
 describe('the engine does what the model says', () => {

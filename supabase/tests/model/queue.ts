@@ -1,9 +1,17 @@
+import { Notices, tendChildren } from './children.ts'
 import type { FlowDefinition } from './definition.ts'
 import type { Json } from './json.ts'
-import { Notices, tendChildren } from './children.ts'
 import { type Origin, Run } from './run.ts'
 import { type Limit, Slots } from './slots.ts'
-import { awaitsSlots, hasAttempts, hasMessage, isDue, leaseExpired, type Settlement, type Task } from './task.ts'
+import {
+  awaitsSlots,
+  hasAttempts,
+  hasMessage,
+  isDue,
+  leaseExpired,
+  type Settlement,
+  type Task,
+} from './task.ts'
 import { beginUndos, inputOfUndo, undoFlowOf } from './undo.ts'
 
 /** The engine's own time, in seconds, which tests set; messages appear by the real one. */

@@ -316,12 +316,17 @@ export class Run {
       : this.steps.filter((step) => isPlain(this.flow, step.definition) && this.#isReady(step))
     for (const step of freed) events.push(...transition(step, plainStart))
     this.events.push(...inOrder(events))
-    return [...freed, ...[...wave].filter(([, { to }]) => to === 'started' || to === 'turned').map(([step]) => step)]
+    return [
+      ...freed,
+      ...[...wave].filter(([, { to }]) => to === 'started' || to === 'turned').map(([step]) => step),
+    ]
   }
 
   /** In a run that ends, a wave only closes steps, and everything else that is open is cancelled. */
   #cancellations(wave: Wave): Wave {
-    const closing = [...wave].filter(([, { to }]) => to === 'completed' || to === 'failed' || to === 'skipped')
+    const closing = [...wave].filter(
+      ([, { to }]) => to === 'completed' || to === 'failed' || to === 'skipped',
+    )
     const ending: Wave = new Map(closing)
     for (const step of this.steps) {
       if (!ending.has(step) && (step.status === 'created' || step.status === 'started')) {
@@ -439,7 +444,8 @@ export class Run {
 
   /** Nobody waits for the child of a task any more. */
   #giveUpChild({ child, step }: Task): void {
-    if (child?.status === 'started' && step.definition.child!.whenParentEnds === 'cancel') child.#notify('cancel')
+    if (child?.status === 'started' && step.definition.child!.whenParentEnds === 'cancel')
+      child.#notify('cancel')
   }
 
   #notify(kind: 'ended' | 'cancel' | 'retried' | 'undo'): void {

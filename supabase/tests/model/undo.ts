@@ -40,9 +40,7 @@ function makeUndoFlow({ steps }: FlowDefinition): FlowDefinition | null {
 /** The nearest steps after one that can be undone. */
 function undoneBefore(steps: readonly StepDefinition[], slug: string): string[] {
   const after = steps.filter(({ deps }) => deps.includes(slug))
-  return [
-    ...new Set(after.flatMap((step) => (step.hasUndo ? [step.slug] : undoneBefore(steps, step.slug)))),
-  ]
+  return [...new Set(after.flatMap((step) => (step.hasUndo ? [step.slug] : undoneBefore(steps, step.slug))))]
 }
 
 /** Starts the runs that undo others. */
