@@ -1,5 +1,4 @@
 /** Several connections work on the same runs at once; what the order leaves open is not compared. */
-import { appendFileSync } from 'node:fs'
 import { expect } from 'vitest'
 import { violations } from '../testing/invariants.ts'
 import { type ClaimedTask, type Database, type Observation, orphan, type Result } from './database.ts'
@@ -15,12 +14,6 @@ import { undoFlowOf } from './undo.ts'
 /** Drives all runs to their end over the database's connections: those of the last flow, and all that are started for them. */
 export async function stir(database: Database, commotion: Commotion): Promise<void> {
   const { inputs, workers, meddling } = commotion
-  const t0 = performance.now()
-  if (process.env.MODEL_TIMES)
-    appendFileSync(
-      process.env.MODEL_TIMES,
-      `${new Date().toISOString().slice(17)} begin ${JSON.stringify(commotion)}\n`,
-    )
   await database.deleteOpenRuns()
   // Where outcomes are compared, no timeout races with a completion.
   const allowed = commotion.flows.map(withoutSharedSlots)
@@ -115,11 +108,6 @@ export async function stir(database: Database, commotion: Commotion): Promise<vo
   }
 
   const after = await database.observe(ids)
-  if (process.env.MODEL_TIMES)
-    appendFileSync(
-      process.env.MODEL_TIMES,
-      `${new Date().toISOString().slice(17)} ${Math.round(performance.now() - t0)} ms, ${names.size} runs, flows ${flows.length}, meddling ${meddling.length}\n`,
-    )
   for (const slug of slugs) expect(await database.violations(slug)).toEqual([])
   expect(await violations(database.sql, slugs)).toEqual([])
   expect([...applied].filter(([, times]) => times > 1)).toEqual([])
@@ -129,7 +117,7 @@ export async function stir(database: Database, commotion: Commotion): Promise<vo
 }
 
 /** The first runs as they end when one worker does everything. */
-export function expected(commotion: Commotion): Run[] {
+function expected(commotion: Commotion): Run[] {
   const realNow = Date.now() / 1000
   let year = 2200
   // Limits decide when tasks run, not how they end.
@@ -140,25 +128,7 @@ export function expected(commotion: Commotion): Run[] {
     run.parent
       ? nameOfChild(nameOf(run.parent.run), run.parent.step.definition.slug, run.parent.index)
       : `${roots.indexOf(run)}`
-  let DBG = 0
   while (queue.runs.some(({ status }) => status === 'started')) {
-    if (DBG++ > 300)
-      throw new Error(
-        'endless ' +
-          JSON.stringify(
-            queue.tasks
-              .filter((t) => ['waiting', 'queued', 'started'].includes(t.status))
-              .map((t) => [
-                t.step.definition.slug,
-                t.status,
-                t.waitsFor,
-                t.dueAt,
-                t.run.depth,
-                t.child?.status,
-              ]),
-          ) +
-          JSON.stringify(queue.runs.map((r) => [r.depth, r.status])),
-      )
     for (const task of queue.tasks) if (task.status === 'queued') show(task)
     for (const { waitsFor, run, step } of queue.tasks) {
       if (waitsFor === 'signal') {

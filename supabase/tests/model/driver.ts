@@ -1,6 +1,5 @@
 /** Drives the model and the database side by side, and compares everything after each operation. */
 import { hash } from 'node:crypto'
-import { appendFileSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import { expect } from 'vitest'
 import { deepest } from './children.ts'
@@ -22,7 +21,6 @@ export class Driver {
   /** Those of flows that undo others, too. */
   readonly #slugs: ReadonlyMap<FlowDefinition, string>
   readonly #queue: Queue
-  waves = 0
   /** Tasks that the last claim has begun as it admitted them: their messages were not read. */
   readonly #begun = new Set<Task>()
   /** What the last tick has said, in seconds. */
@@ -59,48 +57,10 @@ export class Driver {
     const queue = new Queue(flows, clock, limits)
     queue.nameOf = (flow) => slugs.get(flow)!
     const driver = new Driver(database, slugs, queue)
-    const t0 = performance.now()
     for (const start of starts) await driver.#perform({ do: 'start', ...start, delay: 0 })
     await driver.#compare()
     for (const operation of operations) await driver.#do(operation)
-    const t1 = performance.now()
-    if (process.env.MODEL_TIMES)
-      appendFileSync(
-        process.env.MODEL_TIMES,
-        `begin finish ${Math.round(t1 - t0)} ms, runs ${queue.runs.length}\n`,
-      )
     await driver.#finish()
-    if (process.env.MODEL_TIMES)
-      appendFileSync(
-        process.env.MODEL_TIMES,
-        `${Math.round(t1 - t0)} ${Math.round(performance.now() - t1)} ms, ${operations.length} operations, ${queue.runs.length} runs, ${queue.tasks.length} tasks, flows ${flows.length}, waves ${driver.waves} of ${flows.reduce((sum, flow, place) => sum + wavesOf(flow, place), 2)}\n`,
-      )
-  }
-
-  async #do(operation: Operation): Promise<void> {
-    await this.#perform(operation)
-    await this.#compare()
-  }
-
-  /**
-   * Completes what there is to complete until every run has ended, each wave those that have a slot. Where that takes long, limits are raised,
-   * and not everything is compared each time.
-   */
-  async #finish(): Promise<void> {
-    const waves = this.#queue.flows.reduce((sum, flow, place) => sum + wavesOf(flow, place), 2)
-    const most = waves + (this.#queue.limits.length > 0 ? 1000 : 0) // a rate lets one pass in each
-    for (let wave = 0; wave < most && this.#isBusy; wave++) {
-      this.waves = wave
-      const isLong = wave >= waves
-      if (wave === waves) await this.#raiseLimits()
-      await this.#perform({ do: 'elapse', task: undefined })
-      await this.#endWaits()
-      if (!isLong) await this.#compare()
-      await this.#perform({ do: 'claim', from: 'all', quantity: 10_000 })
-      const claimed = this.#queue.tasks.filter(({ status }) => status === 'started')
-      await this.#settle(
-        claimed.map((task) => ({ task, attempt: task.attempts, ending: { output: [wave] } })),
-      )
       if (!isLong || !this.#isBusy) await this.#compare()
       else await this.#adopt()
     }

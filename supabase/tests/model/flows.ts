@@ -149,9 +149,7 @@ const rawFlow = (maxLength: number) =>
   fc.record({
     steps: fc.array(rawStep, { minLength: 1, maxLength, size: 'max' }),
     isLimited: fc.boolean(),
-    canUndo: process.env.MODEL_SKIP?.includes('undo')
-      ? fc.constant(undefined)
-      : sometimes(3, fc.constant(true)),
+    canUndo: sometimes(3, fc.constant(true)),
     limits: sometimes(2, fc.tuple(limitUse(0))),
     deadline: sometimes(8, fc.constantFrom(60, 7200)),
   })
@@ -219,7 +217,7 @@ function kindOf(
 ): Partial<StepDefinition> {
   if (other) return other
   // Of the flow itself only seldom, since that has no end but the depth.
-  if (child && !process.env.MODEL_SKIP?.includes('child') && (place > 0 || child.flow === 11)) {
+  if (child && (place > 0 || child.flow === 11)) {
     const source = nameOf(child.source)
     const input = { source, path: child.isMap && source === 'run' ? ['kids'] : [] }
     const flow = child.flow === 11 ? place : child.flow % place
@@ -297,7 +295,7 @@ const operations = {
   setLimit: fc.record({ limit: fc.nat(2), running: fc.integer({ min: 1, max: 5 }) }),
   cancel: fc.record({
     run,
-    undo: process.env.MODEL_SKIP?.includes('undo') ? fc.constant(false) : fc.boolean(),
+    undo: fc.boolean(),
   }),
   retry: fc.record({ run }),
   start: fc.record({ of, input, delay }),
