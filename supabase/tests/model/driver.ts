@@ -61,6 +61,31 @@ export class Driver {
     await driver.#compare()
     for (const operation of operations) await driver.#do(operation)
     await driver.#finish()
+  }
+
+  async #do(operation: Operation): Promise<void> {
+    await this.#perform(operation)
+    await this.#compare()
+  }
+
+  /**
+   * Completes what there is to complete until every run has ended, each wave those that have a slot. Where that takes long, limits are raised,
+   * and not everything is compared each time.
+   */
+  async #finish(): Promise<void> {
+    const waves = this.#queue.flows.reduce((sum, flow, place) => sum + wavesOf(flow, place), 2)
+    const most = waves + (this.#queue.limits.length > 0 ? 1000 : 0) // a rate lets one pass in each
+    for (let wave = 0; wave < most && this.#isBusy; wave++) {
+      const isLong = wave >= waves
+      if (wave === waves) await this.#raiseLimits()
+      await this.#perform({ do: 'elapse', task: undefined })
+      await this.#endWaits()
+      if (!isLong) await this.#compare()
+      await this.#perform({ do: 'claim', from: 'all', quantity: 10_000 })
+      const claimed = this.#queue.tasks.filter(({ status }) => status === 'started')
+      await this.#settle(
+        claimed.map((task) => ({ task, attempt: task.attempts, ending: { output: [wave] } })),
+      )
       if (!isLong || !this.#isBusy) await this.#compare()
       else await this.#adopt()
     }
