@@ -149,7 +149,7 @@ const rawFlow = (maxLength: number) =>
   fc.record({
     steps: fc.array(rawStep, { minLength: 1, maxLength, size: 'max' }),
     isLimited: fc.boolean(),
-    canUndo: sometimes(3, fc.constant(true)),
+    canUndo: sometimes(2, fc.constant(true)),
     limits: sometimes(2, fc.tuple(limitUse(0))),
     deadline: sometimes(8, fc.constantFrom(60, 7200)),
   })
@@ -342,6 +342,12 @@ export const history = fc.record({
   starts: fc.array(fc.record({ of, input }), { minLength: 1, maxLength: 3 }),
   year: fc.constantFrom(2020, 2100),
   operations: fc.array(operation, { maxLength: 16, size: 'max' }),
+  /** How it ends: one of so many tasks fails at first, a run is cancelled, and what has not completed is retried. */
+  finish: fc.record({
+    failing: fc.constantFrom(0, 0, 4, 3, 2),
+    isCancelled: sometimes(3, fc.constant(true)).map((it) => it ?? false),
+    retries: fc.nat(2),
+  }),
 })
 export type History = Drawn<typeof history>
 
