@@ -1,4 +1,6 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
+import { LongestFirst } from './scripts/test-order.ts'
 
 export default defineConfig({
   resolve: { conditions: ['pgflow-source'] },
@@ -10,8 +12,9 @@ export default defineConfig({
     typecheck: { enabled: true, include: ['sdk/**/*.test-d.ts'], checker: 'tsc', ignoreSourceErrors: true },
     reporters: process.env.CI ? ['default', 'json'] : ['default'],
     outputFile: { json: '.vitest/results.json' },
-    // Many files wait, for sockets, leases or processes that end.
-    maxWorkers: '200%',
+    // Many files wait, for sockets, leases or processes that end. (A percentage is never more than the number of cores.)
+    maxWorkers: Math.ceil(1.5 * availableParallelism()),
+    sequence: { sequencer: LongestFirst },
     // Workers log the failures that tests provoke.
     silent: 'passed-only',
     testTimeout: 30_000,

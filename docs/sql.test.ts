@@ -99,7 +99,7 @@ it('security.md has rules by which a team shares runs, and users start a few at 
 
 it('sql.md has SQL that runs and does what the page says', async () => {
   const client = await connected()
-  const [define, start, trigger, poll, settle, waits, look, upkeep, ...more] = blocksOf('sql.md')
+  const [define, start, trigger, poll, settle, waits, children, look, upkeep, ...more] = blocksOf('sql.md')
   expect(more).toEqual([])
 
   expect(await rowsOf(client, define!)).toHaveLength(4)
@@ -116,6 +116,7 @@ it('sql.md has SQL that runs and does what the page says', async () => {
   const sleeping = await rowsOf(client, waits!)
   expect(sleeping.at(-1)).toEqual([{ settled: 0, next_due_at: expect.any(Date) }])
   await client.query(`delete from pgflow.runs where flow_slug = 'publish'`)
+  expect((await rowsOf(client, ofRun(children!))).at(-1)).toEqual([])
   const [steps, events, cancelled, retried] = await rowsOf(client, ofRun(look!))
   expect(steps).toContainEqual({
     step_slug: 'chunks',
@@ -218,6 +219,52 @@ it('operations.md has SQL that runs, and finds what the page says', async () => 
   })
 })
 
+it('sql-steps.md has functions that write rows, a job that calls them, and a role that may do less', async () => {
+  const client = await connected()
+  await client.query('begin')
+  onTestFinished(async () => void (await client.query('rollback')))
+  const [save, errors, cleanup, cron, role, ...more] = blocksOf('sql-steps.md')
+  expect(more).toEqual([])
+  const [, job = ''] = /\$\$(.*)\$\$/.exec(cron!)!
+  await client.query(`${save};${cleanup}`)
+  for (const code of codeOf(readFileSync(path('sql-steps.md'), 'utf8'), 'ts')) {
+    for (const flow of Object.values(await imported(code))) await client.query(compile(flow as AnyFlow))
+  }
+  const embed = async (documentId: unknown) => {
+    const input = JSON.stringify({ documentId, chunks: ['one', 'two'] })
+    const { rows } = await client.query(`select run_id from pgflow.start_flow('embed_document', $1)`, [input])
+    await client.query(`select pgflow.complete_task($1, 'embeddings', 0, '[[1, 0.5], [2, 3]]')`, [
+      rows[0].run_id,
+    ])
+    expect((await rowsOf(client, job)).at(-1)).toEqual([{ tick: expect.stringMatching(/^\(1,/) }])
+    const run = 'select status, output from pgflow.runs where run_id = $1'
+    return (await client.query(run, [rows[0].run_id])).rows[0]
+  }
+  expect(await embed(1)).toEqual({ status: 'completed', output: { saved: { rows: 2 } } })
+  expect((await client.query('select * from public.embeddings')).rows).toContainEqual({
+    ...{ document_id: '1', chunk: 1, content: 'one', embedding: [1, 0.5] },
+  })
+
+  expect(await embed('x')).toMatchObject({ status: 'started' })
+  expect(await rowsOf(client, errors!)).toEqual([
+    [
+      {
+        ...{ step_slug: 'saved', code: '22P02', detail: null, hint: null },
+        error_message: 'step "saved" failed: invalid input syntax for type bigint: "x"',
+      },
+    ],
+  ])
+
+  await client.query(`select pgflow.start_flow('cleanup', '{}')`)
+  expect((await rowsOf(client, job)).at(-1)).toEqual([{ tick: expect.stringMatching(/^\(2,/) }])
+  expect((await client.query('select deleted from public.reports')).rows).toEqual([{ deleted: '0' }])
+
+  await client.query(role!)
+  expect(await embed(2)).toMatchObject({ status: 'completed' })
+  await client.query('alter table public.embeddings enable row level security')
+  expect(await embed(3)).toMatchObject({ status: 'started' })
+})
+
 it('limits.md has flows with limits, SQL that sees what waits, and SQL that changes a limit', async () => {
   const client = await connected()
   await client.query('begin')
@@ -252,6 +299,35 @@ it('limits.md has flows with limits, SQL that sees what waits, and SQL that chan
   await rowsOf(client, reset!)
   for (const flow of flows) await client.query(compile(flow))
   expect(await model()).toEqual({ running: 50, rate_count: 3000, rate_period: 60, made_by: 'flow' })
+})
+
+it('agents-and-loops.md has flows with loops, and SQL that takes turns and sees them', async () => {
+  const client = await connected()
+  await client.query('begin')
+  onTestFinished(async () => void (await client.query('rollback')))
+  const modules = await Promise.all(
+    codeOf(readFileSync(path('agents-and-loops.md'), 'utf8'), 'ts').map(imported),
+  )
+  const flows: AnyFlow[] = modules.flatMap(Object.values)
+  expect(flows.map(({ slug }) => slug)).toEqual(['write_article', 'transcribe', 'agent'])
+  for (const flow of flows) await client.query(compile(flow))
+  const run_id = '0199c0de-0000-7000-8000-000000000001'
+  await client.query(`select pgflow.start_flow('write_article', '{"topic": "loops"}', run_id => $1)`, [
+    run_id,
+  ])
+  await client.query(`select pgflow.complete_task($1, 'draft', 0, '{"topic": "loops", "text": "a"}')`, [
+    run_id,
+  ])
+
+  const [look, turns, ...more] = blocksOf('agents-and-loops.md')
+  expect(more).toEqual([])
+  expect(await rowsOf(client, look!)).toMatchObject([
+    [
+      { turn: 0, status: 'completed', state: { topic: 'loops' }, next_state: { topic: 'loops', text: 'a' } },
+      { turn: 1, status: 'queued', state: { topic: 'loops', text: 'a' }, next_state: null },
+    ],
+  ])
+  expect((await rowsOf(client, turns!)).at(-1)).toEqual([{ status: 'completed', output: { up: 3 } }])
 })
 
 it('schedules.md has SQL that runs', async () => {

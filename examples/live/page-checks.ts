@@ -3,7 +3,7 @@ import type { Page } from 'playwright-core'
 
 /** What axe finds wrong with the page as it is shown, one line for each element. */
 export async function accessibilityIssues(page: Page): Promise<string[]> {
-  await page.evaluate(axe.source)
+  if (!(await page.evaluate(() => 'axe' in globalThis))) await page.evaluate(axe.source)
   return page.evaluate(async () => {
     const { violations } = await (globalThis as unknown as { axe: typeof axe }).axe.run({
       resultTypes: ['violations'],

@@ -353,7 +353,7 @@ create table pgflow.step_tasks (
 -- Only waiting tasks are in these. Their conditions name columns that are null for others, not the status: an index whose condition
 -- names a column that changes would be written by every update.
 create index step_tasks_due on pgflow.step_tasks (due_at) where due_at is not null;
-create index step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for <> 'slot';
+create index step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for in ('signal', 'time');
 create index step_tasks_children on pgflow.step_tasks (run_id, step_slug, task_index) where waits_for = 'run';
 -- The slots that tasks hold, and those that they wait for, by each key that a task has.
 create index step_tasks_slots_1 on pgflow.step_tasks ((slot_keys[1]), waits_for, slot_keys, slot_rank) where slot_keys[1] is not null;
@@ -362,7 +362,7 @@ create index step_tasks_slots_3 on pgflow.step_tasks ((slot_keys[3]), waits_for,
 -- How many items of a map have failed.
 create index step_tasks_failed on pgflow.step_tasks (run_id, step_slug, failed_at) where failed_at is not null;
 comment on table pgflow.step_tasks is
-  'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, a run of a sub-flow (child_run_id), a free slot or the next tick, which calls its function (waits_for sql), settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried, a worker gave them back, or a failure said so. slot_keys are the keys of limits of whose slots it holds or awaits one each, in the order of slot_rank. last_error has name, message, code, stack and causes of what a handler threw last.';
+  'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, a run of a sub-flow (child_run_id), a free slot or the next tick, which calls its function (waits_for sql), settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token; that of a sub-flow says how often its child was started or retried: attempts_before of them do not count any more, because the run was retried, a worker gave them back, or a failure said so. slot_keys are the keys of limits of whose slots it holds or awaits one each, in the order of slot_rank. last_error has name, message, code, stack and causes of what a handler threw last.';
 
 create table pgflow.run_events (
   run_id uuid not null, -- of runs
@@ -470,8 +470,9 @@ create table pgflow.alarms (
     and (step_slug is null or kind in ('deadline', 'child', 'ended', 'sql')) and (step_slug is not null or kind not in ('child', 'sql'))
   )
 );
+create index alarms_sql on pgflow.alarms (due_at, alarm_id, run_id, step_slug) where kind = 'sql';
 comment on table pgflow.alarms is
-  'What has to be looked at from due_at on: a key of a limit that may have a free slot, the deadline of a run or step, a run that begins later, a step that starts runs of a sub-flow (child), a child that has ended, is to be cancelled or was retried, a run to undo, a step that calls a function (sql). An alarm may come in vain.';
+  'What has to be looked at from due_at on: a key of a limit that may have a free slot, the deadline of a run or step, a run that begins later, a step that starts runs of a sub-flow (child), a child that has ended (or a step whose children may have), is to be cancelled or was retried, a run to undo, a step that calls a function (sql). An alarm may come in vain.';
 
 create table pgflow.kept_results (
   run_id uuid not null, -- with step_slug and task_index: of step_tasks
@@ -479,13 +480,14 @@ create table pgflow.kept_results (
   task_index int not null,
   name text not null,
   value jsonb not null,
+  bytes int not null,
   attempt int not null,
   kept_at timestamptz not null,
   primary key (run_id, step_slug, task_index, name),
   constraint name_has_1_to_255_characters check (length(name) between 1 and 255)
 );
 comment on table pgflow.kept_results is
-  'What handlers have kept by a name, so that a later attempt of the task does not do it again. attempt is the one that kept it.';
+  'What handlers have kept by a name, so that a later attempt of the task does not do it again. bytes is the size of the value as JSON text, attempt the one that kept it.';
 
 create table pgflow.workers (
   worker_id uuid primary key,

@@ -207,6 +207,7 @@ begin
       hint = 'A flow''s shape is immutable: register the changed flow as a new version, or under a new slug.';
   end if;
   perform pgflow.assert_sub_flows_fit(definition);
+  perform pgflow.assert_functions(jsonb_build_object('steps', jsonb_build_array(wanted)));
   perform pgflow.insert_steps(definition);
   perform pgflow.update_limits(definition);
   update pgflow.flows f set shape_hash = null where f.flow_slug = add_step.flow_slug and f.shape_hash is not null;

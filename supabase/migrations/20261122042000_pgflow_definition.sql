@@ -419,6 +419,8 @@ begin
         when type = 'loop' and loop_until is null and when_exceeded is distinct from 'complete'
         then 'it has neither loop_until nor when_exceeded = complete'
         when type = 'sql' and sql_function is null then 'sql_function is missing'
+        when sql_function !~ '^("([^"]|""){1,63}"|[a-z_][a-z0-9_$]{0,62})[.]("([^"]|""){1,63}"|[a-z_][a-z0-9_$]{0,62})$'
+        then format('sql_function is %s, not a name with its schema, such as public.save_embeddings', to_json(left(sql_function, 200)))
         when split_part(coalesce(assignees_path, until_path), '.', 1) <> all (sources)
         then format('the path "%s" begins neither with run nor with one of its deps', coalesce(assignees_path, until_path))
         when completed_by is not distinct from 'assignees' and assignees_path is null then 'assignees_path is missing'

@@ -41,6 +41,7 @@ begin
     perform pgflow.insert_steps(definition);
   end if;
   perform pgflow.assert_undo_flow(wanted);
+  perform pgflow.assert_functions(definition);
   perform pgflow.update_options(wanted);
   perform pgflow.update_limits(definition);
   perform pgflow.update_schedules(wanted);
@@ -327,7 +328,7 @@ select f.alias, f.version, f.flow_slug, f.flow_slug = pgflow.newest_version(f.al
            and w.last_heartbeat_at > pgflow.now() - interval '1 minute'
        ) as workers,
        f.created_at, (
-         select count(distinct t.run_id) from pgflow.step_tasks t where t.flow_slug = f.flow_slug and t.waits_for <> 'slot'
+         select count(distinct t.run_id) from pgflow.step_tasks t where t.flow_slug = f.flow_slug and t.waits_for in ('signal', 'time')
        ) as waiting_runs
 from pgflow.flows f
 cross join lateral (

@@ -285,6 +285,7 @@ begin
     return '{}'; -- as mostly: a plain step starts without a decision
   end if;
   changes := (
+    -- With offset 0: else each value is looked up wherever it is used, by two hundred parts of a plan.
     with
       step as (
         select s.*, ss.run_id,
@@ -298,6 +299,7 @@ begin
         join pgflow.step_states ss using (run_id, step_slug)
         join pgflow.steps s using (flow_slug, step_slug)
         where ss.status = 'created'
+        offset 0
       ),
       judged as (
         select s.*,
@@ -318,6 +320,7 @@ begin
           select count(*)::int as tasks from pgflow.step_tasks t
           where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'completed'
         ) kept
+        offset 0
       ),
       decided as (
         select j.*, case
@@ -329,6 +332,7 @@ begin
           else 'started'
         end as change
         from judged j
+        offset 0
       )
     select coalesce(array_agg(row(c.*)::pgflow.step_change), '{}')
     from decided d

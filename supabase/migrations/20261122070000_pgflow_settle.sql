@@ -124,10 +124,11 @@ begin
     with
       result as (
         select r.ordinality as n, t.run_id, t.step_slug, t.task_index, r.attempt, left(r.error, 10000) as error, r.uncounted,
-               t.message_id, t.slot_keys,
+               t.message_id, t.slot_keys, t.waits_for is not distinct from 'sql' as is_call,
                case
                  when r.error is null then 'completed'
-                 when r.permanent or t.child_run_id is not null or t.status = 'waiting' and t.slot_keys is null or used.attempts >= (
+                 when r.permanent or t.child_run_id is not null
+                   or t.status = 'waiting' and t.slot_keys is null and t.waits_for <> 'sql' or used.attempts >= (
                    select o.max_attempts from pgflow.step_options o
                    where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
                  ) then 'failed'
@@ -144,8 +145,11 @@ begin
                  )))::float8)
                end as retry_at
         from unnest(record_results.results) with ordinality r
-        join pgflow.step_tasks t
-          on (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
+        cross join lateral (
+          select t.* from pgflow.step_tasks t
+          where (t.run_id, t.step_slug, t.task_index) = (r.run_id, r.step_slug, r.task_index)
+          offset 0 -- else all tasks may be held against the results, where statistics know of none
+        ) t
         cross join lateral (
           select t.attempts_count - t.attempts_before
                + case when t.status in ('waiting', 'queued') then 1 else 0 end - case when r.uncounted then 1 else 0 end
@@ -158,7 +162,7 @@ begin
       -- Materialized: a plan that is made while there are few tasks may look through it for each of them.
       decided as materialized (
         select distinct on (r.run_id, r.step_slug, r.task_index) r.*,
-               r.outcome = 'retrying' and r.slot_keys is not null as waits_again
+               r.outcome = 'retrying' and (r.slot_keys is not null or r.is_call) as waits_again
         from result r
         order by r.run_id, r.step_slug, r.task_index, r.n
       )
@@ -169,21 +173,24 @@ begin
           else d.outcome
         end,
         attempts_count = t.attempts_count + case
-          when d.error is not null and (t.status = 'queued' or t.status = 'waiting' and d.slot_keys is not null and t.waits_for <> 'run') then 1 else 0
+          when d.error is not null and (
+            t.status = 'queued' or t.status = 'waiting' and d.slot_keys is not null and t.waits_for <> 'run'
+          ) or d.is_call then 1
+          else 0
         end,
         attempts_before = t.attempts_before + case
-          when d.uncounted and d.error is not null and (t.status <> 'waiting' or d.slot_keys is not null) then 1 else 0
+          when d.uncounted and d.error is not null and (t.status <> 'waiting' or d.slot_keys is not null or d.is_call) then 1 else 0
         end,
         output = case
           when t.input is not null and d.outcome = 'completed' then coalesce(outputs -> (d.n - 1)::int -> 'output', 'null')
         end,
         error_message = d.error,
-        -- One of a limited step gives its slots up, and waits for others when its next attempt is due.
+        -- One of a limited step gives its slots up, and waits for others when its next attempt is due; a call has an alarm then.
         message_id = case when not d.waits_again then t.message_id end,
-        waits_for = case when d.waits_again then 'time' end,
-        due_at = case when d.waits_again then d.retry_at end,
+        waits_for = case when d.waits_again and d.is_call then 'sql' when d.waits_again then 'time' end,
+        due_at = case when d.waits_again and not d.is_call then d.retry_at end,
         slot_keys = case when d.waits_again then d.slot_keys end,
-        slot_rank = case when d.waits_again then pgflow.slot_rank(t.run_id, d.retry_at) end,
+        slot_rank = case when d.waits_again and not d.is_call then pgflow.slot_rank(t.run_id, d.retry_at) end,
         completed_at = case d.outcome when 'completed' then as_of end,
         failed_at = case d.outcome when 'failed' then as_of end
     from decided d
@@ -416,10 +423,14 @@ declare
 begin
   for released in
     select f.queue_name, f.flow_slug,
-           array_agg(s.message_id) filter (where s.outcome <> 'retrying' or s.slot_keys is not null) as done,
+           array_agg(s.message_id)
+             filter (where (s.outcome <> 'retrying' or s.slot_keys is not null) and s.message_id is not null) as done,
            array_agg(row(s.run_id, s.step_slug)::pgflow.step_key) filter (where s.message_id is null) as waits,
-           array_agg(s.message_id order by s.message_id) filter (where s.outcome = 'retrying' and s.slot_keys is null) as retrying,
-           array_agg(s.retry_at order by s.message_id) filter (where s.outcome = 'retrying' and s.slot_keys is null) as until,
+           array_agg(s.message_id order by s.message_id)
+             filter (where s.outcome = 'retrying' and s.slot_keys is null and s.message_id is not null) as retrying,
+           array_agg(s.retry_at order by s.message_id)
+             filter (where s.outcome = 'retrying' and s.slot_keys is null and s.message_id is not null) as until,
+           array_agg(s) filter (where s.outcome = 'retrying' and s.slot_keys is null and s.message_id is null) as calls,
            array_agg(s.slot_keys[1]) filter (where s.slot_keys is not null) || array_agg(s.slot_keys[2]) filter (where s.slot_keys is not null)
              || array_agg(s.slot_keys[3]) filter (where s.slot_keys is not null) as slot_keys
     from unnest(settled) s join pgflow.flows f using (flow_slug)
@@ -445,6 +456,10 @@ begin
           where s.flow_slug = released.flow_slug and s.outcome = 'retrying' and s.slot_keys is null and s.message_id <> all (hidden)
         ));
       end if;
+    end if;
+    if released.calls is not null then
+      insert into pgflow.alarms (due_at, kind, run_id, step_slug)
+      select c.retry_at, 'sql', c.run_id, c.step_slug from unnest(released.calls) c;
     end if;
     if released.slot_keys is not null then
       perform pgflow.look_at_slots(released.slot_keys, pgflow.now());

@@ -456,7 +456,7 @@ begin
 end
 $$;
 
--- How many tasks each key may admit: its limit less those that hold a slot, and what its rate lets pass. A rate spreads its
+-- How many tasks each key may admit: its limit less those that hold a slot, as do those whose child runs, and what its rate lets pass. A rate spreads its
 -- tasks evenly; a look that comes late makes up for a twentieth of the period, for which they are that much further apart, so
 -- that no period ever has more than the limit says.
 create function pgflow.rooms_of(keys text[], as_of timestamptz)
@@ -464,6 +464,8 @@ returns pgflow.slot_room[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  child text := 'run'; -- a variable, since Postgres would read all of the index of tasks that wait for runs
 begin
   return array(
     select row(k.key, (least(
@@ -474,11 +476,11 @@ begin
              ) + (
                select count(*) from pgflow.step_tasks t where t.slot_keys[3] = k.key and t.waits_for is null
              ) + (
-               select count(*) from pgflow.step_tasks t where t.slot_keys[1] = k.key and t.waits_for = 'run'
+               select count(*) from pgflow.step_tasks t where t.slot_keys[1] = k.key and t.waits_for = child
              ) + (
-               select count(*) from pgflow.step_tasks t where t.slot_keys[2] = k.key and t.waits_for = 'run'
+               select count(*) from pgflow.step_tasks t where t.slot_keys[2] = k.key and t.waits_for = child
              ) + (
-               select count(*) from pgflow.step_tasks t where t.slot_keys[3] = k.key and t.waits_for = 'run'
+               select count(*) from pgflow.step_tasks t where t.slot_keys[3] = k.key and t.waits_for = child
              ) end,
              case when rate.next_at <= as_of then 1 + floor(extract(epoch from as_of - rate.next_at) / extract(epoch from rate.spacing)) end,
              case when rate.next_at > as_of then 0 end

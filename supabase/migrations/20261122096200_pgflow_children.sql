@@ -12,6 +12,9 @@
 --   cancel   (run)        the parent of this child has ended, or needs it no more
 --   retried  (run)        this child was retried: its parent, if it has failed, goes on
 --
+-- Tasks that are looked up by their keys are asked `waits_for is not distinct from 'run'`: with `=`, Postgres would prefer the index of those that wait for
+-- runs, and read all of it.
+--
 -- `tend_children` takes them: each worker with its next exchange, and each tick. It waits for no lock, neither of a parent nor of a child: what
 -- somebody else holds is looked at again 20 ms later.
 
@@ -331,7 +334,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform pgflow.tend_children(100);
+  perform pgflow.tend_children(250);
 exception
   when others then
     raise warning using message = 'sub-flows could not be tended', detail = sqlerrm;
@@ -429,16 +432,18 @@ begin
     join pgflow.runs c using (run_id)
     join pgflow.step_tasks t
       on t.run_id = c.parent_run_id and t.step_slug = c.parent_step_slug and t.task_index = c.parent_task_index
-    where c.status <> 'started' and t.child_run_id = c.run_id and t.waits_for = 'run' and t.attempts_count > t.attempts_before
+    where c.status <> 'started' and t.child_run_id = c.run_id and t.waits_for is not distinct from 'run' and t.attempts_count > t.attempts_before
       and t.run_id = any (locked)
   );
   if exists (select from unnest(alarms) a where a.kind = 'ended' and a.step_slug is not null) then
     tasks := tasks || array(
       select row(t.run_id, t.step_slug, t.task_index, t.child_run_id, child.status)::pgflow.child_task
       from (select distinct a.run_id, a.step_slug from unnest(alarms) a where a.kind = 'ended' and a.step_slug is not null) a
-      join pgflow.step_tasks t using (run_id, step_slug)
+      cross join lateral (
+        select t.* from pgflow.step_tasks t where t.run_id = a.run_id and t.step_slug = a.step_slug and t.waits_for = 'run' offset 0
+      ) t
       left join lateral (select c.status from pgflow.runs c where c.run_id = t.child_run_id) child on true
-      where t.waits_for = 'run' and t.attempts_count > t.attempts_before and child.status is distinct from 'started'
+      where t.attempts_count > t.attempts_before and child.status is distinct from 'started'
         and t.run_id = any (locked) and not exists (
           select from unnest(tasks) k where (k.run_id, k.step_slug, k.task_index) = (t.run_id, t.step_slug, t.task_index)
         )
@@ -465,8 +470,10 @@ begin
              select c.status from pgflow.runs c where c.run_id = t.child_run_id
            ))::pgflow.child_task
     from (select distinct a.run_id, a.step_slug from unnest(alarms) a where a.kind = 'child') a
-    join pgflow.step_tasks t using (run_id, step_slug)
-    where t.waits_for = 'run' and t.attempts_count = t.attempts_before and t.run_id = any (locked)
+    cross join lateral (
+      select t.* from pgflow.step_tasks t where t.run_id = a.run_id and t.step_slug = a.step_slug and t.waits_for = 'run' offset 0
+    ) t
+    where t.attempts_count = t.attempts_before and t.run_id = any (locked)
     limit greatest(children_to_begin.quantity, 1)
   );
   if cardinality(tasks) >= greatest(children_to_begin.quantity, 1) then
@@ -587,9 +594,10 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  ready pgflow.child_task[];
   begun pgflow.child_task[];
   failed pgflow.task_result[] := '{}';
-  busy text[] := '{}';
+  busy text[];
   to_retry uuid[];
   held uuid[] := '{}';
   batch record;
@@ -604,18 +612,24 @@ begin
     );
   end if;
   busy := pgflow.busy_flows(tasks);
+  ready := array(
+    select k from unnest(tasks) k
+    where case
+      when k.child_status = 'started' then true
+      when k.child_status is not null then k.child_run_id = any (held)
+      when cardinality(busy) = 0 then true
+      else not exists (
+        select from pgflow.runs r join pgflow.steps s using (flow_slug)
+        where r.run_id = k.run_id and s.step_slug = k.step_slug and s.child_flow = any (busy)
+      )
+    end
+  );
   with task as (
     update pgflow.step_tasks t
     set attempts_count = t.attempts_count + 1, started_at = begin_children.as_of
-    from unnest(begin_children.tasks) k
-    join pgflow.runs r using (run_id)
-    join pgflow.steps s on s.flow_slug = r.flow_slug and s.step_slug = k.step_slug
+    from unnest(ready) k
     where (t.run_id, t.step_slug, t.task_index) = (k.run_id, k.step_slug, k.task_index)
-      and t.waits_for = 'run' and t.attempts_count = t.attempts_before and case
-        when k.child_status is null then s.child_flow <> all (busy)
-        when k.child_status = 'started' then true
-        else k.child_run_id = any (held)
-      end
+      and t.waits_for is not distinct from 'run' and t.attempts_count = t.attempts_before
     returning t.run_id, t.step_slug, t.task_index, t.child_run_id, k.child_status
   )
   select coalesce(array_agg(row(t.*)::pgflow.child_task), '{}') into begun from task t;
@@ -624,27 +638,32 @@ begin
     select distinct begin_children.as_of + interval '20 milliseconds', 'child', t.run_id, t.step_slug
     from unnest(tasks) k
     join pgflow.step_tasks t using (run_id, step_slug, task_index)
-    where t.waits_for = 'run' and t.attempts_count = t.attempts_before;
+    where t.waits_for is not distinct from 'run' and t.attempts_count = t.attempts_before;
   end if;
 
   for batch in
-    select s.child_flow, array_agg(t.child_run_id order by t.n) as run_ids,
-           array_agg(coalesce(t.input, i.items, 'null') order by t.n) as inputs,
+    select m.child_flow, array_agg(m.child_run_id order by m.n) as run_ids, array_agg(m.input order by m.n) as inputs,
            array_agg(row(
-             t.run_id, t.step_slug, t.task_index, r.depth + 1, r.owner_id, r.group_id, r.priority, null
-           )::pgflow.run_parent order by t.n) as parents
+             m.run_id, m.step_slug, m.task_index, m.depth + 1, m.owner_id, m.group_id, m.priority, null
+           )::pgflow.run_parent order by m.n) as parents
     from (
-      select b.n, t.run_id, t.step_slug, t.task_index, t.child_run_id, t.input
-      from unnest(begun) with ordinality b (run_id, step_slug, task_index, child_run_id, child_status, n)
-      join pgflow.step_tasks t using (run_id, step_slug, task_index)
-      where b.child_status is null
-    ) t
-    join pgflow.runs r using (run_id)
-    join pgflow.steps s on s.flow_slug = r.flow_slug and s.step_slug = t.step_slug
-    left join lateral (
-      select i.items from pgflow.step_inputs i where t.input is null and i.run_id = t.run_id and i.step_slug = t.step_slug offset 0
-    ) i on true
-    group by s.child_flow
+      -- In parts of some 20 MB, since an array has a limit.
+      select t.*, sum(pg_column_size(t.input)::bigint * case pg_column_compression(t.input) when 'pglz' then 100 when 'lz4' then 256 else 1 end)
+               over (partition by t.child_flow order by t.n) / 20000000 as part
+      from (
+        select b.n, t.run_id, t.step_slug, t.task_index, t.child_run_id, coalesce(t.input, i.items, 'null') as input,
+               s.child_flow, r.depth, r.owner_id, r.group_id, r.priority
+        from unnest(begun) with ordinality b (run_id, step_slug, task_index, child_run_id, child_status, n)
+        join pgflow.step_tasks t using (run_id, step_slug, task_index)
+        join pgflow.runs r using (run_id)
+        join pgflow.steps s on s.flow_slug = r.flow_slug and s.step_slug = b.step_slug
+        left join lateral (
+          select i.items from pgflow.step_inputs i where t.input is null and i.run_id = t.run_id and i.step_slug = t.step_slug offset 0
+        ) i on true
+        where b.child_status is null
+      ) t
+    ) m
+    group by m.child_flow, floor(m.part)
   loop
     failed := failed || pgflow.start_children(batch.child_flow, batch.run_ids, batch.inputs, batch.parents);
   end loop;

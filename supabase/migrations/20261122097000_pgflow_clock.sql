@@ -3,11 +3,30 @@
 -- What has to be looked at from a time on is a row of `alarms`. Whoever writes one waits for nobody; whoever takes one deletes it
 -- in the transaction that does what it is for, so that none is lost.
 
--- Settles up to `quantity` tasks that are due: sleeps complete; waits that have timed out fail, are skipped or complete, as their
--- step says. Anybody may call it at any time, several at once too; runs that another transaction has locked are left for the next
--- call. Answers how many it has settled, and when something is due next, which may be now.
+-- Settles up to `quantity` tasks that are due; where nothing is, it calls the functions of SQL steps that are. Anybody may call it at any
+-- time, several at once too. Answers how many it has settled or called, and when something is due next, which may be now.
 --   select * from pgflow.tick();
 create function pgflow.tick(quantity int default 1000, out settled int, out next_due_at timestamptz)
+language plpgsql
+security definer -- workers with a secret key have no rights on the tables
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  settled := pgflow.settle_due(tick.quantity);
+  -- Alone in its transaction: what it calls may take long.
+  if settled = 0 then
+    settled := pgflow.call_functions(tick.quantity);
+  end if;
+  next_due_at := pgflow.next_due_at();
+end
+$$;
+comment on function pgflow.tick is
+  'Settles waits and sleeps that are due, ends what has exceeded its deadline, starts schedules that are due, and calls functions of SQL steps; answers how many, and when something is due next. Callable by anybody, at any time.';
+
+-- Settles up to `quantity` tasks that are due: sleeps complete; waits that have timed out fail, are skipped or complete, as their
+-- step says. It calls no function of SQL steps. Runs that another transaction has locked are left for the next call. Answers how many.
+create function pgflow.settle_due(quantity int default 1000)
+returns int
 language plpgsql
 security definer -- workers with a secret key have no rights on the tables
 set search_path = pg_catalog, pg_temp
@@ -30,15 +49,15 @@ declare
       join pgflow.runs r using (run_id)
       where t.due_at <= as_of and t.slot_keys is null and r.status = 'started'
       order by t.due_at
-      limit greatest(tick.quantity, 0)
+      limit greatest(settle_due.quantity, 0)
       for no key update of r skip locked
     ) d
   );
   results pgflow.task_result[];
   outputs jsonb;
   done pgflow.settled_task[];
+  settled int := 0;
 begin
-  settled := 0;
   if cardinality(due) > 0 then
     -- Looked up again, now that the runs are locked.
     select array_agg(row(
@@ -64,21 +83,17 @@ begin
     select from pgflow.step_tasks t where t.due_at <= as_of and t.slot_keys is not null
   ) then
     -- Slots are admitted last: that locks tasks without their runs.
-    settled := settled + pgflow.end_overdue(tick.quantity) + pgflow.begin_runs(tick.quantity) + pgflow.tend_children(tick.quantity)
-      + pgflow.begin_undos(tick.quantity) + pgflow.admit_tasks(tick.quantity);
+    settled := settled + pgflow.end_overdue(settle_due.quantity) + pgflow.begin_runs(settle_due.quantity) + pgflow.tend_children(settle_due.quantity)
+      + pgflow.begin_undos(settle_due.quantity) + pgflow.admit_tasks(settle_due.quantity);
   end if;
   if exists (select from pgflow.schedules s where s.due_at <= as_of) then
-    settled := settled + (select s.started from pgflow.start_due_schedules(tick.quantity) s);
+    settled := settled + (select s.started from pgflow.start_due_schedules(settle_due.quantity) s);
   end if;
-  -- Alone in its transaction: what it calls may take long.
-  if settled = 0 and exists (select from pgflow.alarms a where a.due_at <= as_of and a.kind = 'sql') then
-    settled := pgflow.call_functions(tick.quantity);
-  end if;
-  next_due_at := pgflow.next_due_at();
+  return settled;
 end
 $$;
-comment on function pgflow.tick is
-  'Settles waits and sleeps that are due, ends what has exceeded its deadline, and starts schedules that are due; answers how many, and when something is due next. Callable by anybody, at any time.';
+comment on function pgflow.settle_due is
+  'Does what a tick does, without calling functions of SQL steps; answers how many it has settled.';
 
 -- The alarms of runs whose flows have a deadline, which begin at a time.
 create function pgflow.set_deadlines(run_ids uuid[], since timestamptz)
@@ -277,7 +292,7 @@ begin
 end
 $$;
 
--- When something is due next: a wait, a sleep or a schedule; null where nothing waits for a time. In the past where something is due already.
+-- When something is due next: a wait, a sleep, a schedule or a function to call; null where nothing waits for a time. In the past where something is due already.
 --   select pgflow.next_due_at();
 create function pgflow.next_due_at()
 returns timestamptz
@@ -295,17 +310,23 @@ begin
   );
 end
 $$;
-comment on function pgflow.next_due_at is 'When the next wait, sleep or schedule is due; null where nothing waits for a time.';
+comment on function pgflow.next_due_at is 'When the next wait, sleep, schedule or call of a function is due; null where nothing waits for a time.';
 
--- The same in seconds from now, for workers, whose clocks may differ.
+-- The same in seconds from now, for workers, whose clocks may differ. Functions to call have their own, next_call_in.
 create function pgflow.next_due_in()
 returns float8
 language plpgsql
 security definer -- workers with a secret key have no rights on the tables
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 begin
-  return extract(epoch from pgflow.next_due_at() - pgflow.now());
+  return extract(epoch from least(
+    (select t.due_at from pgflow.step_tasks t where t.due_at is not null order by t.due_at limit 1),
+    (select a.due_at from pgflow.alarms a where a.kind <> 'sql' order by a.due_at limit 1),
+    (select s.due_at from pgflow.schedules s where s.paused_at is null order by s.due_at limit 1)
+  ) - pgflow.now());
 end
 $$;
 comment on function pgflow.next_due_in is 'Seconds until the next wait, sleep or schedule is due; null where nothing waits for a time.';

@@ -72,7 +72,7 @@ create sequence pgflow.last_repair;
 
 -- Settles and starts what is due, for projects in which no worker does. Deletes what nobody needs any more: lapsed watches, workers not heard
 -- of for a day, archived messages older than keep_archive, and, if keep_runs is given, runs that ended longer ago; every five
--- minutes it also repairs queues. Answers how many of each. It ends after about `budget`, and `left` says whether anything may be left. While somebody else is at
+-- minutes also kept results of tasks that have completed, and it repairs queues. Answers how many of each. It ends after about `budget`, and `left` says whether anything may be left. While somebody else is at
 -- it, there is nothing to do.
 --   select cron.schedule('pgflow', '10 seconds', $$ select pgflow.maintain(keep_runs => '30 days') $$);
 create function pgflow.maintain(
@@ -95,6 +95,7 @@ declare
   workers bigint := 0;
   watches bigint := 0;
   due bigint := 0;
+  kept_results bigint := 0;
   ticked record;
   is_left boolean := false;
 begin
@@ -107,6 +108,8 @@ begin
       end if;
       perform pgflow.recheck_limit();
       perform pgflow.recheck_children();
+      perform pgflow.recheck_calls();
+      kept_results := pgflow.prune_kept_results();
     end if;
     loop
       pruned := case when keep_runs is null then 0 else pgflow.prune_runs(keep_runs) end;
@@ -134,7 +137,8 @@ begin
     exit when ticked.settled < 1000 or clock_timestamp() >= deadline;
   end loop;
   return jsonb_build_object(
-    'runs', runs, 'messages', messages, 'workers', workers, 'watches', watches, 'resent', resent, 'due', due, 'left', is_left or resent >= 10000
+    'runs', runs, 'messages', messages, 'workers', workers, 'watches', watches, 'resent', resent, 'due', due, 'kept_results', kept_results,
+    'left', is_left or resent >= 10000
   );
 end
 $$;

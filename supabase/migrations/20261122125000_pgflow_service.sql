@@ -45,23 +45,34 @@ returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-  select to_jsonb(s) || jsonb_build_object('next_due_in', pgflow.next_due_in()) from pgflow.settle_and_claim(
+  select to_jsonb(s) || jsonb_build_object('next_due_in', pgflow.next_due_in(), 'next_call_in', pgflow.next_call_in()) from pgflow.settle_and_claim(
     settle_and_claim.results, settle_and_claim.flow_slugs, settle_and_claim.quantity, settle_and_claim.worker_id,
     lease => settle_and_claim.lease, inline_limit => settle_and_claim.inline_limit
   ) s
 $$;
 comment on function pgflow_worker.settle_and_claim is
-  'Settles a batch of results and claims the next tasks: {"stale": […], "held": […], "tasks": […], "next_due_in": …}; next_due_in says in how many seconds to call tick.';
+  'Settles a batch of results and claims the next tasks: {"stale": […], "held": […], "tasks": […], "next_due_in": …, "next_call_in": …}; these say in how many seconds to call tick and call_functions.';
 
 create function pgflow_worker.tick(quantity int default 1000)
 returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-  select jsonb_build_object('settled', t.settled, 'next_due_in', pgflow.next_due_in()) from pgflow.tick(tick.quantity) t
+  select jsonb_build_object('settled', t.settled, 'next_due_in', pgflow.next_due_in()) from pgflow.settle_due(tick.quantity) t (settled)
 $$;
 comment on function pgflow_worker.tick is
   'Settles waits and sleeps that are due: {"settled": …, "next_due_in": …}; next_due_in says in how many seconds to call it again.';
+
+create function pgflow_worker.call_functions(quantity int default 1)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object('settled', t.called, 'next_due_in', pgflow.next_call_in())
+  from pgflow.call_functions(call_functions.quantity) t (called)
+$$;
+comment on function pgflow_worker.call_functions is
+  'Calls functions of SQL steps that are due: {"settled": …, "next_due_in": …}; next_due_in says in how many seconds to call it again.';
 
 create function pgflow_worker.heartbeat(worker_id uuid, tasks jsonb default '[]', lease int default 30)
 returns jsonb
@@ -100,6 +111,30 @@ as $$
   select pgflow.fetch_value(fetch_value.run_id, fetch_value.name, fetch_value.version)
 $$;
 comment on function pgflow_worker.fetch_value is 'A value that a claim left out of an input.';
+
+create function pgflow_worker.keep_result(
+  run_id uuid, step_slug text, task_index int, attempt int, name text, value jsonb
+)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.keep_result(
+    keep_result.run_id, keep_result.step_slug, keep_result.task_index, keep_result.attempt, keep_result.name, keep_result.value
+  )
+$$;
+comment on function pgflow_worker.keep_result is
+  'Keeps a result of a task by a name, unless one is kept already; answers with the one that is kept.';
+
+create function pgflow_worker.kept_results_of(run_id uuid, step_slug text, task_index int)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select pgflow.kept_results_of(kept_results_of.run_id, kept_results_of.step_slug, kept_results_of.task_index)
+$$;
+comment on function pgflow_worker.kept_results_of is 'The kept results of a task, by their names.';
 
 create function pgflow_worker.stop_worker(worker_id uuid)
 returns void

@@ -384,6 +384,8 @@ language plpgsql
 security definer -- clients have no rights on the tables; can_access_run decides
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  page int := least(greatest(coalesce(client_list_children.quantity, 100), 0), 1000);
 begin
   perform pgflow.assert_can_access_run(client_list_children.run_id, 'view');
   if client_list_children.after is not null and client_list_children.step_slug is null then
@@ -393,13 +395,24 @@ begin
       hint = 'Give the step whose children are listed: after is the parent_task_index of the last one that is known.';
   end if;
   return (
-    select coalesce(jsonb_agg(pgflow.run_record(c.child) order by c.n), '[]')
+    select coalesce(jsonb_agg(pgflow.run_record(listed.child) order by listed.step_index, listed.task_index), '[]')
     from (
-      select child, row_number() over () as n
-      from pgflow.list_children(client_list_children.run_id, client_list_children.step_slug) child
-      where client_list_children.after is null or child.parent_task_index > client_list_children.after
-      limit least(greatest(coalesce(client_list_children.quantity, 100), 0), 1000)
-    ) c
+      select s.step_index, c.task_index, c.child
+      from pgflow.runs parent
+      join pgflow.steps s using (flow_slug)
+      cross join lateral (
+        select t.task_index, child
+        from pgflow.step_tasks t
+        join pgflow.runs child on child.run_id = t.child_run_id
+        where t.run_id = parent.run_id and t.step_slug = s.step_slug and t.task_index > coalesce(client_list_children.after, -1)
+        order by t.task_index
+        limit page
+      ) c
+      where parent.run_id = client_list_children.run_id and s.child_flow is not null
+        and (client_list_children.step_slug is null or s.step_slug = client_list_children.step_slug)
+      order by s.step_index, c.task_index
+      limit page
+    ) listed
   );
 end
 $$;

@@ -155,8 +155,14 @@ grant execute on function
   pgflow.hand_back(jsonb),
   pgflow.report_progress(jsonb),
   pgflow.fetch_value(uuid, text, text),
+  pgflow.keep_result(uuid, text, int, int, text, jsonb),
+  pgflow.kept_results_of(uuid, text, int),
   pgflow.tick(int),
+  pgflow.settle_due(int),
   pgflow.next_due_in(),
+  pgflow.call_functions(int),
+  pgflow.call_timeout(),
+  pgflow.next_call_in(),
   pgflow.stop_worker(uuid),
   pgflow_worker.schema_version(),
   pgflow_worker.register_flow(jsonb),
@@ -166,6 +172,12 @@ grant execute on function
   pgflow_worker.hand_back(jsonb),
   pgflow_worker.report_progress(jsonb),
   pgflow_worker.fetch_value(uuid, text, text),
+  pgflow_worker.keep_result(uuid, text, int, int, text, jsonb),
+  pgflow_worker.kept_results_of(uuid, text, int),
   pgflow_worker.tick(int),
+  pgflow_worker.call_functions(int),
   pgflow_worker.stop_worker(uuid)
 to service_role;
+
+-- For functions that users call with a secret key: their writes and the completion of a task commit together.
+grant execute on function pgflow.complete_in_transaction(uuid, text, int, int, jsonb) to service_role;

@@ -23,7 +23,8 @@ $$;
 -- Of the service role, with a secret key: workers' calls, and that of a server that deletes a user.
 create function pg_temp.calls_of_servers() returns name[] immutable return array[
   'register_flow', 'register_worker', 'settle_and_claim', 'heartbeat', 'hand_back', 'report_progress', 'fetch_value', 'stop_worker', 'tick',
-  'next_due_in',
+  'next_due_in', 'settle_due', 'call_functions', 'call_timeout', 'next_call_in',
+  'next_due_in', 'keep_result', 'kept_results_of', 'complete_in_transaction',
   'forget_owner'
 ];
 

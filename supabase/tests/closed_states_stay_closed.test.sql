@@ -1,5 +1,5 @@
 begin;
-select plan(48);
+select plan(50);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 
@@ -88,6 +88,8 @@ insert into calls values
   ('complete_wait', $$select pg_temp.swallow(format('select pgflow.complete_wait(%L, %L)', task ->> 'run_id', task ->> 'step_slug')) from results$$),
   ('reject_wait', $$select pg_temp.swallow(format('select pgflow.reject_wait(%L, %L, %L)', task ->> 'run_id', task ->> 'step_slug', 'late')) from results$$),
   ('tick', $$select pgflow.tick()$$),
+  ('settle_due', $$select pgflow.settle_due()$$),
+  ('call_functions', $$select pgflow.call_functions()$$),
   ('wake_worker', $$select pgflow.wake_worker()$$),
   ('keep_worker_awake', $$select pgflow.keep_worker_awake()$$),
   ('schedule', $$select pgflow.create_flow('s'), pgflow.add_step('s', 'a'), pgflow.schedule('f', 's', '* * * * *', overlap => 'cancel')$$),
@@ -99,7 +101,7 @@ insert into calls values
 select set_eq(
   'select distinct name from calls',
   $$ select distinct p.proname from pg_proc p
-     where p.pronamespace = 'pgflow'::regnamespace and p.provolatile = 'v' and obj_description(p.oid) is not null and p.proname not in ('now', 'new_run_ids', 'may_start', 'forget_owner', 'next_due_at', 'next_due_in') $$,
+     where p.pronamespace = 'pgflow'::regnamespace and p.provolatile = 'v' and obj_description(p.oid) is not null and p.proname not in ('now', 'new_run_ids', 'may_start', 'forget_owner', 'next_due_at', 'next_due_in', 'call_timeout', 'next_call_in') $$,
   'every public function that could change something'
 );
 select lives_ok(format('select pg_temp.swallow(%L)', statement), statement) from calls order by ctid;

@@ -11,7 +11,8 @@ select is_empty(
      where proconfig is null or proconfig[1] <> 'search_path=pg_catalog, pg_temp' or not proconfig[2:] <@ array[
        'plan_cache_mode=force_generic_plan', 'plan_cache_mode=force_custom_plan', 'enable_seqscan=off', 'enable_bitmapscan=off',
        'enable_hashjoin=off', 'enable_hashjoin=on', 'enable_mergejoin=off', 'enable_material=off', 'join_collapse_limit=1', 'jit=off', 'lock_timeout=3s',
-       'lock_timeout=20ms', 'enable_indexscan=off', 'enable_indexonlyscan=off', 'enable_bitmapscan=on'
+       'lock_timeout=20ms', 'lock_timeout=500ms', 'statement_timeout=0', 'TimeZone=UTC', 'enable_indexscan=off', 'enable_indexonlyscan=off', 'enable_bitmapscan=on',
+       'enable_indexscan=on', 'enable_indexonlyscan=on', 'enable_nestloop=on'
      ] $$,
   'every function looks for names in pg_catalog first and temporary schemas last, and has no other setting but those of its plans and locks'
 );
@@ -29,8 +30,13 @@ select set_eq(
     'pgflow.client_sync(jsonb,text)',
     'pgflow.complete_wait(uuid,text,jsonb)',
     'pgflow.reject_wait(uuid,text,text)',
-    'pgflow.tick(integer)',
+    'pgflow.settle_due(integer)',
+    'pgflow.call_functions(integer)',
+    'pgflow.call_timeout()',
     'pgflow.extend_leases(jsonb,integer)',
+    'pgflow.complete_in_transaction(uuid,text,integer,integer,jsonb)',
+    'pgflow.keep_result(uuid,text,integer,integer,text,jsonb)',
+    'pgflow.prune_kept_results(integer)',
     'pgflow.fetch_value(uuid,text,text)',
     'pgflow.flows_to_ask(text[],uuid[],uuid)',
     'pgflow.free_singletons(uuid[])',
@@ -99,6 +105,9 @@ select set_eq(
     'pgflow.client_start_flow(text,jsonb,text,jsonb,text,integer,uuid,text)',
     'pgflow.client_start_flows(text,jsonb,text[],jsonb,text,integer,uuid,text)',
     'pgflow.client_sync(jsonb,text)',
+    'pgflow.complete_in_transaction(uuid,text,integer,integer,jsonb)',
+    'pgflow.keep_result(uuid,text,integer,integer,text,jsonb)',
+    'pgflow.kept_results_of(uuid,text,integer)',
     'pgflow.fetch_value(uuid,text,text)',
     'pgflow.forget_owner(uuid,integer)',
     'pgflow.hand_back(jsonb)',
@@ -115,6 +124,10 @@ select set_eq(
     'pgflow.next_due_in()',
     'pgflow.send_inbox_news(pgflow.wait_assignees[])',
     'pgflow.tick(integer)',
+    'pgflow.settle_due(integer)',
+    'pgflow.call_functions(integer)',
+    'pgflow.call_timeout()',
+    'pgflow.next_call_in()',
     'pgflow.tg_definitions__before_delete()',
     'pgflow.tg_run_events__after_insert()',
     'pgflow.tg_step_states__after_insert()',
@@ -161,7 +174,7 @@ select is_empty(
 
 select is_empty(
   $$ select p.oid::regprocedure from pg_proc p join ours using (oid)
-     where regexp_count(p.prosrc, 'raise exception') <> regexp_count(p.prosrc, 'errcode = ''PT4\d\d''')
+     where regexp_count(p.prosrc, 'raise exception') <> regexp_count(p.prosrc, 'errcode = ''(PT4\d\d|40001)''')
         or regexp_count(p.prosrc, 'raise exception') <> regexp_count(p.prosrc, 'hint = ') $$,
   'every error has a code of ours and a hint'
 );

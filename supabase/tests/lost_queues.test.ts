@@ -101,8 +101,11 @@ test('repairs as fast where the statistics say that there is no task', async () 
     await tx`select pgflow.start_flow('large', to_jsonb(array(select generate_series(1, 4000))))`
     await sql`analyze pgflow.step_tasks` // as autovacuum may: what the transaction has written is not yet there
   })
-  const estimate = async () =>
-    (await sql`select reltuples::int as n from pg_class where oid = 'pgflow.step_tasks'::regclass`)[0]!['n']
+  const estimate = async () => {
+    const [tasks] = await sql<{ n: number }[]>`
+      select reltuples::int as n from pg_class where oid = 'pgflow.step_tasks'::regclass`
+    return tasks!.n
+  }
   const timeOfRepair = async () => {
     await sql`select pgmq.purge_queue('large')`
     const start = performance.now()

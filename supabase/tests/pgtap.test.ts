@@ -2,13 +2,14 @@ import { fileURLToPath } from 'node:url'
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { failuresIn, files, tapOf } from './testing/pgtap.ts'
+import { failuresIn, files, tapOf, withoutAutovacuum } from './testing/pgtap.ts'
 
 let stack: LocalSupabase
 
 beforeAll(async () => {
   const migrations = [fileURLToPath(new URL('../migrations', import.meta.url))]
   stack = await startLocalSupabase({ migrations, fsync: false })
+  await withoutAutovacuum(stack.adminDbUrl)
   const admin = new pg.Client(stack.adminDbUrl)
   await admin.connect()
   await admin.query('create extension pgtap with schema extensions')

@@ -9,7 +9,7 @@ import postgres, { type Sql } from 'postgres'
 import { describe, expect, test, vi } from 'vitest'
 import { postgresAccount } from '../../local/src/account.ts'
 import { startPostgres } from '../../local/src/postgres.ts'
-import { failuresIn, files, tapOf } from './testing/pgtap.ts'
+import { failuresIn, files, tapOf, withoutAutovacuum } from './testing/pgtap.ts'
 
 const migrations = fileURLToPath(new URL('../migrations/', import.meta.url))
 const debian = '/usr/lib/postgresql/15'
@@ -39,6 +39,7 @@ interface Database extends AsyncDisposable {
 /** A Supabase project on another version of Postgres. */
 async function project(postgresFolder: string): Promise<Database> {
   const stack = await startLocalSupabase({ migrations: [migrations], postgresFolder, fsync: false })
+  await withoutAutovacuum(stack.adminDbUrl)
   await as(stack.adminDbUrl, (sql) => sql`create extension pgtap with schema extensions`)
   return stack
 }
@@ -52,6 +53,7 @@ async function plain(): Promise<Database> {
   const url = (user: string, name: string) =>
     `postgresql://${user}:${password}@127.0.0.1:${server.port}/${name}`
   const database = { dbUrl: url('postgres', 'app'), [Symbol.asyncDispose]: () => server.stop() }
+  await withoutAutovacuum(url('supabase_admin', 'postgres'))
   await as(url('supabase_admin', 'postgres'), async (sql) => {
     await sql.unsafe(`create role postgres login createrole password '${password}'`)
     await sql`create database app owner postgres`

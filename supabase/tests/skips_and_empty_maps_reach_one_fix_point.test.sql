@@ -96,14 +96,19 @@ select results_eq(
 );
 
 -- Long chains
-select pgflow.create_flow('long_skips'), pgflow.create_flow('long_maps');
-select pgflow.add_step('long_skips', 's0', run_if => '{"run": 1}'), pgflow.add_step('long_maps', 's0', step_type => 'map');
-select pgflow.add_step('long_skips', 's' || n, array['s' || n - 1]),
-       case n % 3
-         when 0 then pgflow.add_step('long_maps', 's' || n, array['s' || n - 1], run_if => '{"run": 1}', when_unmet => 'skip')
-         else pgflow.add_step('long_maps', 's' || n, array['s' || n - 1], step_type => 'map')
-       end
-from generate_series(1, 119) n;
+create function pg_temp.chain(flow text, first jsonb, following jsonb[]) returns jsonb
+return (
+  select jsonb_build_object('flow_slug', flow, 'steps', jsonb_agg(
+    jsonb_build_object('step_slug', 's' || n)
+    || case n when 0 then first else jsonb_build_object('deps_slugs', array['s' || n - 1]) || following[1 + n % cardinality(following)] end
+    order by n
+  ))
+  from generate_series(0, 119) n
+);
+select pgflow.register_flow(pg_temp.chain('long_skips', '{"run_if": {"run": 1}}', array['{}']::jsonb[]));
+select pgflow.register_flow(pg_temp.chain('long_maps', '{"step_type": "map"}', array[
+  '{"run_if": {"run": 1}, "when_unmet": "skip"}', '{"step_type": "map"}', '{"step_type": "map"}'
+]::jsonb[]));
 select is((select status from pgflow.start_flow('long_skips', '2', run_id => pg_temp.run(5))), 'completed', '120 steps skipped in a chain');
 select is(
   (select count(*) from pgflow.step_states where run_id = pg_temp.run(5) and status = 'skipped'), 120::bigint, 'to the last one'

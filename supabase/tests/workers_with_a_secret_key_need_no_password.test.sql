@@ -1,5 +1,5 @@
 begin;
-select plan(25);
+select plan(31);
 
 select pgflow.create_flow('f', max_attempts => 2), pgflow.add_step('f', 'a'), pgflow.add_step('f', 'b', array['a']);
 select pgflow.start_flow('f', '{"n": 1}', run_id => '10000000-0000-4000-8000-000000000001');
@@ -13,6 +13,8 @@ insert into calls values
   ($$ select pgflow_worker.hand_back('[]') $$),
   ($$ select pgflow_worker.report_progress('[]') $$),
   ($$ select pgflow_worker.fetch_value('10000000-0000-4000-8000-000000000001', 'run', '1') $$),
+  ($$ select pgflow_worker.keep_result('10000000-0000-4000-8000-000000000001', 'a', 0, 1, 'x', '1') $$),
+  ($$ select pgflow_worker.kept_results_of('10000000-0000-4000-8000-000000000001', 'a', 0) $$),
   ($$ select pgflow_worker.stop_worker('30000000-0000-4000-8000-000000000001') $$);
 grant select on calls to anon, authenticated;
 
@@ -55,6 +57,8 @@ select is(pgflow_worker.hand_back(jsonb_build_array(pg_temp.task(1))), 1, 'hands
 select ok(
   pg_temp.settle_and_claim('[]') -> 'tasks' @> jsonb_build_array(pg_temp.task(2)), 'and claims it again'
 );
+select is(pgflow_worker.keep_result('10000000-0000-4000-8000-000000000001', 'a', 0, 2, 'x', '[1]'), '[1]', 'keeps a result of it');
+select is(pgflow_worker.kept_results_of('10000000-0000-4000-8000-000000000001', 'a', 0), '{"x": [1]}', 'and reads it');
 select ok(
   pg_temp.settle_and_claim(jsonb_build_array(
     pg_temp.task(1) || '{"output": "old"}', pg_temp.task(2) || '{"output": "new"}'

@@ -109,7 +109,7 @@ begin
 end
 $$;
 create unique index if not exists runs_by_undone on pgflow.runs (undoes) where undoes is not null;
-create index if not exists step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for <> 'slot';
+create index if not exists step_tasks_waiting on pgflow.step_tasks (flow_slug, queued_at, run_id, step_slug) where waits_for in ('signal', 'time');
 create index if not exists step_tasks_children on pgflow.step_tasks (run_id, step_slug, task_index) where waits_for = 'run';
 -- The slots that tasks hold, and those that they wait for, by each key that a task has.
 create index if not exists step_tasks_slots_1 on pgflow.step_tasks ((slot_keys[1]), waits_for, slot_keys, slot_rank) where slot_keys[1] is not null;
@@ -159,12 +159,14 @@ create table if not exists pgflow.alarms (
     and (step_slug is null or kind in ('deadline', 'child', 'ended', 'sql')) and (step_slug is not null or kind not in ('child', 'sql'))
   )
 );
+create index if not exists alarms_sql on pgflow.alarms (due_at, alarm_id, run_id, step_slug) where kind = 'sql';
 create table if not exists pgflow.kept_results (
   run_id uuid not null, -- with step_slug and task_index: of step_tasks
   step_slug text not null,
   task_index int not null,
   name text not null,
   value jsonb not null,
+  bytes int not null,
   attempt int not null,
   kept_at timestamptz not null,
   primary key (run_id, step_slug, task_index, name),
@@ -220,6 +222,20 @@ begin
       room int,
       next_at timestamptz,
       spacing interval
+    );
+  end if;
+end
+$$;
+
+do $$
+begin
+  if to_regtype('pgflow.sql_call') is null then
+    create type pgflow.sql_call as (
+      run_id uuid,
+      step_slug text,
+      flow_slug text,
+      queued_at timestamptz,
+      timeout int
     );
   end if;
 end

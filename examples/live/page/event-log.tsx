@@ -55,7 +55,11 @@ export function EventLog({ events, owner, startedAt, isOpen }: EventLogProps) {
 /** The status that an event gives to its run or step, for its colour. */
 function statusOf(event: RunEvent): string {
   const { type } = event
-  if ((event.type === 'step:started' || event.type === 'run:started') && event.waits_for)
+  if (
+    (event.type === 'step:started' || event.type === 'run:started') &&
+    event.waits_for &&
+    event.waits_for !== 'sql'
+  )
     return event.waits_for === 'slot' ? 'limited' : 'waiting'
   const change = type.slice(type.indexOf(':') + 1)
   return ['progress', 'retried', 'begun', 'admitted'].includes(change) ? 'started' : change
@@ -67,7 +71,13 @@ function actorOf({ actor }: RunEvent, owner: string | null): string | null {
   return actor.id === owner ? 'by you' : `by visitor ${actor.id.slice(0, 8)}`
 }
 
-const waits = { signal: 'waits for a decision', time: 'sleeps', slot: 'waits for a slot' } as const
+const waits = {
+  signal: 'waits for a decision',
+  time: 'sleeps',
+  slot: 'waits for a slot',
+  run: 'starts a run',
+  sql: 'calls a function',
+} as const
 
 /** What an event says besides its type, in one line. */
 function detailsOf(event: RunEvent): string | null {

@@ -29,7 +29,9 @@ export const statusWords = {
 
 export function shownStatus({ status, waits_for }: Pick<StepState, 'status' | 'waits_for'>): ShownStatus {
   if (status !== 'started' || waits_for === null) return status
-  return ({ signal: 'waiting', time: 'sleeping', slot: 'limited' } as const)[waits_for]
+  return ({ signal: 'waiting', time: 'sleeping', slot: 'limited', run: 'started', sql: 'started' } as const)[
+    waits_for
+  ]
 }
 
 interface StatusProps {

@@ -12,6 +12,8 @@ export interface RunFilter {
   readonly since: Date | undefined
   /** Part of the run's error, in any case. */
   readonly error: string | undefined
+  /** Whether runs that steps of other runs have started are among them. */
+  readonly children: boolean
   readonly limit: number | undefined
 }
 
@@ -25,15 +27,27 @@ export interface RunCount {
 export interface StepTasks {
   readonly step_slug: string
   readonly is_map: boolean
+  readonly is_loop: boolean
   /** Of a wait: who may complete it. `null` for other steps. */
   readonly wait: Wait | null
-  /** `null` for waits and sleeps, which no worker attempts. */
+  /** `null` for waits, sleeps and sub-flows, which no worker attempts. */
   readonly max_attempts: number | null
   /** How many tasks have each status. */
   readonly statuses: Readonly<Record<string, number>>
   /** The limits for whose slots tasks wait, three at most; empty where none does. */
   readonly slots: readonly LimitKey[]
   readonly examples: readonly TaskRow[]
+  /** Of a sub-flow: the slug of its flow. */
+  readonly child_flow: string | null
+  /** Ten of the runs that it has started, failed and open ones first. */
+  readonly children: readonly ChildOfStep[]
+}
+
+export interface ChildOfStep {
+  readonly run_id: string
+  readonly task_index: number
+  readonly status: RunStatus
+  readonly error: string | null
 }
 
 export interface Wait {
@@ -98,6 +112,7 @@ function matches(sql: Sql, filter: RunFilter) {
       or r.flow_slug = any (array(select f.flow_slug from pgflow.flows f where f.alias = ${flow})))
     and (${status}::text[] is null or r.status = any (${status}))
     and (${since}::timestamptz is null or r.started_at >= ${since})
+    and (${filter.children} or r.depth = 0)
     and (${error}::text is null or position(lower(${error}) in lower(r.error)) > 0)`
 }
 
@@ -133,8 +148,20 @@ export function tasksOf(sql: Sql, run_id: string): Promise<StepTasks[]> {
       group by t.step_slug
     )
     select jsonb_build_object(
-      'step_slug', s.step_slug, 'is_map', s.step_type = 'map',
-      'max_attempts', case when s.step_type in ('single', 'map') then o.max_attempts end,
+      'step_slug', s.step_slug, 'is_map', s.step_type = 'map', 'is_loop', s.step_type = 'loop',
+      'max_attempts', case when s.step_type not in ('wait', 'sleep') and s.child_flow is null then o.max_attempts end,
+      'child_flow', s.child_flow,
+      'children', (
+        select coalesce(jsonb_agg(to_jsonb(c) order by c.task_index), '[]')
+        from (
+          select child.run_id, t.task_index, child.status, child.error
+          from task t
+          join pgflow.runs child on child.run_id = t.child_run_id
+          where t.step_slug = st.step_slug
+          order by child.status in ('failed', 'cancelled') desc, child.status = 'started' desc, t.task_index
+          limit 10
+        ) c
+      ),
       'wait', case s.step_type when 'wait' then jsonb_build_object(
         'completed_by', s.completed_by, 'not_by_owner', s.not_by_owner, 'webhook', s.webhook,
         'assignees', (

@@ -42,6 +42,9 @@ export function linesOfRun(
   return [
     lineOfRun(run),
     `  ${times.join(', ')}`,
+    ...(run.parent_run_id
+      ? [`  for ${run.parent_step_slug}[${run.parent_task_index}] of run ${run.parent_run_id}`]
+      : []),
     ...steps.flatMap((step) => {
       const of = tasks.find(({ step_slug }) => step_slug === step.step_slug)
       const stepEnd = step.completed_at ?? step.failed_at ?? step.skipped_at
@@ -49,6 +52,7 @@ export function linesOfRun(
         ...(step.started_at ? [`after ${span(run.started_at, step.started_at)}`] : []),
         ...(step.started_at && stepEnd ? [`took ${span(step.started_at, stepEnd)}`] : []),
         ...waitingOf(step, of?.wait ?? null),
+        ...(of?.child_flow ? [`runs ${of.child_flow}`] : []),
         ...(of ? summaryOf(of) : []),
         ...(of && of.slots.length > 0 ? [`waits for a slot of ${slotsIn(of.slots)}`] : []),
       ].join(', ')
@@ -56,7 +60,8 @@ export function linesOfRun(
       return [
         ['', step.step_slug.padEnd(width), step.status.padEnd(9), facts].join('  ').trimEnd(),
         ...(reason === '' ? [] : [`      ${cut(reason)}`]),
-        ...(of ? of.examples.flatMap((task) => linesOfTask(task, of.is_map)) : []),
+        ...(of ? of.examples.flatMap((task) => linesOfTask(task, partsOf(of))) : []),
+        ...(of ? linesOfChildren(of) : []),
       ]
     }),
     ...(retries.length > 0 ? ['  attempts that failed and were followed by another:'] : []),
@@ -69,6 +74,8 @@ function waitingOf({ status, waits_for, due_at }: StepState, wait: Wait | null):
   if (status !== 'started') return wait?.decided_by ? [`by ${wait.decided_by}`] : []
   const until = due_at === null ? [] : [`until ${time(due_at)}`]
   if (waits_for === 'time') return [`sleeps ${until}`]
+  if (waits_for === 'run') return ['waits for its run']
+  if (waits_for === 'sql') return ['its function is called by a worker or pg_cron']
   return wait === null ? [] : [`waits for ${askedIn(wait)}`, ...until]
 }
 
@@ -90,19 +97,38 @@ function webhookNames(webhook: string): string {
   return webhook === 'plain' ? 'a webhook' : `a webhook of ${webhook}`
 }
 
-function summaryOf({ is_map, max_attempts, statuses, examples }: StepTasks): string[] {
-  if (max_attempts === null) return []
-  if (!is_map) return [`attempt ${examples[0]?.attempts ?? 0} of ${max_attempts}`]
-  const total = Object.values(statuses).reduce((sum, count) => sum + count, 0)
-  const counts = Object.entries(statuses).map(([status, count]) => `${count} ${status}`)
-  return [`${total} items: ${counts.join(', ')}`]
+/** The runs that a step has started. */
+function linesOfChildren({ is_map, children, statuses }: StepTasks): string[] {
+  const count = Object.values(statuses).reduce((sum, one) => sum + one, 0)
+  const lines = children.map(({ run_id, task_index, status, error }) => {
+    const place = is_map ? [`item ${task_index}`] : []
+    return ['      run', run_id, status.padEnd(9), ...place, cut(error ?? '')].join('  ').trimEnd()
+  })
+  if (children.length < 10 || count <= 10) return lines
+  return [...lines, `      and others of ${count}: select run_id, status from pgflow.list_children(…)`]
 }
 
-function linesOfTask(task: TaskRow, isMap: boolean): string[] {
-  const isTelling = task.last_error !== null || (isMap && task.error_message !== null)
+/** What one of several tasks of a step is called. */
+function partsOf({ is_map, is_loop }: StepTasks): 'item' | 'turn' | undefined {
+  if (is_loop) return 'turn'
+  return is_map ? 'item' : undefined
+}
+
+function summaryOf(of: StepTasks): string[] {
+  const { max_attempts, statuses, examples, child_flow } = of
+  const part = partsOf(of)
+  if (max_attempts === null && (child_flow === null || part === undefined)) return []
+  if (part === undefined) return [`attempt ${examples[0]?.attempts ?? 0} of ${max_attempts}`]
+  const total = Object.values(statuses).reduce((sum, count) => sum + count, 0)
+  const counts = Object.entries(statuses).map(([status, count]) => `${count} ${status}`)
+  return [`${total} ${part}s: ${counts.join(', ')}`]
+}
+
+function linesOfTask(task: TaskRow, part: string | undefined): string[] {
+  const isTelling = task.last_error !== null || (part !== undefined && task.error_message !== null)
   if (!isTelling) return []
-  const head = isMap
-    ? [`      item ${task.task_index}, ${task.status}: ${cut(task.error_message ?? '')}`]
+  const head = part
+    ? [`      ${part} ${task.task_index}, ${task.status}: ${cut(task.error_message ?? '')}`]
     : []
   return [...head, ...(task.last_error ? linesOfError(task.last_error).map((line) => `      ${line}`) : [])]
 }
@@ -147,10 +173,12 @@ function factsOf(event: RunEvent): string {
     case 'step:started':
       if (event.waits_for !== undefined) {
         if (event.waits_for === 'slot') return 'waits for a slot'
+        if (event.waits_for === 'run') return 'waits for its run'
+        if (event.waits_for === 'sql') return 'calls a function'
         const until = event.due_at ? ` until ${time(event.due_at)}` : ''
         return event.waits_for === 'time' ? `sleeps${until}` : `waits${until}`
       }
-      return event.initial_tasks === null || event.initial_tasks === 1 ? '' : `${event.initial_tasks} items`
+      return event.initial_tasks === null || event.initial_tasks === 1 ? '' : `${event.initial_tasks} tasks`
     case 'step:retrying':
       return `${event.error} (failures so far: ${event.retries}, next attempt ${time(event.retry_at)})`
     case 'step:progress':

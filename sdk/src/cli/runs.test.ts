@@ -75,6 +75,30 @@ describe('pgflow runs list', () => {
     await db.sql`select pgflow.cancel_run(${waiting}), pgflow.cancel_run(${going})`
   })
 
+  it('lists root runs, and with --children those of sub-flows; a run names its parent and its children', async () => {
+    const Part = new Flow<number>({ slug: 'part', maxAttempts: 1 }).step('a', ({ run }) => {
+      if (run === 2) throw new Error('two is bad')
+      return run
+    })
+    const Whole = new Flow<number[]>({ slug: 'whole' }).flowMap({
+      ...({ slug: 'parts', flow: Part, whenItemFails: 'collect' } as const),
+    })
+    const worker = await startWorker({ connection: db.url, flows: [Whole], log: false })
+    onTestFinished(() => worker.stop())
+    const run_id = await db.startRun('whole', [1, 2])
+    await db.runEnded(run_id)
+    const [good, bad] = await db.sql<{ run_id: string }[]>`select run_id from pgflow.list_children(${run_id})`
+    expect((await runs(['list', '--flow', 'part'])).out).toEqual([])
+    expect((await runs(['list', '--flow', 'part', '--children'])).out).toHaveLength(2)
+    const { out } = await runs(['show', run_id])
+    expect(out[2]).toMatch(/^ {2}parts {2}completed .*, runs part, 2 items: 1 failed, 1 completed$/)
+    expect(out).toContain(`      run  ${good!.run_id}  completed  item 0`)
+    expect(out.join('\n')).toMatch(
+      new RegExp(`^ {6}run {2}${bad!.run_id} {2}failed {5}item 1 {2}.*two is bad`, 'm'),
+    )
+    expect((await runs(['show', bad!.run_id])).out).toContain(`  for parts[1] of run ${run_id}`)
+  })
+
   it('takes an alias for all versions', async () => {
     const newer = new Flow<string>({ slug: 'versioned', version: 2 }).step('a', ({ run }) => run)
     await db.sql.unsafe(compile(new Flow<string>({ slug: 'versioned' }).step('a', ({ run }) => run)))

@@ -22,15 +22,18 @@ const filters = {
   since: { type: 'string' },
   error: { type: 'string' },
   limit: { type: 'string' },
+  children: { type: 'boolean' },
 } as const
 
-type FilterValues = { readonly [Name in keyof typeof filters]?: string | undefined }
+type FilterValues = { readonly [Name in Exclude<keyof typeof filters, 'children'>]?: string | undefined } & {
+  readonly children?: boolean | undefined
+}
 
 /** Lists, shows, watches, cancels and retries runs, of everybody. */
 export const runsCommand: Command = {
   usage,
   summary:
-    'Lists and shows runs, watches one, cancels them, or resumes them from where they failed. <filter> is any of --flow <slug>, --status <status>, --since <2h or ISO time>, --error <text>, --limit <n>.',
+    'Lists and shows runs, watches one, cancels them, or resumes them from where they failed. <filter> is any of --flow <slug>, --status <status>, --since <2h or ISO time>, --error <text>, --limit <n>. Runs that sub-flows have started are left out, unless there is --children.',
   async run([action, ...args], io) {
     const handler = action !== undefined && Object.hasOwn(actions, action) ? actions[action] : undefined
     if (handler === undefined) {
@@ -87,7 +90,8 @@ async function change(action: 'cancel' | 'retry', args: readonly string[], io: I
   const apply = (sql: Sql, run_id: string) => {
     return action === 'cancel' ? cancelRun(sql, run_id, reason) : retryRun(sql, run_id)
   }
-  const hasFilter = Object.keys(filters).some((name) => values[name as keyof typeof filters] !== undefined)
+  const { children: _, ...narrowing } = filters
+  const hasFilter = Object.keys(narrowing).some((name) => values[name as keyof typeof filters] !== undefined)
   if (words.length > 1 || (words.length === 1 && hasFilter)) {
     throw new CommandError(`name one run by its id, or give a filter\nUsage: pgflow ${usage}`)
   }
@@ -128,7 +132,10 @@ function one(args: readonly string[]) {
   return { values, run_id: words[0]! }
 }
 
-function filterFrom({ flow, status, since, error, limit }: FilterValues, { now }: Io): RunFilter {
+function filterFrom(
+  { flow, status, since, error, limit, children = false }: FilterValues,
+  { now }: Io,
+): RunFilter {
   const wanted = status?.split(',')
   if (wanted?.some((one) => !statuses.includes(one))) {
     throw new CommandError(`--status is one of ${statuses.join(', ')}, or several with commas`)
@@ -138,6 +145,7 @@ function filterFrom({ flow, status, since, error, limit }: FilterValues, { now }
     status: wanted as RunStatus[] | undefined, // as was just looked at
     since: since === undefined ? undefined : timeFrom(since, now),
     error,
+    children,
     limit: countOf('limit', limit),
   }
 }

@@ -3,7 +3,7 @@ import type { Connection, RequestOptions } from './connection.ts'
 import type { ResponseError } from './errors.ts'
 import { checkOptions } from './options.ts'
 import type { WireEvent } from './store.ts'
-import type { Priority, RunRow, RunSnapshot, RunStatus, WaitRow } from './types.ts'
+import type { ChildRow, Priority, RunRow, RunSnapshot, RunStatus, WaitRow } from './types.ts'
 
 /** So many runs are asked for at once, and so many runs or waits come in one answer, at most. */
 export const pageSize = 1000
@@ -32,6 +32,11 @@ export interface WaitFilter {
   readonly limit?: number
 }
 
+export interface ChildFilter {
+  readonly after_child?: ChildRow
+  readonly limit?: number
+}
+
 /** What a list is asked for: arguments and, in the words of the client, the page. */
 export interface ListFilter {
   readonly flow_slug?: string
@@ -39,6 +44,7 @@ export interface ListFilter {
   readonly metadata?: unknown
   readonly owner_id?: string
   readonly group_id?: string
+  readonly children?: boolean
   readonly cursor?: string | null
   readonly limit?: number
 }
@@ -110,6 +116,14 @@ interface ListWaitsArguments {
   readonly watch: string | undefined
 }
 
+interface ChildrenArguments {
+  readonly run_id: string
+  readonly step_slug: string
+  /** The `parent_task_index` of the last one of the page before. */
+  readonly after: number | undefined
+  readonly quantity: number | undefined
+}
+
 /** Those that change a run, and answer with it. */
 export type RunChange = 'cancel_run' | 'retry_run' | 'complete_wait' | 'reject_wait'
 
@@ -136,6 +150,7 @@ export interface Api {
   start_flows(args: StartManyArguments): RunSnapshot[]
   get_run(args: { readonly run_id: string }): RunSnapshot
   list_runs(args: ListArguments): RunRow[]
+  list_children(args: ChildrenArguments): ChildRow[]
   cancel_run(args: { readonly run_id: string; readonly reason: string | undefined }): RunSnapshot
   retry_run(args: { readonly run_id: string }): RunSnapshot
   complete_wait(args: WaitArguments & { readonly output: unknown }): RunSnapshot

@@ -262,7 +262,7 @@ describe('Run', () => {
       expectTypeOf(event.step_slug).toEqualTypeOf<'words'>()
     })
     run.step('words').on('retrying', (event) => expectTypeOf(event.retries).toEqualTypeOf<number>())
-    run.step('words').on('admitted', (event) => expectTypeOf(event.waits_for).toBeNull())
+    run.step('words').on('admitted', (event) => expectTypeOf(event.waits_for).toEqualTypeOf<'run' | null>())
     run.step('words').on('*', (event) => {
       if (event.type === 'step:completed') expectTypeOf(event.output).toEqualTypeOf<number>()
     })

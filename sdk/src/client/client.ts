@@ -61,6 +61,8 @@ export interface ListOptions<Name> extends RequestOptions {
   readonly ownerId?: string
   /** Runs of this group, as far as the caller may see them. */
   readonly groupId?: string
+  /** Whether runs that steps of other runs have started are listed, too. @default false */
+  readonly children?: boolean
   /** The `cursor` of the page before. @default the first page */
   readonly cursor?: string | null
   /** The number of runs on a page, at most 1,000. @default 50 */
@@ -109,7 +111,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     if (requestTimeout === undefined) return
     const seconds = secondsOf(requestTimeout)
     if (seconds === undefined)
-      throw invalid(`requestTimeout is ${requestTimeout}`, { hint: "Give it a duration such as '15s'." })
+      throw invalid(`requestTimeout is ${requestTimeout}, not a duration such as '15s'`)
     this.lives.connection.requestTimeout = seconds
   }
 

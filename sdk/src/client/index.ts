@@ -21,11 +21,13 @@ export {
 } from './errors.ts'
 export type { AnyFlows, FlowName, FlowOf, FlowsOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
 export type { EventsOptions } from './iterate.ts'
-export type { WaitKey } from './lists.ts'
+export type { ListChildrenOptions, WaitKey } from './lists.ts'
 export type { LiveRun, Run, RunStep } from './run.ts'
 export type { SupabaseLike } from './supabase.ts'
 export type {
   Actor,
+  ChildRow,
+  ChildRows,
   EventOfType,
   Priority,
   RunEvent,

@@ -1,5 +1,6 @@
 /** The log as an iterator: loaded when it is used. */
 import type { Live } from './live.ts'
+import type { checkOptions } from './options.ts'
 import type { RunEvent } from './types.ts'
 import type { Outcome, WaitOptions } from './wait.ts'
 
@@ -15,7 +16,11 @@ export async function* eventsOf(
   live: Live,
   options: EventsOptions,
   waitFor: (outcomeOf: () => Outcome | undefined, options: WaitOptions) => Promise<unknown>,
+  check: typeof checkOptions, // given, since it is loaded already
 ): AsyncGenerator<RunEvent, void, undefined> {
+  await check(options, 'after signal', {
+    after: (value) => Number.isInteger(value) && (value as number) >= 0,
+  })
   const { after = 0, ...wait } = options
   const release = live.hold()
   try {

@@ -21,7 +21,7 @@ interface LiveEvents {
 /** One run, which is kept current while somebody holds it, and until it is over. */
 export class Live implements Reader {
   readonly events = createNanoEvents<LiveEvents>()
-  readonly #connection: Connection
+  readonly connection: Connection
   readonly #sync: Sync
   /** What is known of it; another one after each change of users. */
   store: RunStore
@@ -35,7 +35,7 @@ export class Live implements Reader {
   #refused = false
 
   constructor(connection: Connection, sync: Sync, snapshot: RunSnapshot) {
-    this.#connection = connection
+    this.connection = connection
     this.#sync = sync
     this.store = new RunStore(snapshot)
   }
@@ -67,7 +67,7 @@ export class Live implements Reader {
     const args = await argumentsFrom<object>(options, known)
     // Whoever calls it names what this function takes.
     const all = { ...args, run_id: this.runId, step_slug } as never
-    await this.adopt(await this.#connection.call(name, all, options), options.signal)
+    await this.adopt(await this.connection.call(name, all, options), options.signal)
   }
 
   /** Takes a snapshot that somebody has fetched, unless the run is being kept current. */
@@ -159,7 +159,7 @@ export class Live implements Reader {
   /** Reads the whole run: for its first snapshot, and for outputs that are too large for the log. */
   async #fetch(store: RunStore): Promise<void> {
     try {
-      const snapshot = await getRun(this.#connection, this.runId)
+      const snapshot = await getRun(this.connection, this.runId)
       if (store !== this.store) return
       if (store.restart(snapshot)) this.events.emit('changed')
       store.fill(snapshot)

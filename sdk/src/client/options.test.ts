@@ -115,7 +115,7 @@ describe('what cannot be used is refused before anything is sent', () => {
         name: 'InvalidInputError',
         message: "There is no event 'step:complete'",
         hint:
-          'The events are: run:started, run:completed, run:failed, run:cancelled, run:retried, run:waiting, run:begun, step:started, ' +
+          'The names are: run:started, run:completed, run:failed, run:cancelled, run:retried, run:waiting, run:begun, step:started, ' +
           "step:completed, step:failed, step:cancelled, step:skipped, step:progress, step:retrying, step:admitted, and '*' for all.",
       }),
     )

@@ -31,15 +31,23 @@ const tests = {
   groupId: isUuid,
   schema: has('~standard'),
   priority: matches(/^(high|normal|low)$/),
-  after: (value) => Number.isInteger(value) && (value as number) >= 0,
   timeout: (value) => secondsOf(value) !== undefined,
   reason: isText,
   output: (value) => value !== undefined,
   signal: has('aborted'),
 } satisfies Record<string, Test>
 
-/** Each argument and option that is tested; those of lists are tested by what is loaded with them. */
-export type OptionName = keyof typeof tests | 'status' | 'ownerId' | 'cursor' | 'limit' | 'afterWait'
+/** Each argument and option that is tested; those of lists and iterators are tested by what is loaded with them. */
+export type OptionName =
+  | keyof typeof tests
+  | 'status'
+  | 'ownerId'
+  | 'cursor'
+  | 'limit'
+  | 'afterWait'
+  | 'after'
+  | 'children'
+  | 'afterChild'
 
 /** Tests that are loaded when they are needed. */
 export type MoreTests = Partial<Record<OptionName, Test>>
@@ -104,9 +112,9 @@ export async function argumentsFrom<Arguments>(
 }
 
 /** @throws InvalidInputError with those that there are, if a name is none of them */
-export function checkName(name: string, known: readonly string[], problem: string, which: string): void {
+export function checkName(name: string, known: readonly string[], problem: string): void {
   if (!known.includes(name))
-    throw invalid(`${problem} '${name}'`, { hint: `${which} are: ${known.join(', ')}.` })
+    throw invalid(`${problem} '${name}'`, { hint: `The names are: ${known.join(', ')}.` })
 }
 
 /** The error for a value that cannot be used. */

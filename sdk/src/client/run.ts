@@ -3,9 +3,12 @@ import { PgflowError } from '../shared/errors.ts'
 import type { RequestOptions } from './connection.ts'
 import type { EventsOptions } from './iterate.ts'
 import { eventTypes, listen, stepEventTypes } from './listen.ts'
+import type { ListChildrenOptions } from './lists.ts'
 import type { Live } from './live.ts'
-import { checkName, checkOptions } from './options.ts'
+import { argumentsFrom, checkName, checkOptions } from './options.ts'
 import type {
+  ChildRow,
+  ChildRows,
   EventOfType,
   RunEvent,
   RunEventType,
@@ -28,11 +31,20 @@ import { runOutcome, stepOutcome, type WaitOptions, waitFor } from './wait.ts'
  * run.on('step:completed', (event) => show(event.step_slug, event.output))
  * const output = await run.waitForCompletion({ timeout: '1m' })
  */
-export type Run<F extends AnyFlow = AnyFlow> = LiveRun<RunSnapshot<F>, StepStates<F>, RunEvent<F>>
+export type Run<F extends AnyFlow = AnyFlow> = LiveRun<
+  RunSnapshot<F>,
+  StepStates<F>,
+  RunEvent<F>,
+  ChildRows<F>
+>
 
 /** It has the types of a flow one by one, so that a run of any flow is a `Run`. */
-export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Event extends RunEvent>
-  implements AsyncDisposable
+export class LiveRun<
+  Snapshot extends RunSnapshot,
+  States extends StepStates,
+  Event extends RunEvent,
+  Children extends ChildRows,
+> implements AsyncDisposable
 {
   readonly #live: Live
   readonly #onError: (error: unknown) => void
@@ -114,14 +126,14 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    */
   step<Slug extends keyof States & string>(
     slug: Slug,
-  ): RunStep<Slug, OutputIn<States[Slug]>, ProgressIn<States[Slug]>> {
-    checkName(slug, Object.keys(this.steps), `The flow '${this.flowSlug}' has no step`, 'Its steps')
+  ): RunStep<Slug, OutputIn<States[Slug]>, ProgressIn<States[Slug]>, Children[Slug]> {
+    checkName(slug, Object.keys(this.steps), `The flow '${this.flowSlug}' has no step`)
     // The flow's type says what this step gives.
-    return new RunStep<Slug, OutputIn<States[Slug]>, ProgressIn<States[Slug]>>(
-      () => this.steps[slug] as StepState<Slug, OutputIn<States[Slug]>, ProgressIn<States[Slug]>>,
+    return new RunStep<Slug, OutputIn<States[Slug]>, ProgressIn<States[Slug]>, Children[Slug]>(
+      this.#live,
+      slug,
       (type, callback) => this.#listen(stepEventTypes, type, callback, slug),
       (options) => this.#wait((run) => stepOutcome(run, slug), options),
-      (name, known, args) => this.#live.change(name, known, args, slug),
     )
   }
 
@@ -147,10 +159,14 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
    * for await (const event of run.events({ after: Number(request.headers.get('Last-Event-ID')) })) send(event)
    */
   async *events(options: EventsOptions = {}): AsyncGenerator<Event, void, undefined> {
-    await checkOptions(options, 'after signal')
     const { eventsOf } = await import('./iterate.ts')
     // The caller has said of which flow the run is.
-    yield* eventsOf(this.#live, options, (...args) => this.#wait(...args)) as AsyncGenerator<Event>
+    yield* eventsOf(
+      this.#live,
+      options,
+      (...args) => this.#wait(...args),
+      checkOptions,
+    ) as AsyncGenerator<Event>
   }
 
   /**
@@ -192,7 +208,7 @@ export class LiveRun<Snapshot extends RunSnapshot, States extends StepStates, Ev
     callback: (event: RunEvent) => void,
     stepSlug?: string,
   ): () => void {
-    if (type !== '*') checkName(type, [...types, "and '*' for all"], 'There is no event', 'The events')
+    if (type !== '*') checkName(type, [...types, "and '*' for all"], 'There is no event')
     this.#closed.signal.throwIfAborted()
     const wanted = stepSlug === undefined ? type : `step:${type}`
     const wants = (event: RunEvent) =>
@@ -218,32 +234,38 @@ type OutputIn<State> = State extends StepState<string, infer Output> ? Output : 
 type ProgressIn<State> = State extends StepState<string, unknown, infer Progress> ? Progress : never
 
 /** One step of a run. */
-export class RunStep<Slug extends string = string, Output = unknown, Progress = unknown> {
-  readonly #state: () => StepState<Slug, Output, Progress>
+export class RunStep<
+  Slug extends string = string,
+  Output = unknown,
+  Progress = unknown,
+  Child extends ChildRow = ChildRow,
+> {
+  readonly #live: Live
+  readonly slug: Slug
   readonly #listen: (type: string, callback: (event: RunEvent) => void) => () => void
   readonly #wait: (options: WaitOptions) => Promise<unknown>
-  readonly #change: Live['change']
 
   /** @internal */
   constructor(
-    state: () => StepState<Slug, Output, Progress>,
+    live: Live,
+    slug: Slug,
     listenTo: (type: string, callback: (event: RunEvent) => void) => () => void,
     wait: (options: WaitOptions) => Promise<unknown>,
-    change: Live['change'],
   ) {
-    this.#state = state
+    this.#live = live
+    this.slug = slug
     this.#listen = listenTo
     this.#wait = wait
-    this.#change = change
   }
 
   /** The whole step at this moment; it is never changed, but replaced. */
   get state(): StepState<Slug, Output, Progress> {
-    return this.#state()
-  }
-
-  get slug(): Slug {
-    return this.state.step_slug
+    // The flow's type says what this step gives.
+    return this.#live.snapshot.steps.find(({ step_slug }) => step_slug === this.slug) as StepState<
+      Slug,
+      Output,
+      Progress
+    >
   }
 
   get status(): StepStatus {
@@ -305,7 +327,7 @@ export class RunStep<Slug extends string = string, Output = unknown, Progress = 
    * await run.step('approval').complete({ approved: true })
    */
   async complete(output: Output, options: RequestOptions = {}): Promise<void> {
-    await this.#change('complete_wait', 'output! signal', { output, ...options })
+    await this.#live.change('complete_wait', 'output! signal', { output, ...options }, this.slug)
   }
 
   /**
@@ -317,6 +339,21 @@ export class RunStep<Slug extends string = string, Output = unknown, Progress = 
    * await run.step('approval').reject('The figures are missing')
    */
   async reject(reason: string, options: RequestOptions = {}): Promise<void> {
-    await this.#change('reject_wait', 'reason! signal', { reason, ...options })
+    await this.#live.change('reject_wait', 'reason! signal', { reason, ...options }, this.slug)
+  }
+
+  /**
+   * Lists the runs that this step has started, a sub-flow, in the order of its items. `getRun` follows one of them.
+   *
+   * @throws InvalidInputError if an option cannot be used; nothing is sent then
+   *
+   * @example
+   * const lines = await run.step('lines').children()
+   * const failed = lines.filter(({ status }) => status === 'failed')
+   */
+  async children(options: ListChildrenOptions = {}): Promise<Child[]> {
+    const { listChildren } = await import('./lists.ts')
+    // The flow's type says which flow the step starts.
+    return listChildren(this.#live, argumentsFrom, this.slug, { ...options }) as Promise<Child[]>
   }
 }

@@ -1,4 +1,13 @@
-import type { AnyFlow, InputOf, Json, JsonOf, OutputOf, StepProgressOf, StepsOf } from '../flow/index.ts'
+import type {
+  AnyFlow,
+  ChildFlowOf,
+  InputOf,
+  Json,
+  JsonOf,
+  OutputOf,
+  StepProgressOf,
+  StepsOf,
+} from '../flow/index.ts'
 
 export type RunStatus = 'started' | 'completed' | 'failed' | 'cancelled'
 
@@ -40,7 +49,23 @@ interface RunRecord<Input, Output> {
    * further starts; `null` in all others.
    */
   readonly waits_for: 'run' | 'time' | null
+  /** Only in runs that a step of another run has started: that run, the step, its task (the item's index in a map), and how deep it is. */
+  readonly parent_run_id?: string
+  readonly parent_step_slug?: string
+  readonly parent_task_index?: number
+  readonly depth?: number
 }
+
+/** A run that a step of another run has started, without its steps. */
+export type ChildRow<F extends AnyFlow = AnyFlow> = RunRow<F> &
+  Required<Pick<RunRow, 'parent_run_id' | 'parent_step_slug' | 'parent_task_index' | 'depth'>>
+
+/** What is listed of the runs that the steps of a flow start, by the slugs of the steps; `never` where they start none. */
+export type ChildRows<F extends AnyFlow = AnyFlow> = {
+  readonly [Slug in StepSlug<F>]: RowOfChild<ChildFlowOf<F, Slug>>
+}
+
+type RowOfChild<Child extends AnyFlow> = Child extends AnyFlow ? ChildRow<Child> : never
 
 /** A run with its steps: its row, the number of the last event in it, and its step states. */
 export type RunSnapshot<F extends AnyFlow = AnyFlow> = RunWithSteps<
@@ -63,17 +88,17 @@ export interface StepState<Slug extends string = string, Output = unknown, Progr
   readonly output: Output | null
   readonly error: string | null
   readonly skip_reason: string | null
-  /** The latest progress: `{ value, data?, task_index? }` of a handler, with `{ done, total }` in a map; `null` without. */
+  /** The latest progress: `{ value, data?, task_index? }` of a handler, with `{ done, total }` in a map or loop; `null` without. */
   readonly progress: Progress
   /** How many attempts have failed so far. */
   readonly retries: number
   readonly retry_at: string | null
   readonly initial_tasks: number | null
   /**
-   * What a wait or sleep waits for: somebody's `'signal'`, or the `'time'`; `'slot'` while a step waits until its
-   * limits let it run. Else `null`.
+   * What a wait or sleep waits for: somebody's `'signal'`, or the `'time'`; a sub-flow for its `'run'`; `'slot'` while a step
+   * waits until its limits let it run; `'sql'` of a step whose function is called. Else `null`.
    */
-  readonly waits_for: 'signal' | 'time' | 'slot' | null
+  readonly waits_for: 'signal' | 'time' | 'run' | 'slot' | 'sql' | null
   /** When a sleep ends, or a wait times out. */
   readonly due_at: string | null
   readonly created_at: string
@@ -122,13 +147,19 @@ interface RunColumns<F extends AnyFlow> {
 interface StepColumns<Output, Progress> {
   'step:started': {
     readonly initial_tasks: number | null
-    /** In waits and sleeps, and in steps that wait for a slot of a limit. */
-    readonly waits_for?: 'signal' | 'time' | 'slot'
+    /** In waits, sleeps, sub-flows and SQL steps, and in steps that wait for a slot of a limit. */
+    readonly waits_for?: 'signal' | 'time' | 'run' | 'slot' | 'sql'
     readonly due_at?: string | null
   }
-  /** It has waited for a slot, and has one. */
-  'step:admitted': { readonly waits_for: null }
-  'step:progress': { readonly progress: Progress }
+  /** It has waited for a slot, and has one: a sub-flow now waits for its run. */
+  'step:admitted': { readonly waits_for: 'run' | null }
+  'step:progress': {
+    readonly progress: Progress
+    /** Of a loop that takes another turn: how many it has begun. */
+    readonly initial_tasks?: number
+    /** Of a loop whose next turn waits for a slot of a limit. */
+    readonly waits_for?: 'slot'
+  }
   'step:retrying': {
     readonly error: string
     readonly retries: number

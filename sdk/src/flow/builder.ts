@@ -13,6 +13,7 @@ import type {
 import { FlowDefinitionError } from './errors.ts'
 import { toJson } from './json.ts'
 import type { TypeOf } from './type.ts'
+import type { Undo } from './undo-types.ts'
 import { checkFlow, checkStep } from './validate.ts'
 import { versionedSlug } from './version.ts'
 import { isWaitRole } from './wait.ts'
@@ -26,12 +27,14 @@ interface StepArguments extends StepOptions {
   readonly slug: string
   readonly dependsOn?: readonly string[]
   readonly items?: string
+  readonly start?: string
   /** Of a sub-flow, the path of its input. */
   readonly input?: StandardSchemaV1 | string
   readonly flow?: AnyFlow | string
   readonly output?: StandardSchemaV1
   readonly progress?: TypeOf<unknown>
   readonly batch?: BatchOptions
+  readonly undo?: Undo<StepHandler>
 }
 
 /** A flow as it is at run time: it checks what is given to it, whatever its types are. */
@@ -75,8 +78,12 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
     return this.#with('single', ...(isObject(first) ? fromObject(first, rest) : fromPositions(first, rest)))
   }
 
-  map(step: StepArguments, handler: unknown): FlowBuilder {
-    return this.#with('map', step, handler)
+  map(step: StepArguments, ...rest: unknown[]): FlowBuilder {
+    return this.#with('map', ...fromObject(step, rest))
+  }
+
+  loop(step: StepArguments, handler: unknown): FlowBuilder {
+    return this.#with('loop', step, handler)
   }
 
   wait(step: StepArguments): FlowBuilder {
@@ -93,6 +100,10 @@ export class FlowBuilder implements Omit<AnyFlow, '~types'> {
 
   flowMap(step: StepArguments): FlowBuilder {
     return this.#add(subFlowFrom('map', step))
+  }
+
+  sql(step: StepArguments): FlowBuilder {
+    return this.#with('sql', step)
   }
 
   #with(type: StepType, step: StepArguments, handler?: unknown): FlowBuilder {
@@ -114,9 +125,17 @@ function isObject(first: string | StepArguments): first is StepArguments {
 /** `.step({ slug, … }, handler)` */
 function fromObject(step: StepArguments, [handler, options]: unknown[]): [StepArguments, unknown] {
   if (options === undefined) return [step, handler]
+  if (isUndo(options)) return [{ ...step, ...options }, handler]
   throw new FlowDefinitionError(
     'invalid_option',
     `The step '${step.slug}' has options after its handler: give them in the object with its slug.`,
+  )
+}
+
+/** The only option that an object with a slug may leave to the third argument. */
+function isUndo(options: unknown): options is Pick<StepArguments, 'undo'> {
+  return (
+    typeof options === 'object' && options !== null && Object.keys(options).every((key) => key === 'undo')
   )
 }
 
@@ -131,29 +150,36 @@ function fromPositions(slug: string, rest: unknown[]): [StepArguments, unknown] 
 /** `checkStep` says whether these arguments are what their types promise. */
 function definitionFrom(type: StepType, step: StepArguments, handler: unknown): StepDefinition {
   // What names a type only is left out.
-  const { slug, dependsOn = [], items, input, output, progress: _, batch, ...options } = step
+  const { slug, dependsOn = [], input, output, progress: _, batch, undo, ...others } = step
+  const option = type === 'map' ? 'items' : type === 'loop' ? 'start' : undefined
+  const hasHandler = type !== 'wait' && type !== 'sql'
   return {
     slug,
     type,
-    ...(type === 'map'
-      ? { ...sourceOf(dependsOn, items), options }
-      : { deps: depsOf(dependsOn, options), options: { ...options, ...(items !== undefined && { items }) } }),
+    ...(option
+      ? withSourceOf(option, dependsOn, others)
+      : { deps: depsOf(dependsOn, others), options: others }),
     ...(batch !== undefined && { batch }),
     ...(input !== undefined && { inputSchema: input as StandardSchemaV1 }),
-    ...(output !== undefined && (type !== 'wait' || '~standard' in output) && { outputSchema: output }),
+    ...(output !== undefined && (hasHandler || '~standard' in output) && { outputSchema: output }),
     ...(handler !== undefined && { handler: handler as StepHandler }),
+    ...(undo !== undefined && { undo: undoFrom(undo) }),
   }
+}
+
+function undoFrom(undo: Undo<StepHandler>): NonNullable<StepDefinition['undo']> {
+  if (typeof undo === 'function') return { handler: undo, options: {} }
+  const { handler, ...options } = undo ?? {}
+  return { handler: handler as StepHandler, options }
 }
 
 /** A step that starts a run of a flow, or a map one for each item; `checkStep` says whether these arguments are what their types promise. */
 function subFlowFrom(type: 'single' | 'map', step: StepArguments): StepDefinition {
   const { slug, dependsOn = [], flow, output, ...others } = step
-  const { [type === 'map' ? 'items' : 'input']: path, ...options } = others
   return {
     slug,
     type,
-    ...sourceOf(dependsOn, path as string | undefined),
-    options: options as StepOptions,
+    ...withSourceOf(type === 'map' ? 'items' : 'input', dependsOn, others),
     child: flow as AnyFlow | string,
     ...(output !== undefined && '~standard' in output && { outputSchema: output }),
   }
@@ -170,17 +196,23 @@ function withSource(deps: readonly string[], source: string): readonly string[] 
   return source === 'run' || !Array.isArray(deps) || deps.includes(source) ? deps : [...deps, source]
 }
 
-/** A map waits for the step whose output it maps, a sub-flow for the one whose output it gets. */
-function sourceOf(deps: readonly string[], path: string | undefined): Pick<StepDefinition, 'deps' | 'items'> {
-  const items = sourceFrom(path, deps)
-  return items === undefined ? { deps } : { deps: withSource(deps, items.source), items }
+/** A map waits for the step whose output it maps, a loop for the one with its first state, a sub-flow for the one whose output it gets. */
+function withSourceOf(
+  option: 'items' | 'start' | 'input',
+  deps: readonly string[],
+  { [option]: path, ...options }: Omit<StepArguments, 'slug' | 'dependsOn'>,
+): Pick<StepDefinition, 'deps' | 'items' | 'options'> {
+  const from = sourceFrom(path as string | undefined, deps)
+  const own = options as StepOptions
+  if (from === undefined) return { deps, options: own }
+  return { deps: withSource(deps, from.source), items: from, options: own }
 }
 
-/** Where a map has its items: what `items` names, or the only dep, or the run's input. */
-function sourceFrom(items: string | undefined, deps: readonly string[]): MapSource | undefined {
-  if (items === undefined && deps.length > 1) return undefined
-  const [source = '', ...path] = String(items ?? deps[0] ?? 'run').split('.')
-  return path.length === 0 ? { source } : { source, path: path.join('.') }
+/** Where a map has its items, or a loop its first state: what its option names, or the only dep, or the run's input. */
+function sourceFrom(path: string | undefined, deps: readonly string[]): MapSource | undefined {
+  if (path === undefined && deps.length > 1) return undefined
+  const [source = '', ...keys] = String(path ?? deps[0] ?? 'run').split('.')
+  return keys.length === 0 ? { source } : { source, path: keys.join('.') }
 }
 
 function jsonCopy<Value>(value: Value): Value {
@@ -198,16 +230,18 @@ function copied(schedules: readonly FlowSchedule[]): readonly FlowSchedule[] {
 
 /** What nobody can change any more: what is JSON is copied. */
 function frozen(step: StepDefinition): StepDefinition {
-  const { runIf, runUnless, whenTimedOut, limits } = step.options
+  const { runIf, runUnless, whenTimedOut, limits, until } = step.options
   const options = {
     ...step.options,
     ...(runIf !== undefined && { runIf: jsonCopy(runIf) }),
     ...(runUnless !== undefined && { runUnless: jsonCopy(runUnless) }),
     ...(whenTimedOut !== undefined && { whenTimedOut: jsonCopy(whenTimedOut) }),
     ...(limits !== undefined && { limits: jsonCopy(limits) }),
+    ...(until !== undefined && { until: jsonCopy(until) }),
   }
   return Object.freeze({
     ...step,
+    ...(step.undo && { undo: Object.freeze(step.undo) }),
     deps: Object.freeze([...step.deps]),
     options: Object.freeze(options),
     ...(step.batch && { batch: Object.freeze({ ...step.batch }) }),

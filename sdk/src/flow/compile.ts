@@ -11,6 +11,7 @@ import {
 import type { Json } from './json-types.ts'
 import { aliasOfChild } from './related.ts'
 import { jsonSchemaOf } from './schema.ts'
+import { undoSlugOf } from './undo.ts'
 import { isWaitRole } from './wait.ts'
 
 /** A flow as the database defines it: the arguments of `create_flow` and, per step, of `add_step`. */
@@ -94,6 +95,7 @@ export function definitionOf(flow: AnyFlow): FlowDefinition {
         singleton_wait: secondsOf(singleton.wait),
       }),
       limits: limits?.map(limitArguments),
+      undo_flow: undoSlugOf(flow),
       input_schema: jsonSchemaOf(flow.inputSchema, 'input'),
     }),
     steps: [...flow.steps.values()].map((step) => stepArguments(step, flow.options)),
@@ -152,12 +154,14 @@ function stepArguments(step: StepDefinition, flowOptions: FlowOptions): StepArgu
       }),
       ...(type === 'wait' && waitArguments(options)),
       ...(type === 'sleep' && { sleep_for: secondsOf(options.for), until_path: options.until }),
+      ...(type === 'loop' && loopArguments(options)),
+      sql_function: options.call,
       start_delay:
-        hasHandler(step) || child !== undefined
+        hasHandler(step) || type === 'sql' || child !== undefined
           ? secondsOf(options.startDelay ?? flowOptions.startDelay)
           : undefined,
       input_schema: jsonSchemaOf(inputSchema, 'input'),
-      // What completes a wait or a sub-flow is stored as it is given.
+      // What completes a wait or a sub-flow, or a function returns, is stored as it is given.
       output_schema: jsonSchemaOf(outputSchema, hasHandler(step) ? 'output' : 'input'),
     }),
   }
@@ -174,6 +178,14 @@ function mapArguments({
     ...(typeof tolerate === 'string'
       ? { tolerate_share: Number.parseFloat(tolerate) / 100 }
       : { tolerate_count: tolerate }),
+  }
+}
+
+function loopArguments({ until, max, whenExceeded }: StepOptions): Record<string, Json | undefined> {
+  return {
+    loop_until: until,
+    loop_max: max,
+    when_exceeded: whenExceeded === 'fail' ? undefined : whenExceeded,
   }
 }
 
@@ -200,10 +212,20 @@ export function shapeOf(flow: AnyFlow): FlowShape {
 /** What is not here is an option. */
 function stepShape(step: StepArguments): StepArguments {
   const { max_attempts, base_delay, timeout, start_delay, sleep_for, ...others } = step
-  const { concurrency, deadline, limits, tolerate_count, tolerate_share, when_parent_ends, ...shape } = others
+  const {
+    concurrency,
+    deadline,
+    limits,
+    tolerate_count,
+    tolerate_share,
+    loop_max,
+    when_parent_ends,
+    ...shape
+  } = others
   const defaults = {
     ...{ step_type: 'single', when_unmet: 'skip-cascade', when_exhausted: 'fail' },
     ...(step.step_type === 'map' && { when_item_fails: 'fail' }),
+    ...(step.step_type === 'loop' && { when_exceeded: 'fail' }),
   }
   return { ...defaults, ...shape, deps_slugs: step.deps_slugs.toSorted() } as StepArguments // a step with more said
 }

@@ -30,6 +30,16 @@ describe('an editor offers', () => {
   )
 
   it.each([
+    ["loop({ slug: 'a', start: '¦', until: { ok: true } }, () => 1)", ['first', 'run', 'second']],
+    [
+      "loop({ slug: 'a', start: 'first', until: { ¦ } }, (state) => ({ ...state, done: true }))",
+      ['done', 'list', 'ok'],
+    ],
+  ])('with what a loop starts, and how it ends: %s', (call, offered) => {
+    expect(at(call)).toEqual(offered)
+  })
+
+  it.each([
     ["step({ slug: 'a', limits: [{ by: '¦', running: 1 }] }, () => 1)", ['run.kind']],
     ["step({ slug: 'a', dependsOn: ['first'], limits: [{ by: '¦' }] }, () => 1)", ['first.ok', 'run.kind']],
     ["map({ slug: 'a', items: 'first.list', limits: [{ by: '¦' }] }, () => 1)", ['first.ok', 'run.kind']],

@@ -16,7 +16,7 @@ export type ValidCondition<Fragment, T> = [Fragment] extends [never]
       : Explained<Fragment, T>
 
 /** `T` with every property optional: what editors offer while a condition is written. */
-type PartOf<T> = T extends readonly (infer Item)[]
+export type PartOf<T> = T extends readonly (infer Item)[]
   ? readonly PartOf<Item>[]
   : T extends object
     ? { readonly [K in keyof T]?: PartOf<T[K]> }
@@ -25,7 +25,7 @@ type PartOf<T> = T extends readonly (infer Item)[]
 type Primitive = string | number | boolean | null
 
 /** `true` if one of the members of the union `T` can contain the fragment. */
-type Contained<Fragment, T> =
+export type Contained<Fragment, T> =
   IsAny<Fragment> extends true
     ? true
     : IsAny<T> extends true
@@ -59,16 +59,21 @@ type Every<Answer> = [Answer] extends [true] ? true : false
 type Defined<T> = Exclude<T, undefined>
 
 /** The fragment with a `FlowTypeError` in the place of what is impossible in it. */
-type Explained<Fragment, T, Path extends string = ''> = Fragment extends Primitive
+export type Explained<
+  Fragment,
+  T,
+  Path extends string = '',
+  Whole extends string = "The step's input",
+> = Fragment extends Primitive
   ? FlowTypeError<`'${Path}' is never ${Shown<Fragment>}`>
   : Fragment extends readonly unknown[]
     ? FlowTypeError<`'${Path}' never contains this array`>
     : Path extends '' // the step's input, whose keys are run and the deps
-      ? { [K in keyof Fragment]: ExplainedKey<Fragment[K], T, K & string, ''> }
+      ? { [K in keyof Fragment]: ExplainedKey<Fragment[K], T, K & string, '', Whole> }
       : [Extract<T, object>] extends [readonly unknown[]]
         ? FlowTypeError<`'${Path}' is never an object`>
         : ExplainedObject<
-            { [K in keyof Fragment]: ExplainedKey<Fragment[K], T, K & string, `${Path}.`> },
+            { [K in keyof Fragment]: ExplainedKey<Fragment[K], T, K & string, `${Path}.`, Whole> },
             Fragment,
             Path
           >
@@ -77,13 +82,13 @@ type ExplainedObject<Keys, Fragment, Path extends string> = Keys extends Fragmen
   ? FlowTypeError<`'${Path}' never has all of this at once`>
   : Keys
 
-type ExplainedKey<Value, T, Key extends string, Before extends string> =
+type ExplainedKey<Value, T, Key extends string, Before extends string, Whole extends string> =
   ValueAt<T, Key> extends infer Found
     ? [Found] extends [never]
-      ? FlowTypeError<`The step's input never has '${Before}${Key}'`>
+      ? FlowTypeError<`${Whole} never has '${Before}${Key}'`>
       : Contained<Value, Found> extends true
         ? Value
-        : Explained<Value, Found, `${Before}${Key}`>
+        : Explained<Value, Found, `${Before}${Key}`, Whole>
     : never
 
 type ValueAt<T, Key extends string> = T extends unknown

@@ -30,7 +30,7 @@ export interface Context<
   readonly runId: string
   readonly flowSlug: string
   readonly stepSlug: string
-  /** The index of a map's item, from 0; 0 in other steps. */
+  /** The index of a map's item, or the turn of a loop, from 0; 0 in other steps. */
   readonly taskIndex: number
   readonly workerId: string
   /** The worker's `log`: by default warnings and errors go to the console. Entries have the ids of the task. */
@@ -51,7 +51,7 @@ export interface Context<
    */
   progress(value: number, ...data: ProgressData): void
   /**
-   * The payload. In a map, whose handler gets only its item: `run` and the output of each dep. It is fetched at the first
+   * The payload. In a map or loop, whose handler gets only its item or state: `run` and the output of each dep. It is fetched at the first
    * call, once for all tasks of a worker, which share it; therefore it is frozen.
    */
   payload(): Promise<Payload>

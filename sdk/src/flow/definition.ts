@@ -5,6 +5,7 @@ import type { SubFlowOptions } from './child-types.ts'
 import type { Context } from './context.ts'
 import type { Json } from './json-types.ts'
 import type { ItemFallback } from './limit-types.ts'
+import type { ExceededFallback } from './loop-types.ts'
 import type { FlowTypes } from './types.ts'
 import type { WaitRole, WebhookProvider } from './wait-types.ts'
 
@@ -207,6 +208,22 @@ export interface SleepOptions {
   readonly until?: string
 }
 
+/** What a loop has beside. */
+export interface LoopOptions {
+  /** A part of what a turn returns: the loop completes with the first output that contains this (`@>` of Postgres). */
+  readonly until?: Json
+  /** How many turns it takes at most, from 1 to 10,000. @default 100 */
+  readonly max?: number
+  /** What happens after `max` turns of which none has ended it. @default 'fail' */
+  readonly whenExceeded?: ExceededFallback
+}
+
+/** Options of an SQL step. */
+export interface SqlOptions {
+  /** A function with its schema, `(payload jsonb) returns jsonb`. */
+  readonly call?: string
+}
+
 /** Options of a step. An omitted one of {@link StepTiming} is the flow's. */
 export interface StepOptions
   extends StepTiming,
@@ -215,12 +232,17 @@ export interface StepOptions
     SubFlowOptions,
     Conditions,
     WaitOptions,
-    SleepOptions {}
+    SqlOptions,
+    Omit<LoopOptions, 'until'>,
+    Omit<SleepOptions, 'until'> {
+  /** Of a sleep a path, of a loop a part of what a turn returns. */
+  readonly until?: Json
+}
 
-/** What a step is: a handler's task, one for each item, or a wait for somebody or for a time. */
-export type StepType = 'single' | 'map' | 'wait' | 'sleep'
+/** What a step is: a handler's task, one for each item, one after another, a wait for somebody or for a time, or a call of an SQL function. */
+export type StepType = 'single' | 'map' | 'wait' | 'sleep' | 'loop' | 'sql'
 
-/** Where the items of a map, or the input of a sub-flow are: in the run's input or the output of a dep, possibly at a path inside it. */
+/** Where the items of a map, the first state of a loop, or the input of a sub-flow are: in the run's input or the output of a dep, possibly at a path inside it. */
 export interface MapSource {
   /** `run`, or the slug of a dep. */
   readonly source: string
@@ -233,19 +255,21 @@ export interface StepDefinition {
   readonly slug: string
   readonly type: StepType
   readonly deps: readonly string[]
-  /** Only in maps and sub-flows: of these, where their input is. */
+  /** Only in maps, loops and sub-flows. */
   readonly items?: MapSource
   /** The flow of which the step starts a run, a map one for each item; its alias where only that is given. */
   readonly child?: AnyFlow | string
   readonly options: StepOptions
   /** How tasks are gathered; the handler is a {@link BatchHandler}. */
   readonly batch?: BatchOptions
-  /** Schema of what the handler gets: the payload, or an item of a map. */
+  /** Schema of what the handler gets: the payload, an item of a map, or the state of a loop. */
   readonly inputSchema?: StandardSchemaV1
-  /** Schema of what the handler returns; in a map, for each item; of a wait, of what completes it. */
+  /** Schema of what the handler or the SQL function returns; in a map, for each item, in a loop, for each turn; of a wait, of what completes it. */
   readonly outputSchema?: StandardSchemaV1
-  /** Waits, sleeps and sub-flows have none. */
+  /** Waits, sleeps, sub-flows and SQL steps have none. */
   readonly handler?: StepHandler
+  /** Undoes what the step has done: the handler of a step of the undo flow, and where its options differ from the step's. */
+  readonly undo?: { readonly handler: StepHandler; readonly options: RetryOptions }
 }
 
 /** A step that a worker runs. */

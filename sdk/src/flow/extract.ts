@@ -27,8 +27,11 @@ export type StepOutputOf<
 > = F['~types']['steps'][Slug]['output']
 
 /** The flow of which a step starts runs; `never` if it starts none. */
-export type ChildFlowOf<F extends AnyFlow, Slug extends keyof F['~types']['steps']> =
-  F['~types']['steps'][Slug]['handlerInput'] extends SubFlow<infer Child> ? Child : never
+export type ChildFlowOf<F extends AnyFlow, Slug extends keyof F['~types']['steps']> = ChildIn<
+  F['~types']['steps'][Slug]['handlerInput']
+>
+
+type ChildIn<HandlerInput> = HandlerInput extends SubFlow<infer Child> ? Child : never
 
 /** What clients see of the progress of one step. */
 export type StepProgressOf<

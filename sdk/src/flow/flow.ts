@@ -15,6 +15,7 @@ import type {
 import type { Handler } from './handler-types.ts'
 import type { InputJson, JsonOf } from './json-types.ts'
 import type { ItemFallback, KnownKey, KnownRunKey, MapOutput, Tolerated } from './limit-types.ts'
+import type { LoopMethods } from './loop-methods.ts'
 import type { ItemOf, ItemsOption } from './map-types.ts'
 import type { SourceStep } from './path-types.ts'
 import type { MapProgress, ProgressArguments, ProgressType, StepProgress } from './progress-types.ts'
@@ -27,6 +28,7 @@ import type {
   TakesPayload,
 } from './schema-types.ts'
 import type { NewSlug } from './slug-types.ts'
+import type { SqlMethods } from './sql-methods.ts'
 import type { SubFlowMethods } from './sub-flow-methods.ts'
 import type { TypeOf } from './type.ts'
 import type { FlowTypeError } from './type-error.ts'
@@ -44,6 +46,7 @@ import type {
   WithResources,
   WithStep,
 } from './types.ts'
+import type { EarlyUndoItemOption, EarlyUndoOption, UndoItemOption, UndoOption } from './undo-types.ts'
 import type {
   AssigneesStep,
   KnownBy,
@@ -62,7 +65,7 @@ import type {
  *   .step('text', ({ run }) => `Hello ${run.name}`)
  *   .step('mail', ['text'], ({ text }) => send(text), { timeout: 20 })
  */
-export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
+export interface Flow<F extends FlowTypes> extends AnyFlow, LoopMethods<F>, SqlMethods<F>, SubFlowMethods<F> {
   readonly '~types': F
   readonly slug: VersionedSlug<F['slug'], F['version']>
   readonly alias: F['slug']
@@ -88,6 +91,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
     Progress = never,
     const Size extends number = never,
     const Key extends string = never,
+    Undone = unknown,
   >(
     step:
       | NewSlug<keyof F['steps'], Slug>
@@ -102,7 +106,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
             ProgressType<Progress>,
             KnownKey<F, Dep, Key>
           > &
-          BatchSettings<Size>),
+          BatchSettings<Size> &
+          EarlyUndoOption<F, Out, Undone>),
     handler: Handler<F, Dep, In, Returned, Out, Progress, Size>,
     options?: StepSettings<
       ValidCondition<If, StoredPayload<F, Dep>>,
@@ -114,7 +119,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
       ProgressType<Progress>,
       KnownKey<F, Dep, Key>
     > &
-      BatchSettings<Size>,
+      BatchSettings<Size> &
+      UndoOption<F, StoredOutput<ReturnedForOne<Returned, Size>, Out>>,
   ): Flow<
     WithStep<
       F,
@@ -153,7 +159,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
       ProgressType<Progress>,
       KnownKey<F, Dep, Key>
     > &
-      BatchSettings<Size>,
+      BatchSettings<Size> &
+      UndoOption<F, StoredOutput<ReturnedForOne<Returned, Size>, Out>>,
   ): Flow<
     WithStep<
       F,
@@ -191,6 +198,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
     const Size extends number = never,
     const Key extends string = never,
     const Fails extends ItemFallback = 'fail',
+    Undone = unknown,
   >(
     step: Named<NewSlug<keyof F['steps'], Slug>, Deps<keyof F['steps'], Dep>> &
       ItemsOption<F, Dep, Items> &
@@ -205,7 +213,8 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
         KnownKey<F, Dep | SourceStep<Items>, Key>
       > &
       MapSettings<Fails> &
-      BatchSettings<Size>,
+      BatchSettings<Size> &
+      EarlyUndoItemOption<F, ItemOf<F, Dep, Items>, Out, Undone>,
     handler: HandlerOf<
       Size,
       HandlerInput<ItemOf<F, Dep, Items>, In>,
@@ -215,6 +224,7 @@ export interface Flow<F extends FlowTypes> extends AnyFlow, SubFlowMethods<F> {
       Returned,
       Out
     >,
+    options?: UndoItemOption<F, ItemOf<F, Dep, Items>, StoredOutput<ReturnedForOne<Returned, Size>, Out>>,
   ): Flow<
     WithStep<
       F,
@@ -364,15 +374,15 @@ export interface Named<Slug, Deps> {
   readonly dependsOn?: Deps
 }
 
-interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress, Key>
+export interface StepSettings<If, Unless, Unmet, Exhausted, In, Out, Progress, Key>
   extends StepTiming,
     TaskOptions<Key>,
     Conditional<If, Unless, Unmet> {
   /** What becomes of a step whose last attempt failed; see `whenUnmet`. @default 'fail' */
   readonly whenExhausted?: Exhausted
-  /** A Standard Schema of what the handler gets: the payload, or an item of a map. */
+  /** A Standard Schema of what the handler gets: the payload, an item of a map, or the state of a loop. */
   readonly input?: In
-  /** A Standard Schema of what the handler returns; of a map, for each item. */
+  /** A Standard Schema of what the handler returns; of a map, for each item, of a loop, for each turn. */
   readonly output?: Out
   /** The type of the data that the handler reports with `context.progress`: `type<{ page: string }>()`. */
   readonly progress?: Progress

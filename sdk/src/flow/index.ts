@@ -13,6 +13,7 @@ export type {
   FlowOptions,
   FlowSchedule,
   Limit,
+  LoopOptions,
   MapOptions,
   MapSource,
   Priority,
@@ -21,6 +22,7 @@ export type {
   ScheduleTiming,
   Singleton,
   SleepOptions,
+  SqlOptions,
   StartRole,
   StepDefinition,
   StepFallback,
@@ -49,11 +51,14 @@ export { Flow } from './flow.ts'
 export { toJson } from './json.ts'
 export type { Json, JsonOf } from './json-types.ts'
 export type { ItemFallback, ItemResult } from './limit-types.ts'
+export type { ExceededFallback } from './loop-types.ts'
 export { type PicturedRun, toMermaid } from './mermaid.ts'
 export type { MapProgress } from './progress-types.ts'
 export { relatedFlows } from './related.ts'
 export type { ResponseHeaders, ResponseLike, RetryTime } from './retry-after.ts'
 export { type TypeOf, type } from './type.ts'
 export type { FlowTypes, StepTypes } from './types.ts'
+export { undoFlowOf } from './undo.ts'
+export type { Undo, UndoHandler, UndoItemPayload, UndoPayload } from './undo-types.ts'
 export { versionedSlug } from './version.ts'
 export type { WaitRole, WebhookProvider } from './wait-types.ts'

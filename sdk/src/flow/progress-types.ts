@@ -13,8 +13,8 @@ export type StepProgress<Data> = [Data] extends [never]
   : { readonly value: number; readonly data: JsonOf<Data> } | null
 
 /**
- * What clients see of the progress of a map: what the handler of an item reports, or how many items are done. `null` before
- * the first report.
+ * What clients see of the progress of a map or loop: what the handler of an item or turn reports, or how many items or turns are done.
+ * `null` before the first report. The `total` of a loop is how many turns it takes at most.
  *
  * @example
  * if (progress && 'done' in progress) show(`${progress.done} of ${progress.total}`)

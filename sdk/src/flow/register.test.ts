@@ -53,6 +53,9 @@ const flows: AnyFlow[] = [
       { slug: 'last', deadline: 9, limits: [{ name: 'openai', rate: [3000, '1m'], running: 1 }] },
       () => 1,
     ),
+  new Flow<{ n: number; done?: { by: null } }>({ slug: 'loops' })
+    .loop({ slug: 'a', until: { done: { by: null } }, max: 7, limits: [{ running: 1 }] }, (state) => state)
+    .loop({ slug: 'b', start: 'a.n', whenExceeded: 'complete' }, (n) => n),
   new Flow({ slug: 'schemas', version: 3 }).step('b', () => 1),
   new Flow<{ urls: string[] }>({ slug: 'parent' })
     .flow({ slug: 'one', flow: 'plain', startDelay: 3, whenExhausted: 'skip', limits: [{ running: 1 }] })

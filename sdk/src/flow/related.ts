@@ -1,10 +1,10 @@
 import type { AnyFlow } from './definition.ts'
 import { FlowDefinitionError } from './errors.ts'
-import { undoFlowOf } from './undo.ts'
+import { undoFlowOf, undoSlugOf } from './undo.ts'
 
 /**
  * The flows with those that belong to them: the flows that their steps start, as far as they have them as values, and those
- * that undo them. Each comes once, and after those that it starts.
+ * that undo them. Each comes once, after those that it starts and the one that undoes it.
  *
  * @throws FlowDefinitionError if two different flows have one slug
  *
@@ -25,6 +25,13 @@ function collect(flow: AnyFlow, all: Map<string, AnyFlow>): void {
   const known = all.get(flow.slug)
   if (known === flow) return
   if (known !== undefined) {
+    const undone = [...all.values(), flow].find((one) => undoSlugOf(one) === flow.slug)
+    if (undone !== undefined) {
+      throw new FlowDefinitionError(
+        'duplicate_flow',
+        `The flow '${flow.slug}' has the slug of the flow that undoes '${undone.slug}': give it another one.`,
+      )
+    }
     throw new FlowDefinitionError(
       'duplicate_flow',
       `There are two different flows '${flow.slug}' among the flows and their sub-flows: use one of them everywhere, or give one another slug or version.`,
@@ -42,6 +49,8 @@ function sort(flow: AnyFlow, all: readonly AnyFlow[], sorted: Set<AnyFlow>, open
   open.add(flow)
   const children = [...flow.steps.values()].flatMap(({ child }) => child ?? []).map(aliasOfChild)
   for (const other of all) if (children.includes(other.alias)) sort(other, all, sorted, open)
+  const undo = undoFlowOf(flow)
+  if (undo !== undefined) sort(undo, all, sorted, open)
   sorted.add(flow)
 }
 

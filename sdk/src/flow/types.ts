@@ -22,8 +22,8 @@ export interface StepTypes {
   deps: string
   output: unknown
   skips: Skip
-  /** What its handler gets, in a tuple; `false` where that is the payload of its deps. Waits, sleeps and sub-flows have no handler. */
-  handlerInput: readonly [unknown] | false | 'wait' | 'sleep' | SubFlow<AnyFlow>
+  /** What its handler gets, in a tuple; `false` where that is the payload of its deps. Waits, sleeps, sub-flows and SQL steps have no handler. */
+  handlerInput: readonly [unknown] | false | 'wait' | 'sleep' | 'sql' | SubFlow<AnyFlow>
   /** What clients see of its progress. */
   progress: unknown
 }
@@ -136,7 +136,7 @@ export type StoredPayload<F extends FlowTypes, Dep extends string> = {
 }
 
 /** Those of the deps without which their dependents may run. */
-type AloneSkipped<F extends FlowTypes, Dep extends string> = Dep extends keyof F['steps']
+export type AloneSkipped<F extends FlowTypes, Dep extends string> = Dep extends keyof F['steps']
   ? 'skip' extends F['steps'][Dep]['skips']
     ? Dep
     : never

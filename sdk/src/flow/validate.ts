@@ -4,6 +4,7 @@ import type {
   FlowOptions,
   FlowSchedule,
   Limit,
+  MapSource,
   Singleton,
   StepDefinition,
   StepOptions,
@@ -46,16 +47,20 @@ export function checkStep(
   checkDeps(subject, step.deps, earlier)
   const isSubFlow = 'child' in step
   if (step.type === 'map' || isSubFlow) checkItems(subject, step)
+  if (step.type === 'loop') checkStart(subject, step.items)
   checkOptions(subject, step.options, (isSubFlow && subFlowOptions[step.type]) || stepOptions[step.type])
   if (isSubFlow) checkChild(subject, step.child)
   checkBatch(subject, step)
+  checkUndo(subject, step)
   if (step.type === 'wait') checkWait(subject, step.options)
   if (step.type === 'sleep') checkSleep(subject, step.options)
   if (step.type === 'map') checkTolerate(subject, step.options)
-  if (step.type === 'single' || step.type === 'map') checkTaskLimits(subject, step, flow)
+  if (step.type === 'loop') checkEnd(subject, step.options)
+  if (step.type !== 'wait' && step.type !== 'sleep') checkTaskLimits(subject, step, flow)
   checkSchema(subject, 'input', step.inputSchema)
   checkSchema(subject, 'output', step.outputSchema)
-  if (!isSubFlow && step.type !== 'wait' && step.type !== 'sleep' && typeof step.handler !== 'function') {
+  if (step.type === 'sql') checkCall(subject, step.options)
+  if (!isSubFlow && !handlerless.includes(step.type) && typeof step.handler !== 'function') {
     throw new FlowDefinitionError(
       'invalid_handler',
       `The handler of ${subject} is ${shown(step.handler)}: give it a function (payload, context) => output.`,
@@ -159,6 +164,30 @@ function checkChild(subject: string, child: AnyFlow | string | undefined): void 
   }
 }
 
+function checkStart(subject: string, start: MapSource | undefined): void {
+  if (start === undefined) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The loop ${subject} has several deps: name the one with its first state in start.`,
+    )
+  }
+  if (start.path?.split('.').includes('')) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The option start of ${subject} is '${start.source}.${start.path}': make it a path like 'plan.tasks'.`,
+    )
+  }
+}
+
+function checkEnd(subject: string, { until, whenExceeded }: StepOptions): void {
+  if (until === undefined && whenExceeded !== 'complete') {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The loop ${subject} does not say when it ends: give it until, such as until: { done: true }, or whenExceeded: 'complete'.`,
+    )
+  }
+}
+
 function checkWait(subject: string, { timeout, whenTimedOut }: StepOptions): void {
   if (whenTimedOut !== undefined && timeout === undefined) {
     throw new FlowDefinitionError(
@@ -175,11 +204,32 @@ function checkBatch(subject: string, { type, batch }: StepDefinition): void {
   checkOptions(`batch of ${subject}`, { ...batch, size: batch.size ?? null }, batchOptions)
 }
 
+function checkUndo(subject: string, { type, undo }: StepDefinition): void {
+  if (undo === undefined) return
+  if (type !== 'single' && type !== 'map') checkOptions(subject, { undo } as StepOptions, stepOptions[type])
+  if (typeof undo.handler !== 'function') {
+    throw new FlowDefinitionError(
+      'invalid_handler',
+      `The undo of ${subject} is ${shown(undo.handler)}: give it a function ({ run, output }, context) => …, or { handler, maxAttempts, … }.`,
+    )
+  }
+  checkOptions(`undo of ${subject}`, undo.options, undoOptions)
+}
+
 function checkSleep(subject: string, options: StepOptions): void {
   if ((options.for === undefined) === (options.until === undefined)) {
     throw new FlowDefinitionError(
       'invalid_option',
       `The ${subject} needs either for ('3d') or until ('run.remind_at'): give it one of them.`,
+    )
+  }
+}
+
+function checkCall(subject: string, { call }: StepOptions): void {
+  if (call === undefined) {
+    throw new FlowDefinitionError(
+      'invalid_option',
+      `The ${subject} does not say what it calls: give it the name of a function, such as call: 'public.save_embeddings'.`,
     )
   }
 }
@@ -264,6 +314,8 @@ function checkSchema(subject: string, name: string, schema: unknown): void {
     )
   }
 }
+
+const handlerless: readonly StepType[] = ['wait', 'sleep', 'sql']
 
 type Check = readonly [isValid: (value: unknown) => boolean, wanted: string]
 
@@ -391,10 +443,16 @@ const handled: Record<string, Check> = {
   whenExhausted: otherwise,
   deadline: wholeSecondsFrom(1),
   limits: objects(limitForm),
-  batch: [
-    (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
-    "an object such as { size: 100, wait: '50ms' }",
-  ],
+}
+
+/** As the database checks it. */
+const functionName =
+  /^("([^"]|""){1,63}"|[a-z_][a-z0-9_$]{0,62})[.]("([^"]|""){1,63}"|[a-z_][a-z0-9_$]{0,62})$/
+
+const undoOptions: Record<string, Check> = {
+  maxAttempts: timing.maxAttempts,
+  baseDelay: timing.baseDelay,
+  timeout: timing.timeout,
 }
 
 const batchOptions: Record<string, Check> = {
@@ -414,10 +472,24 @@ const mapOptions: Record<string, Check> = {
   ],
 }
 
+const batched: Record<string, Check> = {
+  ...handled,
+  batch: [
+    (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+    "an object such as { size: 100, wait: '50ms' }",
+  ],
+}
+
 const stepOptions: Record<StepType, Record<string, Check>> = {
-  single: handled,
-  map: {
+  single: batched,
+  loop: {
     ...handled,
+    until: [(value) => value !== null && isJson(value), 'JSON other than null, such as { done: true }'],
+    max: [(value) => wholeFrom(1)[0](value) && Number(value) <= 10_000, 'a whole number from 1 to 10,000'],
+    whenExceeded: oneOf('fail', 'complete'),
+  },
+  map: {
+    ...batched,
     ...mapOptions,
   },
   wait: {
@@ -436,6 +508,16 @@ const stepOptions: Record<StepType, Record<string, Check>> = {
     ...conditions,
     for: wholeSecondsFrom(1),
     until: path("the path of a time, such as 'run.remind_at'"),
+  },
+  sql: {
+    ...timing,
+    ...conditions,
+    whenExhausted: otherwise,
+    deadline: wholeSecondsFrom(1),
+    call: [
+      (value) => typeof value === 'string' && functionName.test(value),
+      "a name with its schema, such as 'public.save_embeddings', with names that have capitals in quotes: 'public.\"saveEmbeddings\"'",
+    ],
   },
 }
 

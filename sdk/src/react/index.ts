@@ -2,6 +2,7 @@
 
 export { PgflowProvider, type PgflowProviderProps, usePgflow } from './provider.ts'
 export type { RunFilter } from './run-list.ts'
+export { type ChildrenState, type UseChildrenOptions, useChildren } from './use-children.ts'
 export { type FlowState, type UseFlowOptions, useFlow } from './use-flow.ts'
 export {
   type AnnotateTheParameterOfSelect,

@@ -7,7 +7,7 @@ import { hydrateRoot } from 'react-dom/client'
 import { renderToString } from 'react-dom/server'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { PgflowClient, type RunSnapshot } from '../client/index.ts'
-import { Line, type Review, Rig, ready } from '../client/testing/rig.ts'
+import { Line, Review, Rig, ready } from '../client/testing/rig.ts'
 import { compile, Flow } from '../flow/index.ts'
 import {
   PgflowProvider,
@@ -15,6 +15,7 @@ import {
   type RunState,
   type RunsState,
   type StartFlow,
+  useChildren,
   usePgflow,
   useRun,
   useRuns,
@@ -506,6 +507,36 @@ describe('useWaits', () => {
     await latest.complete(wait!, { approved: true })
     await waitFor(() => expect(text('inbox')).toBe(''))
     expect(await runs[0]!.waitForCompletion()).toEqual({ approval: { approved: true } })
+    view.unmount()
+    await waitFor(() => expect(supabase.getChannels()).toEqual([]))
+  })
+})
+
+describe('useChildren', () => {
+  const Reviews = new Flow({ slug: 'reviews', startRole: 'authenticated' })
+    .input<{ text: string }[]>()
+    .flowMap({ slug: 'each', flow: Review })
+
+  function Children({ runId }: { runId: string }) {
+    const { runs, error } = useChildren<typeof Review>(runId, 'each')
+    return (
+      <p data-testid="children">
+        {error?.code ?? runs?.map(({ input, status }) => `${input.text} ${status}`).join(', ')}
+      </p>
+    )
+  }
+
+  it('lists the runs that a step starts, as they start and end', async () => {
+    await rig.sql.unsafe(compile(Reviews))
+    const channelReady = ready(supabase)
+    const { runId } = await client.startFlow<typeof Reviews>('reviews', [{ text: 'a' }, { text: 'b' }])
+    const view = render(inProvider(<Children runId={runId} />))
+    await channelReady
+    await rig.sql`select pgflow.tick()`
+    await waitFor(() => expect(text('children')).toBe('a started, b started'))
+    const [, second] = await rig.sql`select run_id from pgflow.list_children(${runId})`
+    await rig.complete(second!.run_id)
+    await waitFor(() => expect(text('children')).toBe('a started, b completed'))
     view.unmount()
     await waitFor(() => expect(supabase.getChannels()).toEqual([]))
   })

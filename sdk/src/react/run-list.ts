@@ -41,29 +41,34 @@ class ListedRun implements Reader {
   }
 }
 
-/** Lists runs, and follows those that are open through the channel and the requests of all runs of the client. */
-export function runList(client: PgflowClient, filter: RunFilter): ListSource<RunRow> {
+/** Follows the open ones among runs, through the channel and the requests of all runs of the client. */
+export function openRuns(client: PgflowClient): ListSource<RunRow>['follow'] {
   const followed = new Map<string, () => void>()
+  return (runs = [], changed) => {
+    const open = new Map(runs.filter(isOpen).map((run) => [run.run_id, run]))
+    for (const [runId, stop] of followed) {
+      if (open.has(runId)) continue
+      followed.delete(runId)
+      stop()
+    }
+    for (const [runId, run] of open) {
+      if (!followed.has(runId)) followed.set(runId, client.lives.sync.add(new ListedRun(run, changed)))
+    }
+  }
+}
+
+/** Lists runs, and follows those that are open. */
+export function runList(client: PgflowClient, filter: RunFilter): ListSource<RunRow> {
   return {
     async read(limit) {
       const { runs, cursor } = await client.listRuns({ ...filter, limit })
       return { rows: runs, hasMore: cursor !== null }
     },
     longestPause: (runs) => (runs.some(isOpen) ? 30_000 : undefined),
-    follow(runs = [], changed) {
-      const open = new Map(runs.filter(isOpen).map((run) => [run.run_id, run]))
-      for (const [runId, stop] of followed) {
-        if (open.has(runId)) continue
-        followed.delete(runId)
-        stop()
-      }
-      for (const [runId, run] of open) {
-        if (!followed.has(runId)) followed.set(runId, client.lives.sync.add(new ListedRun(run, changed)))
-      }
-    },
+    follow: openRuns(client),
   }
 }
 
-function isOpen({ status }: RunRow): boolean {
+export function isOpen({ status }: Pick<RunRow, 'status'>): boolean {
   return status === 'started'
 }

@@ -95,7 +95,7 @@ export class Attempt {
   /** What the handler gets. A single step's large values are its own copies, as the small ones are. */
   async #input(step: StepDefinition): Promise<unknown> {
     const { input, refs } = this.task
-    if (isMap(step) || refs === null) return input
+    if (hasItem(step) || refs === null) return input
     return { ...(input as object), ...(await this.#fetch((value) => value.copy())) }
   }
 
@@ -167,7 +167,7 @@ export class Attempt {
       stepSlug: task.step_slug,
       taskIndex: task.task_index,
       progress: (value, data) => {
-        const report = reportOf(task, value, data, isMap(step))
+        const report = reportOf(task, value, data, hasItem(step))
         if (!this.#isOver) progress.add(report)
       },
       async waitUrl(stepSlug) {
@@ -175,7 +175,7 @@ export class Attempt {
           return waitUrl(webhooks, flow, { run_id: task.run_id, step_slug: stepSlug })
         throw new Error('the worker has no option webhooks, which context.waitUrl needs: give it url and key')
       },
-      payload: async () => (isMap(step) ? this.#fetch((value) => value.frozen()) : input),
+      payload: async () => (hasItem(step) ? this.#fetch((value) => value.frozen()) : input),
     }
   }
 
@@ -225,6 +225,7 @@ export class Attempt {
   }
 }
 
-function isMap(step: StepDefinition): boolean {
-  return step.type === 'map'
+/** Whether the handler gets an item of a map or the state of a loop, not `run` and the outputs of deps. */
+function hasItem(step: StepDefinition): boolean {
+  return step.type === 'map' || step.type === 'loop'
 }

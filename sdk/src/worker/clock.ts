@@ -6,15 +6,17 @@ import type { Transport } from './transport.ts'
 const interval = 0.5
 
 export interface ClockOptions {
-  readonly transport: Pick<Transport, 'tick'>
+  readonly tick: Transport['tick']
+  /** What cannot be done where a tick fails, for the log. */
+  readonly task: string
   readonly log: Log
   /** Something was settled, so that there may be tasks. */
   readonly onSettled: () => void
 }
 
 /**
- * Ticks when something is due: waits and sleeps, of whatever flow. Exchanges say when that is, now and then; so does each tick.
- * All workers tick at the same time, and share what is due.
+ * Ticks when something is due: waits and sleeps, of whatever flow, or functions of SQL steps. Exchanges say when that is, now and then;
+ * so does each tick. All workers tick at the same time, and share what is due.
  */
 export class Clock {
   readonly #options: ClockOptions
@@ -33,11 +35,11 @@ export class Clock {
   /**
    * Whether the next exchange has to say when something is due: now and then, and always where nothing else will call soon.
    *
-   * @param isIdle whether the last exchange found nothing to do
+   * @param isUrgent whether the last exchange found nothing to do, or something may be due at once
    */
-  ask(isIdle: boolean): boolean {
+  ask(isUrgent: boolean): boolean {
     const now = performance.now()
-    if (!isIdle && now - this.#askedAt < interval * 1000) return false
+    if (!isUrgent && now - this.#askedAt < interval * 1000) return false
     this.#askedAt = now
     return true
   }
@@ -60,17 +62,17 @@ export class Clock {
   }
 
   async #tick(): Promise<void> {
-    const { transport, log, onSettled } = this.#options
+    const { tick, task, log, onSettled } = this.#options
     let next: number | null = 0
     this.#isTicking = true
     try {
-      const { settled, next_due_in } = await transport.tick()
+      const { settled, next_due_in } = await tick()
       next = next_due_in
       this.#vain = settled > 0 || next === null || next > 0 ? 0 : this.#vain + 1
       if (settled > 0) onSettled()
     } catch (error) {
       this.#vain++
-      if (!this.#isStopped) log.warn('The worker cannot settle what is due and tries again', { error })
+      if (!this.#isStopped) log.warn(`The worker cannot ${task} and tries again`, { error })
     }
     if (this.#vain > 0) this.#notBefore = performance.now() + retryPause(this.#vain - 1) * 1000
     this.#isTicking = false

@@ -63,6 +63,10 @@ export class Core {
   readonly #failures: Failures
   readonly #leases: Leases
   readonly #clock: Clock
+  /** Of the functions of SQL steps, each of which takes its time. */
+  readonly #calls: Clock
+  /** Whether one of its flows has SQL steps: what it settles may make one due. */
+  readonly #hasCalls: boolean
   readonly #loop = new LoopMonitor((seconds) => this.#warnOfBlock(seconds))
   readonly #progress: Progress
   readonly #batches: Batches
@@ -123,7 +127,21 @@ export class Core {
       }),
       signal: this.#deadline.signal,
     })
-    this.#clock = new Clock({ ...options, onSettled: () => this.wake() })
+    const { transport } = options
+    const onSettled = () => this.wake()
+    this.#clock = new Clock({
+      ...options,
+      onSettled,
+      task: 'settle what is due',
+      tick: () => transport.tick(),
+    })
+    this.#calls = new Clock({
+      ...options,
+      onSettled,
+      task: 'call the function of an SQL step',
+      tick: () => transport.callFunctions(),
+    })
+    this.#hasCalls = options.flows.some((flow) => [...flow.steps.values()].some(({ type }) => type === 'sql'))
     this.#leases = new Leases({
       ...options,
       held: () => [...this.#held.values()].map(({ task }) => task),
@@ -135,6 +153,7 @@ export class Core {
     this.#end.signal.addEventListener('abort', () => {
       this.#loop.stop()
       this.#clock.stop()
+      this.#calls.stop()
     })
     void this.#listen()
     void this.#work()
@@ -306,10 +325,11 @@ export class Core {
       lease,
       inline_limit: inlineLimit,
       waiting: this.#isListening && quantity > 0 && this.#polls.areEmpty,
-      due: this.#clock.ask(this.#polls.areEmpty),
+      due: this.#clock.ask(this.#polls.areEmpty || this.#hasCalls),
       ...options,
     })
     if (work.next_due_in !== undefined) this.#clock.plan(work.next_due_in)
+    if (work.next_call_in !== undefined) this.#calls.plan(work.next_call_in)
     return work
   }
 

@@ -41,22 +41,27 @@ export function openPostgresTransport(
   { patience, freePatience }: Patience = { patience: 60, freePatience: 15 },
 ): Transport {
   const { sql, connection, maxConnections = 3 } = options
-  if (sql !== undefined) return { ...calls({ use: (query) => query(sql) }), close: async () => {} }
+  if (sql !== undefined) return { ...calls({ pool: { use: (query) => query(sql) } }), close: async () => {} }
   const max = Math.max(1, maxConnections - 2)
   const pool = new RenewedPool(() => connect(connection, { max }), patience)
   const schemaVersion = () => pool.use((sql) => firstAnswer(sql, queries.schemaVersion(sql)))
   // These connect when they are used.
   const second = new RenewedPool(() => connect(connection, { max: 1, idle_timeout: 30 }), patience)
   const apart = new RenewedPool(() => connect(connection, { max: 1, idle_timeout: 5 }), 2 * patience)
-  if (maxConnections === 1) {
-    const close = async () => void (await Promise.all([pool.close(closing), apart.close(closing)]))
-    return { ...calls(pool, pool, apart), schemaVersion, close }
+  // As long as the functions of SQL steps take, which their timeouts end.
+  const caller = new RenewedPool(
+    () => connect(connection, { max: 1, idle_timeout: 30 }),
+    Number.POSITIVE_INFINITY,
+  )
+  const close = async (...others: RenewedPool[]) => {
+    await Promise.all([pool, apart, caller, ...others].map((one) => one.close(closing)))
   }
+  if (maxConnections === 1) return { ...calls({ pool, apart, caller }), schemaVersion, close }
   const listener = new Listener((hooks) => {
     return new RenewedPool(() => connect(connection, { ...hooks, max: 1 }), freePatience, hooks.onclose)
   })
   return {
-    ...calls(pool, listener.pool, apart, maxConnections > 2 ? second : undefined),
+    ...calls({ pool, free: listener.pool, apart, caller, ...(maxConnections > 2 && { second }) }),
     schemaVersion,
     async listen(onTasks) {
       const isSession = await listener.listen(pool, onTasks)
@@ -65,7 +70,7 @@ export function openPostgresTransport(
     },
     close: async () => {
       listener.close()
-      await Promise.all([pool, listener.pool, apart, second].map((one) => one.close(closing)))
+      await close(listener.pool, second)
     },
   }
 }
@@ -89,12 +94,25 @@ export function targetOf(connection: string): DatabaseTarget {
   }
 }
 
-/**
- * @param free a connection for what waits for no lock
- * @param apart one for what takes long
- * @param second one for a second exchange at the same time
- */
-function calls(pool: Pool, free = pool, apart = pool, second?: Pool): Omit<Transport, 'close' | 'listen'> {
+interface Pools {
+  readonly pool: Pool
+  /** A connection for what waits for no lock. */
+  readonly free?: Pool
+  /** One for what takes long. */
+  readonly apart?: Pool
+  /** One for the functions of SQL steps. */
+  readonly caller?: Pool
+  /** One for a second exchange at the same time. */
+  readonly second?: Pool
+}
+
+function calls({
+  pool,
+  free = pool,
+  apart = pool,
+  caller = pool,
+  second,
+}: Pools): Omit<Transport, 'close' | 'listen'> {
   const poolOf = ({ apart: isApart, lane }: WorkRequest) =>
     isApart ? apart : lane === 1 ? (second ?? pool) : pool
   return {
@@ -105,6 +123,7 @@ function calls(pool: Pool, free = pool, apart = pool, second?: Pool): Omit<Trans
     settleAndClaim: (request) => poolOf(request).use((sql) => queries.settleAndClaim(sql, request)),
     heartbeat: (workerId, tasks, lease) => free.use((sql) => queries.heartbeat(sql, workerId, tasks, lease)),
     tick: () => free.use(queries.tick),
+    callFunctions: () => caller.use(queries.callFunctions),
     handBack: (tasks) => free.use((sql) => queries.handBack(sql, tasks)),
     reportProgress: (reports) => pool.use((sql) => queries.reportProgress(sql, reports)),
     fetchValue: (ref) => pool.use((sql) => queries.fetchValue(sql, ref)),

@@ -87,7 +87,7 @@ export class Progress {
  * @throws RangeError if the value is no finite number, or the data is too long
  * @throws NotJsonError
  */
-export function reportOf(task: TaskKey, value: number, data: unknown, isMap: boolean): ProgressReport {
+export function reportOf(task: TaskKey, value: number, data: unknown, hasItem: boolean): ProgressReport {
   if (!Number.isFinite(value)) throw new RangeError(`progress got ${value}: give it a finite number`)
   const json = data === undefined ? undefined : toJson(data)
   if (json !== undefined && json.length > largestData) {
@@ -98,7 +98,7 @@ export function reportOf(task: TaskKey, value: number, data: unknown, isMap: boo
     progress: {
       value,
       ...(json !== undefined && { data: JSON.parse(json) }),
-      ...(isMap && { task_index: task.task_index }),
+      ...(hasItem && { task_index: task.task_index }),
     },
   }
 }

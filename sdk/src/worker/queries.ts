@@ -33,7 +33,7 @@ export async function schemaVersion(sql: Sql): Promise<number | undefined> {
 export async function settleAndClaim(sql: Sql, request: WorkRequest): Promise<Work> {
   const [work] = rowsFrom<Work>(
     await sql`
-      select (to_jsonb(w) ${request.due ? sql`|| jsonb_build_object('next_due_in', pgflow.next_due_in())` : sql``})::text
+      select (to_jsonb(w) ${request.due ? sql`|| jsonb_build_object('next_due_in', pgflow.next_due_in(), 'next_call_in', pgflow.next_call_in())` : sql``})::text
       from pgflow.settle_and_claim(
         results => ${resultsJson(request.results)}::text::jsonb,
         flow_slugs => string_to_array(${request.flow_slugs.join()}, ','),
@@ -73,9 +73,22 @@ export async function tick(sql: Sql): Promise<Tick> {
   const [answer] = rowsFrom<Tick>(
     await sql`
       select jsonb_build_object('settled', t.settled, 'next_due_in', pgflow.next_due_in())::text
-      from pgflow.tick() t`.values(),
+      from pgflow.settle_due() t (settled)`.values(),
   )
-  return answer! // a function with OUT arguments answers with one row
+  return answer! // a function answers with one row
+}
+
+/**
+ * Two statements, since none can limit how long it takes itself: in one message, which is one transaction, on any connection of
+ * a pooler.
+ */
+export async function callFunctions(sql: Sql): Promise<Tick> {
+  const results = await sql`
+    select set_config('statement_timeout', pgflow.call_timeout()::text, true);
+    select jsonb_build_object('settled', t.called, 'next_due_in', pgflow.next_call_in())::text as answer
+    from pgflow.call_functions() t (called)`.simple()
+  const rows = results.flat() as unknown as { answer?: string }[]
+  return JSON.parse(rows.at(-1)!.answer!) as Tick // the last statement answers with one row
 }
 
 export async function handBack(sql: Sql, tasks: readonly TaskKey[]): Promise<void> {

@@ -83,6 +83,7 @@ export function openRpcTransport(project: ProjectConnection): Transport {
     },
     heartbeat: (worker_id, tasks, lease) => answer('heartbeat', { worker_id, tasks, lease }),
     tick: () => answer('tick', {}),
+    callFunctions: () => answer('call_functions', {}),
     handBack: (tasks) => tell('hand_back', { tasks }),
     reportProgress: (reports) => answer('report_progress', { reports }),
     fetchValue: (ref) => call('fetch_value', JSON.stringify(ref)),

@@ -3,14 +3,14 @@ import { NonRetryableError } from '../flow/errors.ts'
 import { parse } from '../flow/schema.ts'
 
 /**
- * What a handler gets: what the flow's schema makes of the run's input, and the step's of the whole. Items of a map come
- * from what the run was started with, so that only the step's schema has a part in them.
+ * What a handler gets: what the flow's schema makes of the run's input, and the step's of the whole. Items of a map and states
+ * of a loop come from what the run was started with, so that only the step's schema has a part in them.
  *
  * @throws NonRetryableError with paths and reasons
  */
 export async function checkedInput(flow: AnyFlow, step: StepDefinition, claimed: unknown): Promise<unknown> {
   const input =
-    step.type === 'map' || flow.inputSchema === undefined
+    step.type === 'map' || step.type === 'loop' || flow.inputSchema === undefined
       ? claimed
       : await withRunInput(flow, claimed as { readonly run: unknown }) // as the database gives it
   return parse(step.inputSchema, input, refusal('its input is not what its schema says'))

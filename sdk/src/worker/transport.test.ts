@@ -112,6 +112,24 @@ describe.each(connections)('The transport over %s', (_, connection) => {
     expect(tasks).toMatchObject([{ step_slug: 'b', input: { a: 'new' } }])
   })
 
+  it('calls functions of SQL steps, each in a call of its own', async () => {
+    await sql`create or replace function public.called(payload jsonb) returns jsonb language sql return payload`
+    const flow = new Flow<number>({ slug: `calls_${++flows}`, timeout: 3 })
+      .sql({ slug: 'a', call: 'public.called' })
+      .sql({ slug: 'b', call: 'public.called', dependsOn: ['a'] })
+    flow_slug = flow.slug
+    await transport.defineFlow(flow)
+    const run_id = await start(5)
+    expect(await transport.tick()).toMatchObject({ settled: 0 })
+    expect(await work([], { due: true })).toMatchObject({ next_call_in: expect.any(Number) })
+    expect(await transport.callFunctions()).toMatchObject({ settled: 1, next_due_in: expect.any(Number) })
+    expect(await transport.callFunctions()).toEqual({ settled: 1, next_due_in: null })
+    expect(await transport.callFunctions()).toEqual({ settled: 0, next_due_in: null })
+    expect(await sql`select output from pgflow.runs where run_id = ${run_id}`).toEqual([
+      { output: { b: { run: 5, a: { run: 5 } } } },
+    ])
+  })
+
   it('settles without claiming', async () => {
     await newFlow()
     await start()

@@ -73,6 +73,8 @@ export interface Work {
   readonly tasks: readonly ClaimedTask[]
   /** Seconds until something is due; null for nothing, and absent where it was not asked for. */
   readonly next_due_in?: number | null
+  /** The same for functions of SQL steps, of those that nobody calls at the moment. */
+  readonly next_call_in?: number | null
 }
 
 /** What a tick has settled, and in how many seconds something is due; null for nothing. */
@@ -124,8 +126,10 @@ export interface Transport {
   settleAndClaim(request: WorkRequest): Promise<Work>
   /** `pgflow.heartbeat`: the worker is alive, and its tasks' leases last for `lease` seconds from now. */
   heartbeat(workerId: string, tasks: readonly TaskKey[], lease: number): Promise<Lease[]>
-  /** `pgflow.tick`: waits and sleeps that are due are settled, of any flow. It waits for no lock. */
+  /** `pgflow.settle_due`: waits and sleeps that are due are settled, of any flow. It waits for no lock. */
   tick(): Promise<Tick>
+  /** `pgflow.call_functions`: calls a function of an SQL step that is due, of any flow; it takes as long as the function. */
+  callFunctions(): Promise<Tick>
   /** `pgflow.hand_back`: others may claim the tasks at once, and the attempt does not count. */
   handBack(tasks: readonly TaskKey[]): Promise<void>
   /** `pgflow.report_progress`. Answers with the tasks whose runs another transaction has locked: theirs is not kept. */

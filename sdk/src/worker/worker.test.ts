@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
+import { z } from 'zod'
 import { type AnyFlow, type Context, Flow } from '../flow/index.ts'
 import type { Json } from '../flow/json-types.ts'
 import {
@@ -221,6 +222,38 @@ describe('A step with batches', () => {
       select input, attempts_count, last_error ->> 'name' as error from pgflow.step_tasks
       where run_id = any (${runs}) and attempts_count <> 1`
     expect([...retried]).toEqual([{ input: 'c', attempts_count: 2, error: 'TypeError' }])
+  })
+})
+
+describe('A loop', () => {
+  it('takes turns, each with the state that the last one returned and attempts of its own', async () => {
+    const slug = newSlug()
+    const state = z.object({ n: z.number(), at: z.coerce.date() })
+    const turns: object[] = []
+    const flow = new Flow<{ by: number }>({ slug, baseDelay: 0 })
+      .step('first', () => ({ n: 0, at: '2030-01-01' }))
+      .loop(
+        { slug: 'count', start: 'first', input: state, until: { done: true } },
+        async ({ n, at }, { taskIndex, attempt, payload, progress }) => {
+          turns.push({ n, taskIndex, attempt })
+          if (n === 2 && attempt === 1) throw new Error('not yet')
+          if (n === 2) progress(0.5)
+          const { run } = await payload()
+          return { n: n + run.by, at: new Date(at.getTime() + 1), done: n === 3 }
+        },
+      )
+    await runningWorker(flow)
+    const run_id = await db.startRun(slug, { by: 1 })
+    expect(await db.runEnded(run_id)).toMatchObject({
+      output: { count: { n: 4, at: '2030-01-01T00:00:00.004Z', done: true } },
+    })
+    expect(turns).toEqual([
+      { n: 0, taskIndex: 0, attempt: 1 },
+      { n: 1, taskIndex: 1, attempt: 1 },
+      { n: 2, taskIndex: 2, attempt: 1 },
+      { n: 2, taskIndex: 2, attempt: 2 },
+      { n: 3, taskIndex: 3, attempt: 1 },
+    ])
   })
 })
 

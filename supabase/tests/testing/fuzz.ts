@@ -45,7 +45,16 @@ export class Pool {
 const singletons = ['return', 'reject', 'replace', 'after'].map((whenBusy) => `fuzz_${whenBusy}`)
 const parents = ['fuzz_parent', 'fuzz_nested']
 export const flowSlugs = [
-  ...['fuzz_chain', 'fuzz_map', 'fuzz_choice', 'fuzz_wait', 'fuzz_collect', 'fuzz_undo'],
+  ...[
+    'fuzz_chain',
+    'fuzz_map',
+    'fuzz_choice',
+    'fuzz_wait',
+    'fuzz_collect',
+    'fuzz_undo',
+    'fuzz_loop',
+    'fuzz_sql',
+  ],
   ...parents,
   ...singletons,
 ]
@@ -128,6 +137,20 @@ const definitions = {
       },
     ],
   },
+  fuzz_sql: {
+    ...{ flow_slug: 'fuzz_sql', base_delay: 0, max_attempts: 2 },
+    steps: [
+      { step_slug: 'a', step_type: 'sql', sql_function: 'public.fuzz_called', when_exhausted: 'skip' },
+      { step_slug: 'b', deps_slugs: ['a'] },
+      {
+        step_slug: 'c',
+        deps_slugs: ['b'],
+        step_type: 'sql',
+        sql_function: 'public.fuzz_called',
+        start_delay: 1,
+      },
+    ],
+  },
   fuzz_collect: {
     ...{ flow_slug: 'fuzz_collect', base_delay: 0, max_attempts: 2, deadline: 2, undo_flow: 'fuzz_undo' },
     steps: [
@@ -173,9 +196,36 @@ const definitions = {
       { step_slug: 'b', child_flow: 'fuzz_chain', limits: [{ limit_slug: 'fuzz_nested', running: 2 }] },
     ],
   },
+  fuzz_loop: {
+    ...{ flow_slug: 'fuzz_loop', base_delay: 0, max_attempts: 2 },
+    steps: [
+      {
+        ...{ step_slug: 'a', step_type: 'loop', loop_until: [1], loop_max: 4, when_exhausted: 'skip' },
+        limits: [{ running: 3 }],
+      },
+      {
+        ...{ step_slug: 'b', step_type: 'loop', deps_slugs: ['a'], run_if: { run: [1] }, when_unmet: 'skip' },
+        ...{ loop_max: 3, when_exceeded: 'complete', deadline: 1 },
+      },
+      { step_slug: 'c', deps_slugs: ['b'] },
+    ],
+  },
 }
 
+/** Functions that write one row a run, or fail. */
+const functions = `
+  create table if not exists public.fuzz_written (step text, written_at timestamptz default now());
+  create or replace function public.fuzz_called(payload jsonb) returns jsonb language plpgsql as $$
+  begin
+    insert into public.fuzz_written (step) values (case when payload ? 'b' then 'c' else 'a' end);
+    if random() < 0.3 then
+      raise exception 'no';
+    end if;
+    return payload -> 'run';
+  end $$`
+
 export async function createFlows(sql: Sql): Promise<void> {
+  await sql.unsafe(functions)
   for (const definition of Object.values(definitions)) {
     await sql`select pgflow.register_flow(${json(definition)}::text::jsonb)`
   }
@@ -272,6 +322,25 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
   hand_back: (sql, pool) => sql`select pgflow.hand_back(${json(pool.some())}::text::jsonb)`,
   report_progress: (sql, pool) => sql`
     select pgflow.report_progress(${json(pool.some().map((task) => ({ ...task, progress: { value: random(9) } })))}::text::jsonb)`,
+  keep_result: (sql, pool) => {
+    const { run_id, step_slug, task_index, attempt } = pick(pool.tasks)
+    return sql`
+      select pgflow.keep_result(${run_id}, ${step_slug}, ${task_index}, ${attempt}, ${pick(['x', 'y'])}, '[1]'),
+             pgflow.kept_results_of(${run_id}, ${step_slug}, ${task_index})`
+  },
+  complete_in_transaction: (sql, pool) => {
+    const { run_id, step_slug, task_index, attempt } = pick(pool.tasks)
+    const isolation = pick(['read committed', 'repeatable read', 'serializable'])
+    return sql
+      .begin(`isolation level ${isolation}`, async (tx) => {
+        await tx`select count(*) from pgflow.runs`
+        await tx`select pgflow.complete_in_transaction(${run_id}, ${step_slug}, ${task_index}, ${attempt}, '[2]')`
+      })
+      .catch((error) => {
+        // What these levels promise to refuse.
+        if (isolation === 'read committed' || error.code !== '40001') throw error
+      })
+  },
   complete_wait: (sql, pool) => sql`
     select pgflow.complete_wait(${pick(pool.runs)}, ${pick(['a', 'c', 'e'])}, ${json(random(2))}::text::jsonb)`,
   reject_wait: (sql, pool) => sql`
@@ -286,6 +355,11 @@ export const calls: Record<string, (sql: Sql, pool: Pool) => Promise<unknown>> =
       sql,
       (tx) => tx`select pgflow_public.list_children(${pick(pool.runs)}, quantity => ${random(20)}::int)`,
     ),
+  settle_due: (sql) => sql`select pgflow.settle_due(${random(20)})`,
+  call_functions: (sql) => sql`select pgflow.call_functions(${random(3)})`,
+  call_timeout: (sql) =>
+    sql`select set_config('statement_timeout', pgflow.call_timeout()::text, true); select pgflow.tick()`.simple(),
+  next_call_in: (sql) => sql`select pgflow.next_call_in()`,
   next_due_at: (sql) => sql`select pgflow.next_due_at()`,
   next_due_in: (sql) => sql`select pgflow.next_due_in()`,
   cancel_run: (sql, pool) => sql`select pgflow.cancel_run(${pick(pool.runs)}, 'enough', ${oneIn(2)})`,

@@ -85,6 +85,11 @@ const rules = {
     where status in ('queued', 'started') and not exists (
       select from message m where m.queue = task.flow_slug and m.msg_id = task.message_id
     )`,
+  'a task that waits for a call has its alarm': `
+    select run_id, step_slug from task
+    where waits_for = 'sql' and not exists (
+      select from pgflow.alarms a where a.kind = 'sql' and a.run_id = task.run_id and a.step_slug = task.step_slug
+    )`,
   'a message has its open task': `
     select (m.message ->> 'run_id')::uuid, format('%s, read %s times', m.message, m.read_ct) from message m
     where not exists (
@@ -165,6 +170,13 @@ const rules = {
     from run join pgflow.runs parent on parent.run_id = run.parent_run_id
     where (run.depth - 1, run.owner_id, run.group_id, run.priority)
       is distinct from (parent.depth, parent.owner_id, parent.group_id, parent.priority)`,
+  'a loop takes one turn after another, each with what the last one gave': `
+    select run_id, format('%s %s of %s is %s, %s after %s', step_slug, task_index, loop_max, status, input, before) from (
+      select task.*, s.loop_max, row_number() over turns as n, lag(task.output) over turns as before, lead(task.status) over turns as next
+      from task join pgflow.steps s using (flow_slug, step_slug) where s.step_type = 'loop'
+      window turns as (partition by run_id, step_slug order by task_index)
+    ) task
+    where n <> task_index + 1 or n > loop_max or n > 1 and input is distinct from before or next is not null and status <> 'completed'`,
   'a completed step has only completed tasks, and failed items where it collects them': `
     select task.run_id, format('%s %s is %s', task.step_slug, task_index, task.status)
     from task join state using (run_id, step_slug)

@@ -7,6 +7,21 @@ const folder = fileURLToPath(new URL('../', import.meta.url))
 /** The pgTAP files. */
 export const files = readdirSync(folder).filter((name) => name.endsWith('.test.sql'))
 
+/**
+ * Prepares a server for pgTAP files, as a superuser. They are all rolled back: what autovacuum would say of their tables, or not,
+ * depends on when it looks, and would decide between plans that take milliseconds and minutes.
+ */
+export async function withoutAutovacuum(adminUrl: string): Promise<void> {
+  const client = new pg.Client(adminUrl)
+  await client.connect()
+  try {
+    await client.query('alter system set autovacuum = off')
+    await client.query('select pg_reload_conf()')
+  } finally {
+    await client.end()
+  }
+}
+
 /** Runs a pgTAP file as `supabase test db` does and returns its TAP lines. */
 export async function tapOf(dbUrl: string, file: string): Promise<string[]> {
   const client = new pg.Client(dbUrl)

@@ -14,7 +14,7 @@ type End = { readonly status: string; readonly output: unknown }
 /** Says which attempts run: `<run> <step> <task> <attempt>`. */
 export type Say = (line: string) => void
 
-/** A map, a chain with retries, and what fails: for good, and by its attempts. */
+/** A map, a chain with a loop and retries, and what fails: for good, and by its attempts. */
 export function chaosFlows(say: Say) {
   async function work({ runId, stepSlug, taskIndex, attempt }: Context): Promise<void> {
     say(`${runId} ${stepSlug} ${taskIndex} ${attempt}`)
@@ -40,15 +40,17 @@ export function chaosFlows(say: Say) {
       .step('reserve', async ({ run }, context) => {
         await work(context)
         if (run.n % 3 === 0) failOnce(context)
-        return run.n
+        return { left: 3, paid: 0 }
       })
-      .step('pay', ['reserve'], async ({ reserve }, context) => {
+      .loop({ slug: 'pay', start: 'reserve', until: { left: 0 } }, async ({ left, paid }, context) => {
         await work(context)
-        return reserve * 10
+        if (left === 2) failOnce(context)
+        const { run } = await context.payload()
+        return { left: left - 1, paid: paid + run.n }
       })
       .step('ship', ['pay'], async ({ run, pay }, context) => {
         await work(context)
-        return `${run.n}: ${pay}`
+        return `${run.n}: ${pay.paid}`
       }),
     new Flow<Input>({ slug: 'refused', maxAttempts, baseDelay })
       .step('check', async (_, context) => {
@@ -72,7 +74,7 @@ export function chaosRun(n: number): Run & End {
     const output = { sum: sum(tilesOf(n).map((tile) => tile ** 2)) }
     return { flow_slug: 'mosaic', input, status: 'completed', output }
   }
-  return { flow_slug: 'order', input, status: 'completed', output: { ship: `${n}: ${n * 10}` } }
+  return { flow_slug: 'order', input, status: 'completed', output: { ship: `${n}: ${n * 3}` } }
 }
 
 /** An attempt that came to nothing with its worker is none of these. */

@@ -85,6 +85,10 @@ export class MemoryTransport implements Transport {
     return { settled: due.length, next_due_in: this.#nextDueIn }
   }
 
+  async callFunctions(): Promise<Tick> {
+    return { settled: 0, next_due_in: null }
+  }
+
   get #nextDueIn(): number | null {
     return this.dueAt[0] === undefined ? null : (this.dueAt[0] - Date.now()) / 1000
   }
