@@ -55,10 +55,10 @@ function isReady(task: Task): boolean {
   return task.waitsFor === 'run' && !hasBegun(task)
 }
 
-/** Starts, retries and cancels children, and lets their parents go on. What that leads to is done at once, ten times over. */
+/** Starts, retries and cancels children, and lets their parents go on. What that leads to is done at once, twenty times over. */
 export function tendChildren(queue: Queue): void {
   const { notices, clock } = queue
-  for (let round = 0; round < 10; round++) {
+  for (let round = 0; round < 20; round++) {
     const ready = notices.take('child', clock.now).flatMap(({ step }) => step.tasks.filter(isReady))
     const ended = notices.take('ended', clock.now).flatMap(({ run }) => endedTask(run))
     const cancelled = notices.take('cancel', clock.now)

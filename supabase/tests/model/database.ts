@@ -268,10 +268,10 @@ export class Database {
     })
   }
 
-  /** The waits of a flow that wait. */
-  async waits(flow: string): Promise<{ run_id: string; step_slug: string }[]> {
+  /** The waits of flows that wait. */
+  async waits(flows: string[]): Promise<{ run_id: string; step_slug: string }[]> {
     return await this.sql`
-      select run_id, step_slug from pgflow.step_tasks where flow_slug = ${flow} and waits_for = 'signal'`
+      select run_id, step_slug from pgflow.step_tasks where flow_slug = any (${flows}) and waits_for = 'signal'`
   }
 
   /** Deletes runs that an earlier history, which has failed, left open: a clock ticks for all. */
@@ -363,9 +363,13 @@ export class Database {
     await this.sql.unsafe(`update pgmq.q_${flow} set vt = clock_timestamp()`)
   }
 
-  async openRuns(flow: string): Promise<number> {
-    const rows = await this.sql`select from pgflow.runs where flow_slug = ${flow} and status = 'started'`
-    return rows.length
+  /** Whether runs go on, or something is to be done because of one that does not. */
+  async isBusy(flows: string[]): Promise<boolean> {
+    const [row] = await this.sql<{ busy: boolean }[]>`
+      select exists (select from pgflow.runs where flow_slug = any (${flows}) and status = 'started') or exists (
+        select from pgflow.alarms where kind in ('child', 'ended', 'cancel', 'retried', 'undo')
+      ) as busy`
+    return row!.busy
   }
 
   /** What may never be, whatever has happened: open things under closed ones, lost messages, counters that are wrong. */
@@ -429,7 +433,7 @@ export class Database {
          from (
            select key, count(*) as held
            from pgflow.step_tasks t cross join unnest(t.slot_keys) key
-           where t.status in ('queued', 'started')
+           where t.status in ('queued', 'started') or t.waits_for = 'run'
            group by key
          ) s
          where s.held > coalesce(

@@ -3,6 +3,7 @@ import { hash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { expect } from 'vitest'
 import { deepest } from './children.ts'
+import { Coverage } from './coverage.ts'
 import type { Database, Descendant, Observation, Result, TaskKey, TaskRow } from './database.ts'
 import { type FlowDefinition, isLimited as needsSlots } from './definition.ts'
 import type { History, Operation, Pick } from './flows.ts'
@@ -23,6 +24,7 @@ export class Driver {
   readonly #queue: Queue
   /** Tasks that the last claim has begun as it admitted them: their messages were not read. */
   readonly #begun = new Set<Task>()
+  readonly #occurred = new Set<string>()
   /** What the last tick has said, in seconds. */
   #nextDueAt = 0
   readonly #seen = new Map<Run, Observation>()
@@ -36,7 +38,7 @@ export class Driver {
   }
 
   /** Drives a history to the end of all its runs. */
-  static async drive(database: Database, history: History): Promise<void> {
+  static async drive(database: Database, history: History, coverage = new Coverage()): Promise<void> {
     const { flows, starts, year, operations } = history
     const begin = Date.UTC(year) / 1000
     const clock = { now: begin, latest: begin, isPast: Date.UTC(year) < Date.now() }
@@ -60,7 +62,8 @@ export class Driver {
     for (const start of starts) await driver.#perform({ do: 'start', ...start, delay: 0 })
     await driver.#compare()
     for (const operation of operations) await driver.#do(operation)
-    await driver.#finish()
+    await driver.#finish(history.finish)
+    coverage.add(queue.runs, driver.#occurred)
   }
 
   async #do(operation: Operation): Promise<void> {
@@ -69,11 +72,12 @@ export class Driver {
   }
 
   /**
-   * Completes what there is to complete until every run has ended, each wave those that have a slot. Where that takes long, limits are raised,
-   * and not everything is compared each time.
+   * Settles what there is to settle until every run has ended, each wave those that have a slot: at first some may fail, then all complete. Those
+   * that have not completed may be retried. Where that takes long, limits are raised, and not everything is compared each time.
    */
-  async #finish(): Promise<void> {
+  async #finish({ failing, isCancelled, retries }: History['finish']): Promise<void> {
     const waves = this.#queue.flows.reduce((sum, flow, place) => sum + wavesOf(flow, place), 2)
+    let retriesLeft = retries
     const most = waves + (this.#queue.limits.length > 0 ? 1000 : 0) // a rate lets one pass in each
     for (let wave = 0; wave < most && this.#isBusy; wave++) {
       const isLong = wave >= waves
@@ -84,8 +88,19 @@ export class Driver {
       await this.#perform({ do: 'claim', from: 'all', quantity: 10_000 })
       const claimed = this.#queue.tasks.filter(({ status }) => status === 'started')
       await this.#settle(
-        claimed.map((task) => ({ task, attempt: task.attempts, ending: { output: [wave] } })),
+        claimed.map((task, n) => {
+          const fails = wave < 4 && failing > 0 && (n + wave) % failing === 0
+          const ending = fails ? { error: 'broken', permanent: true } : { output: [wave] }
+          return { task, attempt: task.attempts, ending }
+        }),
       )
+      const open = this.#queue.runs.find(({ status }) => status === 'started')
+      if (wave === 1 && isCancelled && open) await this.#cancel(open, true)
+      if (!this.#isBusy && retriesLeft-- > 0) {
+        for (const run of this.#queue.runs) {
+          if (run.status === 'failed' || run.status === 'cancelled') await this.#retry(run)
+        }
+      }
       if (!isLong || !this.#isBusy) await this.#compare()
       else await this.#adopt()
     }
@@ -114,6 +129,15 @@ export class Driver {
     const { clock, tasks } = this.#queue
     await this.#setClock(Math.max(clock.now, this.#nextDueAt, ...tasks.map(({ dueAt }) => dueAt ?? 0)))
     await this.#perform({ do: 'tick' })
+  }
+
+  async #cancel(run: Run, undo: boolean): Promise<void> {
+    await this.#agree(run.cancel('enough', undo), this.#database.cancel(run.id, undo))
+  }
+
+  async #retry(run: Run): Promise<void> {
+    if (run.undoing) this.#occurred.add('the retry of an undone run is refused')
+    await this.#agree(run.retry(), this.#database.retry(run.id))
   }
 
   async #setClock(now: number): Promise<void> {
@@ -193,13 +217,12 @@ export class Driver {
         break
       case 'cancel': {
         const run = this.#run(operation.run, ['started'])
-        const { undo } = operation
-        await this.#agree(run.cancel('enough', undo), this.#database.cancel(run.id, undo))
+        await this.#cancel(run, operation.undo)
         break
       }
       case 'retry': {
         const run = this.#run(operation.run, ['failed', 'cancelled'])
-        await this.#agree(run.retry(), this.#database.retry(run.id))
+        await this.#retry(run)
         break
       }
       case 'start': {

@@ -149,9 +149,7 @@ const rawFlow = (maxLength: number) =>
   fc.record({
     steps: fc.array(rawStep, { minLength: 1, maxLength, size: 'max' }),
     isLimited: fc.boolean(),
-    canUndo: process.env.MODEL_SKIP?.includes('undo')
-      ? fc.constant(undefined)
-      : sometimes(3, fc.constant(true)),
+    canUndo: sometimes(2, fc.constant(true)),
     limits: sometimes(2, fc.tuple(limitUse(0))),
     deadline: sometimes(8, fc.constantFrom(60, 7200)),
   })
@@ -219,7 +217,7 @@ function kindOf(
 ): Partial<StepDefinition> {
   if (other) return other
   // Of the flow itself only seldom, since that has no end but the depth.
-  if (child && !process.env.MODEL_SKIP?.includes('child') && (place > 0 || child.flow === 11)) {
+  if (child && (place > 0 || child.flow === 11)) {
     const source = nameOf(child.source)
     const input = { source, path: child.isMap && source === 'run' ? ['kids'] : [] }
     const flow = child.flow === 11 ? place : child.flow % place
@@ -297,7 +295,7 @@ const operations = {
   setLimit: fc.record({ limit: fc.nat(2), running: fc.integer({ min: 1, max: 5 }) }),
   cancel: fc.record({
     run,
-    undo: process.env.MODEL_SKIP?.includes('undo') ? fc.constant(false) : fc.boolean(),
+    undo: fc.boolean(),
   }),
   retry: fc.record({ run }),
   start: fc.record({ of, input, delay }),
@@ -344,24 +342,31 @@ export const history = fc.record({
   starts: fc.array(fc.record({ of, input }), { minLength: 1, maxLength: 3 }),
   year: fc.constantFrom(2020, 2100),
   operations: fc.array(operation, { maxLength: 16, size: 'max' }),
+  /** How it ends: one of so many tasks fails at first, a run is cancelled, and what has not completed is retried. */
+  finish: fc.record({
+    failing: fc.constantFrom(0, 0, 4, 3, 2),
+    isCancelled: sometimes(3, fc.constant(true)).map((it) => it ?? false),
+    retries: fc.nat(2),
+  }),
 })
 export type History = Drawn<typeof history>
 
-/** A flow whose tasks all end as planned, while several workers and somebody who meddles are at it at once. */
+const meddling = fc.record({
+  do: fc.constantFrom<'cancel' | 'retry'>('cancel', 'retry'),
+  run,
+  undo: fc.boolean(),
+})
+
+/** Flows whose tasks all end as planned, while several workers and somebody who meddles are at it at once. */
 export const commotion = fc.record({
   limits: fc.tuple(limit, limit, limit),
-  flow: rawFlow(8).map((raw) => flowDefinition(raw, 0)),
+  flows,
   inputs: fc.array(input, { minLength: 1, maxLength: 4 }),
   endings: fc.array(ending, { minLength: 1, maxLength: 12 }),
   workers: fc.array(quantity, { minLength: 2, maxLength: 3 }),
-  meddling: weighted<{ do: 'cancel' | 'retry'; run: number }[]>(
+  meddling: weighted<Drawn<typeof meddling>[]>(
     [1, fc.constant([])],
-    [
-      1,
-      fc.array(fc.record({ do: fc.constantFrom<'cancel' | 'retry'>('cancel', 'retry'), run }), {
-        maxLength: 6,
-      }),
-    ],
+    [1, fc.array(meddling, { maxLength: 6 })],
   ),
 })
 export type Commotion = Drawn<typeof commotion>

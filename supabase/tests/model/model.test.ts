@@ -1,9 +1,10 @@
 import { type LocalSupabase, startLocalSupabase } from '@pgflow/local'
 import fc from 'fast-check'
 import postgres from 'postgres'
-import { afterAll, beforeAll, describe, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { installSql } from '../../../sdk/src/cli/migration-sql.ts'
 import { stir } from './commotion.ts'
+import { Coverage } from './coverage.ts'
 import { Database } from './database.ts'
 import { Driver } from './driver.ts'
 import { commotion, history } from './flows.ts'
@@ -18,6 +19,7 @@ const firstSeed = Number(MODEL_SEED ?? Date.now() % 2 ** 31)
 const seedsOf = (parts: number) => Array.from({ length: MODEL_PATH ? 1 : parts }, (_, n) => firstSeed + n)
 const hour = 3_600_000
 
+const coverage = new Coverage()
 let stack: LocalSupabase
 const databases: Database[] = []
 
@@ -65,11 +67,17 @@ describe('the engine does what the model says', () => {
     'operation by operation, seed %i',
     async (seed) => {
       const database = connect()
-      const property = fc.asyncProperty(history, (it) => Driver.drive(database, it))
+      const property = fc.asyncProperty(history, (it) => Driver.drive(database, it, coverage))
       await fc.assert(property, parameters(seed, Math.ceil((0.8 * runs) / seeds.length)))
     },
     hour,
   )
+})
+
+// Of fewer histories, some may have nothing of the rarest.
+test.skipIf(runs < 400 || MODEL_PATH)('children, loops and undo occur in all their ways', () => {
+  if (MODEL_RUNS === process.env.MODEL_RUNS) console.table(coverage.counts)
+  expect(coverage.missing).toEqual([])
 })
 
 describe('runs end as the model says', () => {

@@ -122,7 +122,7 @@ export function settleTask(task: Task, ending: Ending, clock: Clock): { retryAt?
   // Whoever fails a task that nobody has claimed uses an attempt, too.
   if (task.status !== 'started' && !isWait) task.attempts += 1
   if (ending.uncounted && !isWait) task.attemptsBefore += 1
-  if (ending.permanent || isWait || !hasAttempts(task)) {
+  if (ending.permanent || isWait || task.step.definition.child || !hasAttempts(task)) {
     close(task, 'failed')
     task.failedAt = clock.now
     return { failed: true }
