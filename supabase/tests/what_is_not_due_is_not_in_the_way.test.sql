@@ -36,7 +36,6 @@ select is((select input from pgflow.claim_tasks(array['f'], 1, gen_random_uuid()
 
 -- Functions that are due, of which nobody has called any yet.
 insert into pgflow.alarms (due_at, kind, run_id, step_slug) select pgflow.now(), 'sql', gen_random_uuid(), 'a' from generate_series(1, 2000);
-insert into pgflow.alarms (due_at, kind, run_id) select pgflow.now() + interval '1 hour', 'deadline', gen_random_uuid();
 analyze pgflow.alarms;
 create function pg_temp.alarms_read() returns bigint language sql as $$
   select sum(pg_stat_get_xact_tuples_returned(i.relation))::bigint
