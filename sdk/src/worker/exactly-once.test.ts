@@ -315,6 +315,30 @@ describe('context.transaction', () => {
     )
   })
 
+  it('writes and reads arrays', async () => {
+    const flow = new Flow({ slug: newSlug() }).step('a', (_, { transaction }) =>
+      transaction(async (sql) => {
+        const [row] = await sql<{ [name: string]: Json }[]>`
+          select ${['a"b', null, '\\', '{x,}', '', 'NULL']}::text[] as texts, ${[[1, 2], [3, 4]]}::int[] as numbers,
+                 ${[new Date(0)]}::timestamptz[] as times, array['{"a": [1, "}"]}'::jsonb] as json, '{}'::uuid[] as none`
+        return row!
+      }),
+    )
+    await start(flow)
+    expect((await run(flow)).output).toEqual({
+      a: {
+        texts: ['a"b', null, '\\', '{x,}', '', 'NULL'],
+        numbers: [
+          [1, 2],
+          [3, 4],
+        ],
+        times: ['1970-01-01T00:00:00.000Z'],
+        json: [{ a: [1, '}'] }],
+        none: [],
+      },
+    })
+  })
+
   it('checks the output by its schema and limit before it commits', async () => {
     const { z } = await import('zod')
     const flow = new Flow<number>({ slug: newSlug(), maxAttempts: 1 }).step(
