@@ -315,6 +315,30 @@ describe('context.transaction', () => {
     )
   })
 
+  it('writes and reads arrays', async () => {
+    const flow = new Flow({ slug: newSlug() }).step('a', (_, { transaction }) =>
+      transaction(async (sql) => {
+        const [row] = await sql<{ [name: string]: Json }[]>`
+          select ${['a"b', null, '\\', '{x,}', '', 'NULL']}::text[] as texts, ${[[1, 2], [3, 4]]}::int[] as numbers,
+                 ${[new Date(0)]}::timestamptz[] as times, array['{"a": [1, "}"]}'::jsonb] as json, '{}'::uuid[] as none`
+        return row!
+      }),
+    )
+    await start(flow)
+    expect((await run(flow)).output).toEqual({
+      a: {
+        texts: ['a"b', null, '\\', '{x,}', '', 'NULL'],
+        numbers: [
+          [1, 2],
+          [3, 4],
+        ],
+        times: ['1970-01-01T00:00:00.000Z'],
+        json: [{ a: [1, '}'] }],
+        none: [],
+      },
+    })
+  })
+
   it('checks the output by its schema and limit before it commits', async () => {
     const { z } = await import('zod')
     const flow = new Flow<number>({ slug: newSlug(), maxAttempts: 1 }).step(
@@ -535,9 +559,10 @@ describe('What is killed', { timeout: 60_000 + ROUNDS * 10_000 }, () => {
       })
       await first.said('ready')
       const held = Promise.all(points.map((point) => proxy.hold(point)))
-      const run_id = await db.startRun(
+      // Runs of their own: a completion holds the lock of its run.
+      const run_ids = await db.startRuns(
         'order',
-        points.map((_, n) => n),
+        points.map((_, n) => [n]),
       )
       await held
       const kept = await db.startRun('paid', null)
@@ -554,10 +579,11 @@ describe('What is killed', { timeout: 60_000 + ROUNDS * 10_000 }, () => {
         onceFlows('second', (line) => said.push(line)),
         { log: false },
       )
-      expect((await db.runEnded(run_id)).status).toBe('completed')
-      expect(await ordersThatAreNotOne([run_id])).toEqual([])
+      await Promise.all(run_ids.map((run_id) => db.runEnded(run_id)))
+      expect(await ordersThatAreNotOne(run_ids)).toEqual([])
       // Only what was committed is the first one's.
-      const orders = await db.sql`select by from public.orders where run_id = ${run_id} order by by`
+      const orders =
+        await db.sql`select by from public.orders where run_id = any (${run_ids}::uuid[]) order by by`
       expect(orders.map(({ by }) => by)).toEqual(['first', ...points.slice(1).map(() => 'second')])
       expect((await db.runEnded(kept)).output).toEqual({ call: { by: 'first', attempt: 1 } })
       expect((await db.runEnded(called)).output).toEqual({ call: { by: 'second', attempt: 2 } })

@@ -113,15 +113,24 @@ export class Transactions {
         await work(sql)
       })
       await Promise.race([transaction, interruption.promise])
-      this.#idle.push(connection)
+      this.#keep(connection)
     } catch (error) {
+      connection.onLost = () => {}
       void this.#discard(connection, name, interruption.isInterrupted)
       throw error
     } finally {
       usable.now = false
       cancelPatience()
       interruption.forget()
-      connection.onLost = () => {}
+    }
+  }
+
+  /** For the next transaction, unless it is closed before. */
+  #keep(connection: Connection): void {
+    this.#idle.push(connection)
+    connection.onLost = () => {
+      const place = this.#idle.indexOf(connection)
+      if (place >= 0) this.#idle.splice(place, 1)
     }
   }
 
@@ -130,10 +139,17 @@ export class Transactions {
    * back, at the latest when the connection is discarded.
    */
   async #transaction(
-    { sql }: Connection,
+    connection: Connection,
     usable: { now: boolean },
     work: (sql: TransactionSql, reserved: ReservedSql) => Promise<void>,
   ): Promise<void> {
+    const { sql } = connection
+    if (!connection.isConnected) {
+      // `reserve` alone never resolves where it has to connect first.
+      await sql.unsafe('select 1')
+      connection.isConnected = true
+      if (!usable.now) return
+    }
     const reserved = await sql.reserve()
     if (!usable.now) return
     await reserved.unsafe('begin')
@@ -151,7 +167,11 @@ export class Transactions {
   }
 
   #connected(): Connection {
-    const connection: Connection = { sql: this.#options.connect(() => connection.onLost()), onLost: () => {} }
+    const connection: Connection = {
+      sql: this.#options.connect(() => connection.onLost()),
+      isConnected: false,
+      onLost: () => {},
+    }
     if (this.#prepares) connection.sql.options.prepare = true
     return connection
   }
@@ -168,6 +188,7 @@ export class Transactions {
 
 interface Connection {
   readonly sql: Sql
+  isConnected: boolean
   /** What happens when it is lost. */
   onLost: () => void
 }
