@@ -51,16 +51,19 @@ interface Task {
   input: unknown
 }
 
-/** One exchange of a worker: sends results, gets tasks. */
-async function exchange(connection: Sql, results: readonly object[], quantity: number): Promise<Task[]> {
-  const [answer] = await connection<[{ held: object[]; tasks: Task[] }]>`
+type Result = Omit<Task, 'input'> & { output: unknown }
+
+/** One exchange of a worker whose handlers answer with their input: sends results, and answers with those of the next one. */
+async function exchange(connection: Sql, results: readonly Result[], quantity: number): Promise<Result[]> {
+  const [answer] = await connection<[{ held: Task[]; tasks: Task[] }]>`
     select * from pgflow.settle_and_claim(
       ${connection.json(results as never)}, '{parent,child}', ${quantity}::int, ${randomUUID()}, 60
     )`
-  return answer.tasks
+  const held = results.filter(({ run_id, step_slug }) =>
+    answer.held.some((result) => result.run_id === run_id && result.step_slug === step_slug),
+  )
+  return [...held, ...answer.tasks.map(({ input, ...task }) => ({ ...task, output: input }))]
 }
-
-const answers = (tasks: readonly Task[]) => tasks.map(({ input, ...task }) => ({ ...task, output: input }))
 
 const goOn = async () => (await sql`select from pgflow.runs where status = 'started' limit 1`).length > 0
 
@@ -78,10 +81,9 @@ test('a thousand children start, end and join in a few exchanges', async () => {
     { run_id: string }[]
   >`select run_id from pgflow.start_flow('parent', ${sql.json(inputs)})`
   let exchanges = 0
-  let results: object[] = []
+  let results: Result[] = []
   do {
-    const tasks = await exchange(sql, results, 250)
-    results = answers(tasks)
+    results = await exchange(sql, results, 250)
     exchanges++
   } while (results.length > 0 || (await goOn()))
   // The first four start and claim, the next four settle.
@@ -101,16 +103,14 @@ test('children end on four connections at once, while all of them tick and paren
   const runs = await sql<
     { run_id: string }[]
   >`select run_id from pgflow.start_flows('parent', ${sql.json(inputs)})`
-  let ended = 0
   const work = async (connection: Sql, n: number) => {
-    let results: object[] = []
+    let results: Result[] = []
+    let turns = 0
     do {
-      const tasks = await exchange(connection, results, 5)
-      results = answers(tasks)
-      ended += results.length
+      results = await exchange(connection, results, 5)
       await connection`select pgflow.tick(20)`
-      if (n === 0 && ended % 3 === 0) {
-        const { run_id } = runs[ended % 4]!
+      if (n === 0 && turns++ < 20) {
+        const { run_id } = runs[turns % 4]!
         await connection`select pgflow.cancel_run(${run_id})`.catch(unlessOver)
         await connection`select pgflow.retry_run(${run_id})`.catch(unlessOver)
       }
@@ -175,7 +175,7 @@ describe('a backend is killed', () => {
     const [task] = await sql<Task[]>`
       select c.* from pgflow.claim_tasks('{child}', 100, null) c
       where c.run_id = (select t.child_run_id from pgflow.step_tasks t where t.run_id = ${run_id})`
-    const settle = (connection: Sql) => exchange(connection, [{ ...task, output: 1 }], 0)
+    const settle = (connection: Sql) => exchange(connection, [{ ...task!, output: 1 }], 0)
     await killed(settle)
     expect(await statusOf(run_id)).toBe('started started started')
     await settle(sql)
@@ -262,8 +262,8 @@ test.each(races)('$race', { timeout: 60_000 + 50 * ROUNDS }, async ({ race, arra
   // Whoever still goes on, ends; the check has hidden the messages.
   await sql`update pgmq.q_child set vt = clock_timestamp()`
   await sql`update pgmq.q_parent set vt = clock_timestamp()`
-  for (let results: object[] = []; results.length > 0 || (await goOn()); ) {
-    results = answers(await exchange(sql, results, 1000))
+  for (let results: Result[] = []; results.length > 0 || (await goOn()); ) {
+    results = await exchange(sql, results, 1000)
     await untilQuiet()
   }
   expect(await violations(sql, ['parent', 'child'])).toEqual([])
