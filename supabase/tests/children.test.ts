@@ -128,6 +128,46 @@ test('children end on four connections at once, while all of them tick and paren
   expect(await violations(sql, ['parent', 'child'])).toEqual([])
 })
 
+const start = async () => {
+  const [run] = await sql<[{ run_id: string }]>`select run_id from pgflow.start_flow('parent', '[1]')`
+  return run.run_id
+}
+const statusOf = async (run_id: string) => {
+  const [run] = await sql`
+    select concat_ws(' ', r.status, ss.status, child.status) as status
+    from pgflow.runs r join pgflow.step_states ss using (run_id) join pgflow.step_tasks t using (run_id, step_slug)
+    left join pgflow.runs child on child.run_id = t.child_run_id
+    where r.run_id = ${run_id} and ss.step_slug = 'each'`
+  return run!.status as string
+}
+const tickOn = (connection: Sql) => connection`select pgflow.tick()`
+
+test('nobody waits for a transaction that holds a parent or a child', async () => {
+  const [parent, alone] = [await start(), await start()]
+  await tickOn(sql)
+  const holder = await sql.reserve()
+  const [held] = await sql<[{ run_id: string }]>`select run_id from pgflow.list_children(${alone})`
+  await holder`begin`
+  await holder`select from pgflow.runs where run_id in (${parent}, ${held.run_id}) for update`
+  await sql.begin(async (tx) => {
+    await tx`set local lock_timeout = '1s'`
+    await tx`select race.end_child(${parent}, 0)`
+    await tx`select pgflow.cancel_run(${alone})`
+    await tx`select pgflow.tick()`
+  })
+  expect([await statusOf(parent), await statusOf(alone)]).toEqual([
+    'started started completed',
+    'cancelled cancelled started',
+  ])
+  await holder`rollback`
+  holder.release()
+  await untilQuiet()
+  expect([await statusOf(parent), await statusOf(alone)]).toEqual([
+    'started completed completed',
+    'cancelled cancelled cancelled',
+  ])
+})
+
 describe('a backend is killed', () => {
   const killed = async (statement: (connection: Sql) => Promise<unknown>) => {
     const connection = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
@@ -137,41 +177,28 @@ describe('a backend is killed', () => {
     await sql`select pg_terminate_backend(${self.pid}, 10000)`
     await connection.end({ timeout: 0 })
   }
-  const start = async () => {
-    const [run] = await sql<[{ run_id: string }]>`select run_id from pgflow.start_flow('parent', '[1]')`
-    return run.run_id
-  }
-  const statusOf = async (run_id: string) => {
-    const [run] = await sql`
-      select concat_ws(' ', r.status, ss.status, child.status) as status
-      from pgflow.runs r join pgflow.step_states ss using (run_id) join pgflow.step_tasks t using (run_id, step_slug)
-      left join pgflow.runs child on child.run_id = t.child_run_id
-      where r.run_id = ${run_id} and ss.step_slug = 'each'`
-    return run!.status as string
-  }
-  const tick = (connection: Sql) => connection`select pgflow.tick()`
 
   test('between the start of a parent and that of its children', async () => {
     const run_id = await start()
-    await killed(tick)
+    await killed(tickOn)
     expect(await statusOf(run_id)).toBe('started started')
-    await tick(sql)
+    await tickOn(sql)
     expect(await statusOf(run_id)).toBe('started started started')
   })
 
   test('between the end of a child and the settlement of its parent', async () => {
     const run_id = await start()
-    await tick(sql)
+    await tickOn(sql)
     await sql`select race.end_child(${run_id}, 0)`
-    await killed(tick)
+    await killed(tickOn)
     expect(await statusOf(run_id)).toBe('started started completed')
-    await tick(sql)
+    await tickOn(sql)
     expect(await statusOf(run_id)).toBe('started completed completed')
   })
 
   test('in the exchange that ends a child and settles its parent', async () => {
     const run_id = await start()
-    await tick(sql)
+    await tickOn(sql)
     const [task] = await sql<Task[]>`
       select c.* from pgflow.claim_tasks('{child}', 100, null) c
       where c.run_id = (select t.child_run_id from pgflow.step_tasks t where t.run_id = ${run_id})`
@@ -184,11 +211,11 @@ describe('a backend is killed', () => {
 
   test('between the end of a parent and that of its children', async () => {
     const run_id = await start()
-    await tick(sql)
+    await tickOn(sql)
     await sql`select pgflow.cancel_run(${run_id})`
-    await killed(tick)
+    await killed(tickOn)
     expect(await statusOf(run_id)).toBe('cancelled cancelled started')
-    await tick(sql)
+    await tickOn(sql)
     expect(await statusOf(run_id)).toBe('cancelled cancelled cancelled')
   })
 })
