@@ -93,7 +93,7 @@ describe('what cannot be used is refused before anything is sent', () => {
     [
       'listRuns',
       () => client.listRuns({ state: 'failed' }),
-      'flowSlug, status, metadata, ownerId, groupId, cursor, limit',
+      'flowSlug, status, metadata, ownerId, groupId, children, cursor, limit',
     ],
     ['waitForCompletion', () => run.waitForCompletion({ timeOut: 1 }), 'timeout, signal'],
     ['events', () => run.events({ from: 1 }).next(), 'after, signal'],

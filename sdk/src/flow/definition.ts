@@ -220,7 +220,7 @@ export interface StepOptions
 /** What a step is: a handler's task, one for each item, or a wait for somebody or for a time. */
 export type StepType = 'single' | 'map' | 'wait' | 'sleep'
 
-/** Where the items of a map, or the input of a sub-flow are: in the run's input or the output of a dep, possibly at a path inside it. */
+/** Where the items of a map are, or the input of a sub-flow: in the run's input or the output of a dep, possibly at a path inside it. */
 export interface MapSource {
   /** `run`, or the slug of a dep. */
   readonly source: string
@@ -233,7 +233,7 @@ export interface StepDefinition {
   readonly slug: string
   readonly type: StepType
   readonly deps: readonly string[]
-  /** Only in maps and sub-flows: of these, where their input is. */
+  /** Only in maps and sub-flows: where their items or their input are. */
   readonly items?: MapSource
   /** The flow of which the step starts a run, a map one for each item; its alias where only that is given. */
   readonly child?: AnyFlow | string
