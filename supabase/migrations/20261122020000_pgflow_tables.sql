@@ -358,7 +358,7 @@ create index step_tasks_slots_3 on pgflow.step_tasks ((slot_keys[3]), waits_for,
 -- How many items of a map have failed.
 create index step_tasks_failed on pgflow.step_tasks (run_id, step_slug, failed_at) where failed_at is not null;
 comment on table pgflow.step_tasks is
-  'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, a run of a sub-flow (child_run_id), a free slot or the next tick, which calls its function (waits_for sql), settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token: attempts_before of them do not count any more, because the run was retried, a worker gave them back, or a failure said so. slot_keys are the keys of limits of whose slots it holds or awaits one each, in the order of slot_rank. last_error has name, message, code, stack and causes of what a handler threw last.';
+  'A unit of work. Its message in the flow''s queue carries ids only; a task that is waiting has none: a signal, the time, a run of a sub-flow (child_run_id), a free slot or the next tick, which calls its function (waits_for sql), settles or queues it, at due_at at the latest; a single step''s output is kept in its step state. attempts_count never falls, since it is the fencing token; that of a sub-flow says how often its child was started or retried: attempts_before of them do not count any more, because the run was retried, a worker gave them back, or a failure said so. slot_keys are the keys of limits of whose slots it holds or awaits one each, in the order of slot_rank. last_error has name, message, code, stack and causes of what a handler threw last.';
 
 create table pgflow.run_events (
   run_id uuid not null, -- of runs
@@ -467,7 +467,7 @@ create table pgflow.alarms (
   )
 );
 comment on table pgflow.alarms is
-  'What has to be looked at from due_at on: a key of a limit that may have a free slot, the deadline of a run or step, a run that begins later, a step that starts runs of a sub-flow (child), a child that has ended, is to be cancelled or was retried, a run to undo, a step that calls a function (sql). An alarm may come in vain.';
+  'What has to be looked at from due_at on: a key of a limit that may have a free slot, the deadline of a run or step, a run that begins later, a step that starts runs of a sub-flow (child), a child that has ended (or a step whose children may have), is to be cancelled or was retried, a run to undo, a step that calls a function (sql). An alarm may come in vain.';
 
 create table pgflow.kept_results (
   run_id uuid not null, -- with step_slug and task_index: of step_tasks

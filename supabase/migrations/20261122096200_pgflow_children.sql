@@ -642,23 +642,28 @@ begin
   end if;
 
   for batch in
-    select s.child_flow, array_agg(t.child_run_id order by t.n) as run_ids,
-           array_agg(coalesce(t.input, i.items, 'null') order by t.n) as inputs,
+    select m.child_flow, array_agg(m.child_run_id order by m.n) as run_ids, array_agg(m.input order by m.n) as inputs,
            array_agg(row(
-             t.run_id, t.step_slug, t.task_index, r.depth + 1, r.owner_id, r.group_id, r.priority
-           )::pgflow.run_parent order by t.n) as parents
+             m.run_id, m.step_slug, m.task_index, m.depth + 1, m.owner_id, m.group_id, m.priority
+           )::pgflow.run_parent order by m.n) as parents
     from (
-      select b.n, t.run_id, t.step_slug, t.task_index, t.child_run_id, t.input
-      from unnest(begun) with ordinality b (run_id, step_slug, task_index, child_run_id, child_status, n)
-      join pgflow.step_tasks t using (run_id, step_slug, task_index)
-      where b.child_status is null
-    ) t
-    join pgflow.runs r using (run_id)
-    join pgflow.steps s on s.flow_slug = r.flow_slug and s.step_slug = t.step_slug
-    left join lateral (
-      select i.items from pgflow.step_inputs i where t.input is null and i.run_id = t.run_id and i.step_slug = t.step_slug offset 0
-    ) i on true
-    group by s.child_flow
+      -- In parts of some 20 MB, since an array has a limit.
+      select t.*, sum(pg_column_size(t.input)::bigint * case pg_column_compression(t.input) when 'pglz' then 100 when 'lz4' then 256 else 1 end)
+               over (partition by t.child_flow order by t.n) / 20000000 as part
+      from (
+        select b.n, t.run_id, t.step_slug, t.task_index, t.child_run_id, coalesce(t.input, i.items, 'null') as input,
+               s.child_flow, r.depth, r.owner_id, r.group_id, r.priority
+        from unnest(begun) with ordinality b (run_id, step_slug, task_index, child_run_id, child_status, n)
+        join pgflow.step_tasks t using (run_id, step_slug, task_index)
+        join pgflow.runs r using (run_id)
+        join pgflow.steps s on s.flow_slug = r.flow_slug and s.step_slug = b.step_slug
+        left join lateral (
+          select i.items from pgflow.step_inputs i where t.input is null and i.run_id = t.run_id and i.step_slug = t.step_slug offset 0
+        ) i on true
+        where b.child_status is null
+      ) t
+    ) m
+    group by m.child_flow, floor(m.part)
   loop
     failed := failed || pgflow.start_children(batch.child_flow, batch.run_ids, batch.inputs, batch.parents);
   end loop;

@@ -1,5 +1,5 @@
 begin;
-select plan(30);
+select plan(34);
 set local pgflow.now = '2030-01-01 00:00:00Z';
 
 create function pg_temp.run(n int) returns uuid language sql as $$ select format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid $$;
@@ -157,6 +157,34 @@ set local pgflow.now = '2030-01-01 00:10:00Z';
 select pgflow.tick();
 select is((select count(*) from pgflow.list_children(pg_temp.run(12))), 0::bigint, 'and starts no child any more');
 select is((select count(*) from pgflow.alarms), 0::bigint, 'no alarm is left');
+
+-- What cannot be stored
+select pgflow.start_flow('many', '[1, 2, 3]', pg_temp.run(13));
+select pgflow.complete_task(pg_temp.run(13), 'other', 0, '1');
+select pgflow.tick();
+create function pg_temp.refuse_output() returns trigger language plpgsql as $$ begin
+  if new.output = '{"work": 2}' then raise 'two cannot be stored'; end if; return new;
+end $$;
+create trigger refuse before update on pgflow.step_tasks for each row execute function pg_temp.refuse_output();
+select pgflow.complete_task(pg_temp.child(13, i, 'each'), 'work', 0, to_jsonb(i)) from generate_series(0, 2) i;
+select pgflow.tick();
+select is(
+  (select output -> 'each' -> 2 ->> 'error' from pgflow.runs where run_id = pg_temp.run(13)),
+  'the output of the child run cannot be stored: two cannot be stored', 'an output that cannot be stored fails its task, and no other'
+);
+select pgflow.start_flow('late', '1', pg_temp.run(14));
+set local pgflow.now = '2030-01-01 00:12:00Z';
+select pgflow.tick();
+select pgflow.complete_task(pg_temp.child(14), 'work', 0, '1');
+create or replace function pg_temp.refuse_output() returns trigger language plpgsql as $$ begin raise 'nothing can be stored'; end $$;
+set local client_min_messages = error;
+select lives_ok('select pgflow.tick()', 'where not even that can be stored, the clock goes on');
+reset client_min_messages;
+select is((select next_due_at from pgflow.tick()), '2030-01-01 00:13:00Z', 'and it is tried again a minute later');
+drop trigger refuse on pgflow.step_tasks;
+set local pgflow.now = '2030-01-01 00:13:00Z';
+select pgflow.tick();
+select is((select status from pgflow.runs where run_id = pg_temp.run(14)), 'completed', 'with success, when it can');
 
 select * from finish();
 rollback;

@@ -7,7 +7,7 @@ import { contend, createRaces } from './testing/contend.ts'
 import { violations } from './testing/invariants.ts'
 
 /** Rounds of each race; for a longer run: `CHILD_ROUNDS=1000 npx vitest run supabase/tests/children.test.ts`. */
-const ROUNDS = Number(process.env.CHILD_ROUNDS ?? 40)
+const ROUNDS = Number(process.env.CHILD_ROUNDS ?? 20)
 
 let stack: LocalSupabase
 let sql: Sql
