@@ -1,5 +1,5 @@
 begin;
-select plan(50);
+select plan(52);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 

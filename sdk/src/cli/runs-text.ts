@@ -62,7 +62,7 @@ export function linesOfRun(
       return [
         ['', step.step_slug.padEnd(width), step.status.padEnd(9), facts].join('  ').trimEnd(),
         ...(reason === '' ? [] : [`      ${cut(reason)}`]),
-        ...(of ? of.examples.flatMap((task) => linesOfTask(task, partsOf(of))) : []),
+        ...(of ? of.examples.filter(hasNoChild(of)).flatMap((task) => linesOfTask(task, partsOf(of))) : []),
         ...(of ? linesOfChildren(of) : []),
       ]
     }),
@@ -97,6 +97,11 @@ function askedIn({ completed_by, not_by_owner, webhook, assignees }: Wait): stri
 
 function webhookNames(webhook: string): string {
   return webhook === 'plain' ? 'a webhook' : `a webhook of ${webhook}`
+}
+
+/** Whether a task says what no child of the step says. */
+function hasNoChild({ children }: StepTasks): (task: TaskRow) => boolean {
+  return ({ task_index }) => children.every((child) => child.task_index !== task_index)
 }
 
 /** The runs that a step has started. */

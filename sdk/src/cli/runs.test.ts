@@ -96,6 +96,7 @@ describe('pgflow runs list', () => {
     expect(out.join('\n')).toMatch(
       new RegExp(`^ {6}run {2}${bad!.run_id} {2}failed {5}item 1 {2}.*two is bad`, 'm'),
     )
+    expect(out.join()).not.toContain('item 1, failed')
     expect((await runs(['show', bad!.run_id])).out).toContain(`  for parts[1] of run ${run_id}`)
   })
 

@@ -94,7 +94,7 @@ describe('what cannot be used is refused before anything is sent', () => {
     [
       'listRuns',
       () => client.listRuns({ state: 'failed' }),
-      'flowSlug, status, metadata, ownerId, groupId, cursor, limit',
+      'flowSlug, status, metadata, ownerId, groupId, children, cursor, limit',
     ],
     ['waitForCompletion', () => run.waitForCompletion({ timeOut: 1 }), 'timeout, signal'],
     ['events', () => run.events({ from: 1 }).next(), 'after, signal'],
