@@ -69,8 +69,10 @@ export function tendChildren(queue: Queue): void {
     settle(queue, new Map(done.map((task) => [task, endingOf(task.child!)])))
     // Some may have been closed by that.
     begin(queue, new Set(ready.filter(isReady)))
-    for (const { run } of cancelled)
-      if (run.status === 'started' && !isWanted(run)) run.cancel(reasonOf(run.parent!))
+    const unneeded = cancelled
+      .filter(({ run }) => run.status === 'started' && !isWanted(run))
+      .map(({ run }) => ({ run, reason: reasonOf(run.parent!) }))
+    for (const { run, reason } of unneeded) run.cancel(reason)
     for (const parent of new Set(retried.flatMap(({ run }) => parentToRetry(run)))) parent.retry()
   }
 }

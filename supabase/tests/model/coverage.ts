@@ -60,10 +60,27 @@ const ofSteps: Record<string, (step: Step, run: Run) => boolean> = {
     step.definition.loop !== undefined && turns(step) > 1 && hasStep(run, 'admitted', step),
 }
 
+/** What may be missing in some hundreds of histories. */
+const rare = new Set([
+  ...['a child is cancelled by its parent', 'a child is cancelled by somebody', 'a child is too deep'],
+  ...[
+    'a child is left alone',
+    'a run that was cancelled is undone',
+    'several steps are undone',
+    'an undo fails',
+  ],
+  ...[
+    'an undo is retried',
+    'a child is undone',
+    'a turn is tried again',
+    'a map collects the failure of a child',
+  ],
+  ...['a sub-flow fails a run', 'a sub-flow is skipped as its child has failed'],
+])
 const known = [...Object.keys(ofRuns), ...Object.keys(ofSteps), 'the retry of an undone run is refused']
 
 export class Coverage {
-  /** In how many histories something has occurred. */
+  /** In how many histories it has occurred. */
   readonly counts: Record<string, number> = Object.fromEntries(known.map((name) => [name, 0]))
   histories = 0
 
@@ -79,7 +96,8 @@ export class Coverage {
     this.histories += 1
   }
 
+  /** What has not occurred, although so many histories nearly always have it. */
   get missing(): string[] {
-    return known.filter((name) => this.counts[name] === 0)
+    return known.filter((name) => this.counts[name] === 0 && (this.histories > 3000 || !rare.has(name)))
   }
 }

@@ -100,9 +100,10 @@ const limit = weighted<LimitDefinition>(
 
 const place = fc.record({ source: fc.nat(3), path: sometimes(20, fc.constantFrom([], ['items'])) })
 
-/** A run of an earlier flow, or rarely of the flow itself. */
+/** A run of an earlier flow, or seldom, at this place, of the flow itself. */
+const self = 9
 const child = fc.record({
-  flow: fc.nat(11),
+  flow: fc.nat(self),
   isMap: fc.boolean(),
   source: weighted([2, fc.constant(0)], [1, fc.nat(3)]),
   whenParentEnds: weighted<'cancel' | 'leave'>([3, fc.constant('cancel')], [1, fc.constant('leave')]),
@@ -120,7 +121,7 @@ const loop = fc.record({
 const rawStep = fc.record({
   limits,
   other: sometimes(3, weighted<Partial<StepDefinition>>([2, fc.record({ wait })], [1, fc.record({ sleep })])),
-  child: sometimes(3, child),
+  child: sometimes(2, child),
   loop: sometimes(5, loop),
   hasUndo: fc.boolean(),
   deps: fc.array(fc.nat(6), { maxLength: 3 }),
@@ -170,9 +171,9 @@ function flowDefinition({ steps, ...raw }: Drawn<ReturnType<typeof rawFlow>>, pl
 
 /** One flow, or a small one or two with another that starts runs of them. */
 const flows = weighted<Drawn<ReturnType<typeof rawFlow>>[]>(
-  [2, fc.tuple(rawFlow(8))],
-  [2, fc.tuple(rawFlow(3), rawFlow(6))],
-  [1, fc.tuple(rawFlow(2), rawFlow(3), rawFlow(4))],
+  [3, fc.tuple(rawFlow(8))],
+  [4, fc.tuple(rawFlow(3), rawFlow(6))],
+  [2, fc.tuple(rawFlow(2), rawFlow(3), rawFlow(4))],
 ).map((raw) => raw.map(flowDefinition))
 
 /** No task has more than so many keys. */
@@ -217,10 +218,10 @@ function kindOf(
 ): Partial<StepDefinition> {
   if (other) return other
   // Of the flow itself only seldom, since that has no end but the depth.
-  if (child && (place > 0 || child.flow === 11)) {
+  if (child && (place > 0 || child.flow === self)) {
     const source = nameOf(child.source)
     const input = { source, path: child.isMap && source === 'run' ? ['kids'] : [] }
-    const flow = child.flow === 11 ? place : child.flow % place
+    const flow = child.flow === self ? place : child.flow % place
     return {
       child: { flow, input, whenParentEnds: child.whenParentEnds },
       ...(child.isMap && { map: input }),
