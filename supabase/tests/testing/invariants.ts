@@ -177,6 +177,34 @@ const rules = {
       window turns as (partition by run_id, step_slug order by task_index)
     ) task
     where n <> task_index + 1 or n > loop_max or n > 1 and input is distinct from before or next is not null and status <> 'completed'`,
+  'a run that has failed or was cancelled with undo is undone, if it has done anything, or has an alarm': `
+    select run_id, format('%s, undo %s', run.status, run.undo)
+    from run join pgflow.flows f using (flow_slug)
+    where f.undo_flow is not null and run.undoes is null and (run.status = 'failed' and run.undo is null or run.undo = 'asked')
+      and not exists (select from pgflow.alarms a where a.kind = 'undo' and a.run_id = run.run_id)
+      and exists (
+        select from pgflow.steps undo
+        join pgflow.steps s on s.flow_slug = run.flow_slug and s.step_slug = undo.step_slug
+        join state on state.run_id = run.run_id and state.step_slug = undo.step_slug
+        where undo.flow_slug = f.undo_flow and case s.step_type
+          when 'map' then exists (
+            select from task where task.run_id = run.run_id and task.step_slug = undo.step_slug and task.status = 'completed'
+          )
+          else state.status = 'completed'
+        end
+      )`,
+  'a run whose undo has begun stays as it is': `
+    select undo.undoes, format('%s, undo %s', run.status, run.undo)
+    from run as undo join pgflow.runs run on run.run_id = undo.undoes
+    where run.status not in ('failed', 'cancelled') or run.undo is distinct from 'begun'`,
+  'a step is undone after those that depend on it': `
+    select undo.run_id, format('%s before %s', d.dep_slug, d.step_slug)
+    from run as undo
+    join pgflow.runs undone on undone.run_id = undo.undoes
+    join pgflow.deps d on d.flow_slug = undone.flow_slug
+    join event first on first.run_id = undo.run_id and first.step_slug = d.dep_slug and first.type = 'step:started'
+    join event last on last.run_id = undo.run_id and last.step_slug = d.step_slug and last.type = 'step:completed'
+    where first.seq < last.seq`,
   'a completed step has only completed tasks, and failed items where it collects them': `
     select task.run_id, format('%s %s is %s', task.step_slug, task_index, task.status)
     from task join state using (run_id, step_slug)
