@@ -1,4 +1,4 @@
--- Chapter 9: runs begin.
+-- Chapter 10: runs begin.
 
 create type pgflow.run_parent as (
   run_id uuid,

@@ -1,4 +1,4 @@
--- Chapter 10: singletons. Of a flow that has them one run goes on for each key; the flow says what becomes of a further start:
+-- Chapter 11: singletons. Of a flow that has them one run goes on for each key; the flow says what becomes of a further start:
 --
 --   return   it is answered with the run that goes on
 --   reject   it is an error

@@ -1,4 +1,4 @@
--- Chapter 11: runs move forward.
+-- Chapter 12: runs move forward.
 --
 -- Whatever closes a step goes through `advance`, which works in waves until nothing changes: a wave closes and starts
 -- steps in one update (so it makes one message a run), and decides what becomes of those whose deps are closed now.

@@ -1,4 +1,4 @@
--- Chapter 12: tasks are settled, in batches.
+-- Chapter 13: tasks are settled, in batches.
 --
 -- One lock order everywhere: run, step state, task. Settling locks the runs first and looks at every status after that.
 

@@ -1,4 +1,4 @@
--- Chapter 13: tasks are claimed.
+-- Chapter 14: tasks are claimed.
 --
 -- Claiming waits for nobody: it skips what is locked, messages, tasks and runs alike. Before it reads messages, it admits tasks that
 -- wait for slots, where somebody has given notice that there may be free ones.

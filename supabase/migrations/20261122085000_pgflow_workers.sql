@@ -1,4 +1,4 @@
--- Chapter 14: what workers ask for.
+-- Chapter 15: what workers ask for.
 --
 -- A worker needs no session: each call stands for itself. It settles and claims in one call, and beats while it holds
 -- tasks. Leases do not depend on the table of workers; it is for people to look at, and says who waits for tasks.

@@ -1,4 +1,4 @@
--- Chapter 15: a run is cancelled, goes on after it ended, or is erased with its owner.
+-- Chapter 16: a run is cancelled, goes on after it ended, or is erased with its owner.
 
 -- Cancels a run and closes all that is open under it. Cancelling it again changes nothing. A reason has up to 10,000
 -- characters. With `undo` what it has completed is undone, as if it had failed; also where it was cancelled before.

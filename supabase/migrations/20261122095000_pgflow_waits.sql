@@ -1,4 +1,4 @@
--- Chapter 16: steps that no worker runs. A wait is completed by somebody, a sleep by the time.
+-- Chapter 17: steps that no worker runs. A wait is completed by somebody, a sleep by the time.
 --
 -- Their task has no message: it is `waiting`, for a signal or for a time, until complete_wait, reject_wait or tick settles it, with
 -- the events, locks and rules of any other task. Nothing is held meanwhile.

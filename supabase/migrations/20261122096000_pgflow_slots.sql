@@ -1,4 +1,4 @@
--- Chapter 17: slots. Tasks of limited steps wait for a free slot of each of their keys.
+-- Chapter 18: slots. Tasks of limited steps wait for a free slot of each of their keys.
 --
 -- A key is `<limit>:<value>`, the value being that at the limit's path in the input of the step; or `:<run>:<step>`, for the
 -- concurrency of a map. A task that is ready waits as a row (`waits_for` = slot), without a message. It holds a slot of each of its

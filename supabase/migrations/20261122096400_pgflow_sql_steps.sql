@@ -1,4 +1,4 @@
--- Chapter 19: steps whose work is an SQL function, which the clock calls.
+-- Chapter 21: steps whose work is an SQL function, which the clock calls.
 --
 -- The task of such a step is `waiting` for `sql`, and an alarm says from when on. Whoever takes the alarm calls the function and settles
 -- the task in the same transaction, in a savepoint: what the function writes and the completion are committed together, or neither. A

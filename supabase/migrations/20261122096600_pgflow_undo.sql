@@ -1,4 +1,4 @@
--- Chapter 20: what the completed steps of a run have done is undone, by a run of its own.
+-- Chapter 22: what the completed steps of a run have done is undone, by a run of its own.
 --
 -- A flow names its undo flow (undo_flow), a flow like any other, by its exact slug. Its steps have the slugs of those that they undo. When
 -- a run has failed, or was cancelled with `undo`, an alarm says so; the next tick starts a run of the undo flow, whose input is

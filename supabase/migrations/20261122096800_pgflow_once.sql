@@ -1,4 +1,4 @@
--- Chapter 21: what a handler does once. Results are kept by name over the attempts of a task; its writes and its completion commit together.
+-- Chapter 23: what a handler does once. Results are kept by name over the attempts of a task; its writes and its completion commit together.
 --
 -- Both are fenced by the attempt: what is not the task's current one gets PT409, and changes nothing.
 

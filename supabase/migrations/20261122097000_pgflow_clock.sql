@@ -1,4 +1,4 @@
--- Chapter 22: the clock. `tick` settles what is due, admits tasks to slots, begins and ends runs whose time has come.
+-- Chapter 24: the clock. `tick` settles what is due, admits tasks to slots, begins and ends runs whose time has come.
 --
 -- What has to be looked at from a time on is a row of `alarms`. Whoever writes one waits for nobody; whoever takes one deletes it
 -- in the transaction that does what it is for, so that none is lost.

@@ -1,4 +1,4 @@
--- Chapter 23: every transition becomes an event.
+-- Chapter 25: every transition becomes an event.
 --
 -- Statement-level triggers on runs and step_states write the log, so that no transition can be forgotten, by
 -- hand-written SQL either. They hold the runs' locks: `seq` goes on from the run's last event, without gaps.

@@ -1,4 +1,4 @@
--- Chapter 24: events are broadcast over Supabase Realtime, to make clients fast. It is never the source of truth.
+-- Chapter 26: events are broadcast over Supabase Realtime, to make clients fast. It is never the source of truth.
 --
 -- Only runs that somebody watches are broadcast, since Realtime counts every message against the whole project's quota:
 -- flows.broadcast says `watched` (default), `always` or `never`. Where there is no Realtime, the log alone remains.

@@ -1,4 +1,4 @@
--- Chapter 25: what has to be done from time to time, by pg_cron or by hand.
+-- Chapter 27: what has to be done from time to time, by pg_cron or by hand.
 --
 -- Each call is one small transaction, so that nothing is locked for long; whoever has much to delete calls often.
 

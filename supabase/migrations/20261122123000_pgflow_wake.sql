@@ -1,4 +1,4 @@
--- Chapter 26: workers that sleep are woken, where pg_cron and pg_net are installed.
+-- Chapter 28: workers that sleep are woken, where pg_cron and pg_net are installed.
 --
 -- A worker in an Edge Function lives for minutes. A cron job calls the function when tasks wait and nobody is there to
 -- claim them. Nothing else in pgflow needs these extensions.

@@ -1,4 +1,4 @@
--- Chapter 27: cron expressions: what they say, and the times that they name in a time zone.
+-- Chapter 29: cron expressions: what they say, and the times that they name in a time zone.
 --
 -- Five fields, as in Vixie cron and pg_cron: minute, hour, day of the month, month, day of the week. Days of the month and of the
 -- week both have to match if one of the two fields begins with `*`; else one of them is enough.

@@ -1,4 +1,4 @@
--- Chapter 28: schedules: flows that start by themselves, at the times of a cron expression.
+-- Chapter 30: schedules: flows that start by themselves, at the times of a cron expression.
 --
 -- A row of pgflow.schedules is the whole state: next_at is the next time, computed from the nominal time before, never from the
 -- clock. While paused_at is set, times pass without a run; so the row is the switch, for SQL by hand too. Whoever calls

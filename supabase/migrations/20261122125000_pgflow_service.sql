@@ -1,4 +1,4 @@
--- Chapter 29: the API of workers that have a secret key instead of the database's password.
+-- Chapter 31: the API of workers that have a secret key instead of the database's password.
 --
 -- The engine's functions for workers, through PostgREST, for the service role only. They have a schema of their own, so that
 -- the types of an app, generated from pgflow_public, have only what apps call. Rows come as one JSON array, which no row

@@ -1,4 +1,4 @@
--- Chapter 30: plans.
+-- Chapter 32: plans.
 --
 -- What the engine does is plpgsql, since Postgres keeps plans of plpgsql only. A kept plan is made when a session first
 -- needs it; one from when the tables were empty would read them whole for ever. So the engine's entry points (`settle`,

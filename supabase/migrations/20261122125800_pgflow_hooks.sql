@@ -1,4 +1,4 @@
--- Chapter 31: hooks. Functions that a project may replace: can_access_run and can_start_in_group for teams, may_start for quotas.
+-- Chapter 33: hooks. Functions that a project may replace: can_access_run and can_start_in_group for teams, may_start for quotas.
 --
 -- An upgrade leaves them as they are, so that it keeps what a project has made of them.
 

@@ -1,4 +1,4 @@
--- Chapter 32: rules. Who the caller is, what they may do with a run, and what they may start.
+-- Chapter 34: rules. Who the caller is, what they may do with a run, and what they may start.
 
 -- The role that the caller acts as, also inside definer functions.
 create function pgflow.caller_role()

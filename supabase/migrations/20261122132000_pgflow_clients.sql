@@ -1,4 +1,4 @@
--- Chapter 33: what clients ask for.
+-- Chapter 35: what clients ask for.
 --
 -- These functions are security definer, since clients have no rights on the tables, and apply the rules to their caller.
 

@@ -1,4 +1,4 @@
--- Chapter 34: waits as clients see them: who may decide, and what there is for them to decide.
+-- Chapter 36: waits as clients see them: who may decide, and what there is for them to decide.
 --
 -- The service role may decide all. A user may where the wait's completed_by says so: `owner` is the run's owner, or whom
 -- pgflow.can_access_run lets `complete`; `authenticated` is every user; `assignees` are those it has named when it began.

@@ -1,4 +1,4 @@
--- Chapter 35: the exposed API of clients: thin functions that run as their caller.
+-- Chapter 37: the exposed API of clients: thin functions that run as their caller.
 
 -- Which version of the migrations this database has, for packages that meet a missing function or argument.
 --   supabase.schema('pgflow_public').rpc('schema_version')

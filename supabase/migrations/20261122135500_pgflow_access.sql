@@ -1,4 +1,4 @@
--- Chapter 36: who may do what. All policies and grants.
+-- Chapter 38: who may do what. All policies and grants.
 --
 -- Clients reach nothing but pgflow_public (workers with a secret key: pgflow_worker) and the few definer functions that it calls. Tables have row level security and no
 -- grants to clients: a second wall.
