@@ -46,6 +46,7 @@ begin
       problem := coalesce(given.problem, pgflow.schema_conflict(given.schema, step.wanted, step.given, step.wanted, given.name));
       problem := format('flow "%s" cannot have this input: %s', step.child_flow, problem) where problem is not null;
     end if;
+    problem := coalesce(problem, pgflow.shared_slots_problem(definition, step.step_slug, step.flow_slug));
     if problem is not null then
       perform pgflow.raise_invalid_definition(definition ->> 'flow_slug', format('step "%s": %s', step.step_slug, problem));
     end if;
@@ -181,5 +182,46 @@ begin
     return pgflow.schema_conflict(given -> 'items', wanted -> 'items', given_root, wanted_root, format('each of %s', name), depth + 1);
   end if;
   return null;
+end
+$$;
+
+-- What is wrong where a step would hold a slot of a limit while it waits for a flow that needs one, too, or runs others that do: once
+-- parents have all slots, none goes on. Null where nothing is. Rates are not held.
+create function pgflow.shared_slots_problem(definition jsonb, step_slug text, child_slug text)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return (
+    with recursive
+      below (flow_slug) as (
+        select shared_slots_problem.child_slug
+        union
+        select pgflow.newest_version(s.child_flow)
+        from below b join pgflow.steps s using (flow_slug)
+        where s.child_flow is not null
+      ),
+      declared as (
+        select d.step_slug, d.limit_slug from pgflow.declared_limits(shared_slots_problem.definition) d where d.running is not null
+      ),
+      needed (flow_slug, limit_slug) as (
+        select b.flow_slug, u.limit_slug
+        from below b
+        join pgflow.limit_uses u using (flow_slug)
+        join pgflow.limits l using (limit_slug)
+        where l.running is not null
+        union all
+        select b.flow_slug, d.limit_slug from below b cross join declared d where b.flow_slug = shared_slots_problem.definition ->> 'flow_slug'
+      )
+    select format('it would hold a slot of the limit "%s" while it waits for flow "%s", which needs one, too', n.limit_slug, n.flow_slug)
+    from needed n
+    join declared d using (limit_slug)
+    where d.step_slug in ('*', shared_slots_problem.step_slug)
+    order by n.limit_slug, n.flow_slug
+    limit 1
+  );
 end
 $$;

@@ -103,6 +103,11 @@ begin
         on conflict (run_id, step_slug, task_index) do update
         set status = 'waiting',
             message_id = null,
+            child_run_id = case
+              -- One that was undone is over; another takes its place.
+              when (select c.undo from pgflow.runs c where c.run_id = old.child_run_id) = 'begun' then excluded.child_run_id
+              else old.child_run_id
+            end,
             waits_for = excluded.waits_for,
             due_at = excluded.due_at,
             slot_keys = excluded.slot_keys,

@@ -55,6 +55,11 @@ begin
   on conflict (run_id, step_slug, task_index) do update
   set status = 'waiting',
       waits_for = 'run',
+      child_run_id = case
+        -- One that was undone is over; another takes its place.
+        when (select c.undo from pgflow.runs c where c.run_id = old.child_run_id) = 'begun' then excluded.child_run_id
+        else old.child_run_id
+      end,
       attempts_before = old.attempts_count,
       error_message = null,
       queued_at = excluded.queued_at,

@@ -250,7 +250,12 @@ begin
             else format('its parent run %s has %s', parent.run_id, parent.status)
           end
         from pgflow.runs parent where parent.run_id = c.parent_run_id
-      ), format('its parent run %s was deleted', c.parent_run_id))
+      ), format('its parent run %s was deleted', c.parent_run_id)),
+      -- What is undone is undone with all that is open below it.
+      undo = (
+        select 'asked' from pgflow.runs parent join pgflow.flows f using (flow_slug)
+        where parent.run_id = c.parent_run_id and (parent.undo is not null or parent.status = 'failed' and f.undo_flow is not null)
+      )
   where c.run_id = any (locked);
   return cardinality(locked);
 end

@@ -1,5 +1,5 @@
 begin;
-select plan(24);
+select plan(29);
 
 create function pg_temp.register(input_schema text, steps text, options text default '{}') returns text language plpgsql as $$
 begin
@@ -98,7 +98,31 @@ select throws_ok(
   substr(pg_temp.refusal('flow "child" cannot have this input: run is of type string, not object'), 7), 'add_step knows the schemas that there are'
 );
 
+-- A slot that parent and child both need
+select pgflow.delete_flow('parent');
+select pgflow.register_flow('{"flow_slug": "child_v3", "alias": "child", "version": 3, "steps": [{"step_slug": "b", "limits": [{"limit_slug": "api", "running": 1}]}]}');
+select is(
+  pg_temp.register(null, pg_temp.sub(', "limits": [{"limit_slug": "api", "running": 1}]')),
+  pg_temp.refusal('it would hold a slot of the limit "api" while it waits for flow "child_v3", which needs one, too'), 'parents could have all slots'
+);
+select pgflow.register_flow('{"flow_slug": "between", "steps": [{"step_slug": "b", "child_flow": "child"}]}');
+select is(
+  pg_temp.register(null, '[{"step_slug": "sub", "child_flow": "between"}]', '{"limits": [{"limit_slug": "api", "running": 1}]}'),
+  pg_temp.refusal('it would hold a slot of the limit "api" while it waits for flow "child_v3", which needs one, too'), 'a flow''s own limit, and children of children'
+);
+select is(
+  pg_temp.register(null, '[{"step_slug": "sub", "child_flow": "parent"}]', '{"limits": [{"running": 1}]}'),
+  pg_temp.refusal('it would hold a slot of the limit "parent" while it waits for flow "parent", which needs one, too'), 'one that calls itself'
+);
+select is(pg_temp.register(null, pg_temp.sub(', "limits": [{"limit_slug": "other", "running": 1}]')), 'fits', 'limits of their own are none of another''s');
+select pgflow.set_limit('api', rate_count => 10, rate_period => 1);
+select is(pg_temp.register(null, pg_temp.sub(', "limits": [{"limit_slug": "api", "rate_count": 10, "rate_period": 1}]')), 'fits', 'a rate is not held');
+select pgflow.delete_flow('between');
+delete from pgflow.flow_aliases where alias = 'child' and flow_slug = 'child_v3';
+select pgflow.delete_flow('child_v3');
+
 -- A flow that others run
+select pgflow.create_flow('parent');
 select pgflow.add_step('parent', 'first'), pgflow.add_step('parent', 'sub', array['first'], options => '{"child_flow": "child"}');
 select throws_ok(
   $$ select pgflow.delete_flow('child') $$, 'PT409', 'flow "child" is run by step "sub" of flow "parent"', 'a flow that another one runs cannot be deleted'

@@ -171,6 +171,7 @@ select set_eq(
     'pgflow.schema_conflict(given jsonb, wanted jsonb, given_root jsonb, wanted_root jsonb, name text, depth integer)',
     'pgflow.schema_types(schema jsonb, root jsonb)',
     'pgflow.assert_sub_flows_fit(definition jsonb)',
+    'pgflow.shared_slots_problem(definition jsonb, step_slug text, child_slug text)',
     'pgflow.schema_at(root jsonb, path text[], is_map boolean, source text, OUT schema jsonb, OUT name text, OUT problem text)',
     'pgflow.schema_of_ref(schema jsonb, root jsonb)',
     'pgflow.retry_parents(alarms pgflow.alarms[], as_of timestamp with time zone)',

@@ -1,5 +1,5 @@
 begin;
-select plan(42);
+select plan(45);
 set local pgflow.now = '2030-01-01T00:00:00Z';
 
 create function pg_temp.run(n int) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
@@ -158,6 +158,30 @@ select is(pgflow.prune_runs('1 day'), 1::bigint, 'then it goes, too');
 select pg_temp.tick();
 delete from pgflow.runs where run_id = pg_temp.run(12);
 select is(pg_temp.undo_steps(12), 'flights skipped, hotel started', 'an undo goes on when its run is deleted');
+
+-- A child that was undone
+select pgflow.register_flow('{"flow_slug": "tour", "steps": [{"step_slug": "trip", "child_flow": "trip"}]}');
+select pgflow.start_flow('tour', '{"flights": []}', run_id => pg_temp.run(20)), pg_temp.tick();
+create temp table undone as select child_run_id as run_id from pgflow.step_tasks where run_id = pg_temp.run(20);
+select pgflow.complete_task(run_id, 'hotel', 0, '1'), pgflow.fail_task(run_id, 'insurance', 0, 'sold out'), pg_temp.tick() from undone;
+select results_eq(
+  $$ select r.status, c.status, c.undo from pgflow.runs r, undone join pgflow.runs c using (run_id) where r.run_id = pg_temp.run(20) $$,
+  $$ values ('failed', 'failed', 'begun') $$, 'fails its parent, and is undone'
+);
+select pgflow.retry_run(pg_temp.run(20)), pg_temp.tick();
+select results_eq(
+  $$ select c.status, c.run_id <> u.run_id from pgflow.step_tasks t join pgflow.runs c on c.run_id = t.child_run_id cross join undone u
+     where t.run_id = pg_temp.run(20) $$,
+  $$ values ('started', true) $$, 'a retry of the parent starts another child in its place'
+);
+
+truncate undone;
+insert into undone select child_run_id from pgflow.step_tasks where run_id = pg_temp.run(20);
+select pgflow.complete_task(run_id, 'hotel', 0, '1'), pgflow.cancel_run(pg_temp.run(20), undo => true), pg_temp.tick() from undone;
+select results_eq(
+  $$ select c.status, u.status from undone join pgflow.runs c using (run_id) join pgflow.runs u on u.undoes = c.run_id $$,
+  $$ values ('cancelled', 'started') $$, 'a run that is undone has its open children undone'
+);
 
 select * from finish();
 rollback;
