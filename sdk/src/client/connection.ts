@@ -81,7 +81,7 @@ const isSetup = /^(unauthorized|PGRST(106|202)|42883)$/
 
 function lateAfter(seconds: number, name: string): TimeoutError {
   const hint = name.startsWith('start_')
-    ? 'The run may have been started: with an idempotencyKey, starting it again returns it.'
+    ? 'It may have started: with an idempotencyKey you can repeat it.'
     : 'Raise requestTimeout.'
   return new TimeoutError(`The server did not answer within ${seconds} s`, { hint })
 }
