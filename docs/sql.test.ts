@@ -301,6 +301,32 @@ it('limits.md has flows with limits, SQL that sees what waits, and SQL that chan
   expect(await model()).toEqual({ running: 50, rate_count: 3000, rate_period: 60, made_by: 'flow' })
 })
 
+it('undo.md has SQL that undoes runs, and finds them', async () => {
+  const client = await connected()
+  const [define, find, cancel, ...more] = blocksOf('undo.md')
+  expect(more).toEqual([])
+  await client.query(define!)
+  const [[run]] = (await rowsOf(client, `select run_id from pgflow.start_flow('order', '{"item": 7}')`)) as [
+    [{ run_id: string }],
+  ]
+  await client.query(`select pgflow.complete_task('${run.run_id}', 'pay', 0, '{"id": 1}')`)
+  expect(await rowsOf(client, cancel!)).toEqual([[{ run_id: run.run_id, status: 'cancelled' }]])
+  await client.query('select pgflow.tick()')
+  expect(await rowsOf(client, find!)).toEqual([
+    [
+      {
+        ...{ run_id: run.run_id, status: 'cancelled', error: 'out of stock' },
+        ...{ undo_run_id: expect.any(String), undo_status: 'started', undo_error: null },
+      },
+    ],
+  ])
+  const [[undo]] = (await rowsOf(client, 'select input from pgflow.runs where undoes is not null')) as [
+    [object],
+  ]
+  const json = /^```json\n(.*?)^```$/ms.exec(readFileSync(path('undo.md'), 'utf8'))![1]!
+  expect(undo).toEqual({ input: { ...JSON.parse(json), error: 'out of stock' } })
+})
+
 it('agents-and-loops.md has flows with loops, and SQL that takes turns and sees them', async () => {
   const client = await connected()
   await client.query('begin')

@@ -1,5 +1,6 @@
 import { type Context, Flow, type } from '@pgflow/sdk/flow'
-import { headingsOf, linksOf, wordsOf } from '../quickstart/document.ts'
+import { linksOf, wordsOf } from '../quickstart/document.ts'
+import { FindHeadings } from './headings.ts'
 import { chaptersOf, readDocument } from './read.ts'
 import { failOnRequest, type Trouble } from './trouble.ts'
 
@@ -12,7 +13,7 @@ interface Input {
 
 type Task = Pick<Context, 'stepSlug' | 'taskIndex' | 'signal'>
 
-interface Resources {
+export interface Resources {
   /** Waits a little, so that people can watch. */
   pause(task: Task): Promise<void>
 }
@@ -31,11 +32,8 @@ export const ReadDocument = new Flow({
     return readDocument(run.document)
   })
 
-  // Three steps that run at the same time.
-  .step('headings', ['text'], async ({ text }, context) => {
-    await context.resources.pause(context)
-    return headingsOf(text)
-  })
+  // Three steps that run at the same time; the first one is a run of another flow.
+  .flow({ slug: 'headings', flow: FindHeadings, dependsOn: ['text'] })
   .step('links', ['text'], async ({ run, text }, context) => {
     await context.resources.pause(context)
     failOnRequest(run.trouble, context.attempt)
@@ -50,7 +48,7 @@ export const ReadDocument = new Flow({
       dependsOn: ['headings'],
       runIf: { run: { document: 'ARCHITECTURE.md' } },
     },
-    ({ headings }) => headings.map(({ text }) => text),
+    ({ headings }) => headings.list.map(({ text }) => text),
   )
 
   // A task for each chapter.
@@ -63,8 +61,8 @@ export const ReadDocument = new Flow({
     await context.resources.pause(context)
     const longest = all.words.toSorted((a, b) => b.words - a.words)[0]
     return {
-      title: all.headings[0]?.text ?? null,
-      headings: all.headings.length,
+      title: all.headings.list[0]?.text ?? null,
+      headings: all.headings.list.length,
       links: all.links.length,
       words: all.words.reduce((sum, { words }) => sum + words, 0),
       longestChapter: longest?.chapter ?? null,

@@ -470,7 +470,8 @@ create table pgflow.alarms (
     and (step_slug is null or kind in ('deadline', 'child', 'ended', 'sql')) and (step_slug is not null or kind not in ('child', 'sql'))
   )
 );
-create index alarms_sql on pgflow.alarms (due_at, alarm_id, run_id, step_slug) where kind = 'sql';
+-- A kind of which many are due is in the way of no other.
+create index alarms_by_kind on pgflow.alarms (kind, due_at, alarm_id);
 comment on table pgflow.alarms is
   'What has to be looked at from due_at on: a key of a limit that may have a free slot, the deadline of a run or step, a run that begins later, a step that starts runs of a sub-flow (child), a child that has ended (or a step whose children may have), is to be cancelled or was retried, a run to undo, a step that calls a function (sql). An alarm may come in vain.';
 

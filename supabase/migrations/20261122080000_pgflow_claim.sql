@@ -158,16 +158,20 @@ begin
       open as (
         select t.run_id, t.step_slug, t.task_index, m.msg_id, o.timeout
         from unnest(begin_attempts.messages) m
-        join pgflow.step_tasks t using (run_id, step_slug, task_index)
+        cross join lateral (
+          select t.* from pgflow.step_tasks t
+          where (t.run_id, t.step_slug, t.task_index) = (m.run_id, m.step_slug, m.task_index) and case m.read_ct
+            when 0 then t.waits_for = 'slot'
+            else t.message_id = m.msg_id and t.status in ('queued', 'started')
+          end
+          for no key update skip locked
+        ) t
         cross join lateral (
           select o.max_attempts, o.timeout from pgflow.step_options o
           where o.flow_slug = t.flow_slug and o.step_slug = t.step_slug
           offset 0 -- else the view is joined first, for all flows
         ) o
-        where case when m.read_ct = 0 then t.waits_for = 'slot' else t.message_id = m.msg_id and t.status in ('queued', 'started') end
-          and t.attempts_count - t.attempts_before < o.max_attempts
-        order by t.run_id, t.step_slug, t.task_index
-        for no key update of t skip locked
+        where t.attempts_count - t.attempts_before < o.max_attempts
       ),
       claimed as (
         update pgflow.step_tasks t

@@ -63,6 +63,12 @@ begin
     raise exception using
       errcode = 'PT400', message = 'the name of a kept result has not 1 to 255 characters', hint = 'Give it a short name.';
   end if;
+  if size > 1048576 then
+    raise exception using
+      errcode = 'PT413',
+      message = format('the result "%s" has %s bytes of JSON: at most 1048576 are kept', keep_result.name, size),
+      hint = 'Store it elsewhere, for instance in Supabase Storage, and keep where it is.';
+  end if;
   perform pgflow.assert_attempt(
     keep_result.run_id, keep_result.step_slug, keep_result.task_index, keep_result.attempt
   );
@@ -76,15 +82,12 @@ begin
   select count(*) as names, coalesce(sum(k.bytes), 0) as bytes into others
   from pgflow.kept_results k
   where (k.run_id, k.step_slug, k.task_index) = (keep_result.run_id, keep_result.step_slug, keep_result.task_index);
-  if size > 1048576 or others.names >= 1000 or others.bytes + size > 33554432 then
+  if others.names >= 1000 or others.bytes + size > 33554432 then
     raise exception using
       errcode = 'PT413',
-      message = case
-        when size > 1048576 then format('the result "%s" has %s bytes of JSON: at most 1048576 are kept', keep_result.name, size)
-        else format('the result "%s" is too much: a task keeps 1000 results and 33554432 bytes at most', keep_result.name)
-      end,
+      message = format('the result "%s" is too much: a task keeps 1000 results and 33554432 bytes at most', keep_result.name),
       detail = format('The task keeps %s results of %s bytes.', others.names, others.bytes),
-      hint = 'Store it elsewhere, for instance in Supabase Storage, and keep where it is; or keep less.';
+      hint = 'Keep less, or store it elsewhere, for instance in Supabase Storage, and keep where it is.';
   end if;
   insert into pgflow.kept_results (run_id, step_slug, task_index, name, value, bytes, attempt, kept_at)
   values (

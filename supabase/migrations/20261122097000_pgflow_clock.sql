@@ -324,7 +324,18 @@ as $$
 begin
   return extract(epoch from least(
     (select t.due_at from pgflow.step_tasks t where t.due_at is not null order by t.due_at limit 1),
-    (select a.due_at from pgflow.alarms a where a.kind <> 'sql' order by a.due_at limit 1),
+    (
+      select min(a.due_at)
+      from unnest(array['slot', 'deadline', 'begin', 'child', 'ended', 'cancel', 'retried', 'undo']) of (kind)
+      cross join lateral (
+        -- In this order no plan passes over alarms of another kind, whatever the statistics say.
+        select n.kind, n.due_at from pgflow.alarms n
+        where (n.kind, n.due_at) >= (of.kind, '-infinity'::timestamptz)
+        order by n.kind, n.due_at
+        limit 1
+      ) a
+      where a.kind = of.kind
+    ),
     (select s.due_at from pgflow.schedules s where s.paused_at is null order by s.due_at limit 1)
   ) - pgflow.now());
 end

@@ -51,16 +51,19 @@ interface Task {
   input: unknown
 }
 
-/** One exchange of a worker: sends results, gets tasks. */
-async function exchange(connection: Sql, results: readonly object[], quantity: number): Promise<Task[]> {
-  const [answer] = await connection<[{ held: object[]; tasks: Task[] }]>`
+type Result = Omit<Task, 'input'> & { output: unknown }
+
+/** One exchange of a worker whose handlers answer with their input: sends results, and answers with those of the next one. */
+async function exchange(connection: Sql, results: readonly Result[], quantity: number): Promise<Result[]> {
+  const [answer] = await connection<[{ held: Task[]; tasks: Task[] }]>`
     select * from pgflow.settle_and_claim(
       ${connection.json(results as never)}, '{parent,child}', ${quantity}::int, ${randomUUID()}, 60
     )`
-  return answer.tasks
+  const held = results.filter(({ run_id, step_slug }) =>
+    answer.held.some((result) => result.run_id === run_id && result.step_slug === step_slug),
+  )
+  return [...held, ...answer.tasks.map(({ input, ...task }) => ({ ...task, output: input }))]
 }
-
-const answers = (tasks: readonly Task[]) => tasks.map(({ input, ...task }) => ({ ...task, output: input }))
 
 const goOn = async () => (await sql`select from pgflow.runs where status = 'started' limit 1`).length > 0
 
@@ -78,10 +81,9 @@ test('a thousand children start, end and join in a few exchanges', async () => {
     { run_id: string }[]
   >`select run_id from pgflow.start_flow('parent', ${sql.json(inputs)})`
   let exchanges = 0
-  let results: object[] = []
+  let results: Result[] = []
   do {
-    const tasks = await exchange(sql, results, 250)
-    results = answers(tasks)
+    results = await exchange(sql, results, 250)
     exchanges++
   } while (results.length > 0 || (await goOn()))
   // The first four start and claim, the next four settle.
@@ -101,16 +103,14 @@ test('children end on four connections at once, while all of them tick and paren
   const runs = await sql<
     { run_id: string }[]
   >`select run_id from pgflow.start_flows('parent', ${sql.json(inputs)})`
-  let ended = 0
   const work = async (connection: Sql, n: number) => {
-    let results: object[] = []
+    let results: Result[] = []
+    let turns = 0
     do {
-      const tasks = await exchange(connection, results, 5)
-      results = answers(tasks)
-      ended += results.length
+      results = await exchange(connection, results, 5)
       await connection`select pgflow.tick(20)`
-      if (n === 0 && ended % 3 === 0) {
-        const { run_id } = runs[ended % 4]!
+      if (n === 0 && turns++ < 20) {
+        const { run_id } = runs[turns % 4]!
         await connection`select pgflow.cancel_run(${run_id})`.catch(unlessOver)
         await connection`select pgflow.retry_run(${run_id})`.catch(unlessOver)
       }
@@ -128,6 +128,46 @@ test('children end on four connections at once, while all of them tick and paren
   expect(await violations(sql, ['parent', 'child'])).toEqual([])
 })
 
+const start = async () => {
+  const [run] = await sql<[{ run_id: string }]>`select run_id from pgflow.start_flow('parent', '[1]')`
+  return run.run_id
+}
+const statusOf = async (run_id: string) => {
+  const [run] = await sql`
+    select concat_ws(' ', r.status, ss.status, child.status) as status
+    from pgflow.runs r join pgflow.step_states ss using (run_id) join pgflow.step_tasks t using (run_id, step_slug)
+    left join pgflow.runs child on child.run_id = t.child_run_id
+    where r.run_id = ${run_id} and ss.step_slug = 'each'`
+  return run!.status as string
+}
+const tickOn = (connection: Sql) => connection`select pgflow.tick()`
+
+test('nobody waits for a transaction that holds a parent or a child', async () => {
+  const [parent, alone] = [await start(), await start()]
+  await tickOn(sql)
+  const holder = await sql.reserve()
+  const [held] = await sql<[{ run_id: string }]>`select run_id from pgflow.list_children(${alone})`
+  await holder`begin`
+  await holder`select from pgflow.runs where run_id in (${parent}, ${held.run_id}) for update`
+  await sql.begin(async (tx) => {
+    await tx`set local lock_timeout = '1s'`
+    await tx`select race.end_child(${parent}, 0)`
+    await tx`select pgflow.cancel_run(${alone})`
+    await tx`select pgflow.tick()`
+  })
+  expect([await statusOf(parent), await statusOf(alone)]).toEqual([
+    'started started completed',
+    'cancelled cancelled started',
+  ])
+  await holder`rollback`
+  holder.release()
+  await untilQuiet()
+  expect([await statusOf(parent), await statusOf(alone)]).toEqual([
+    'started completed completed',
+    'cancelled cancelled cancelled',
+  ])
+})
+
 describe('a backend is killed', () => {
   const killed = async (statement: (connection: Sql) => Promise<unknown>) => {
     const connection = postgres(stack.dbUrl, { max: 1, onnotice: () => undefined })
@@ -137,45 +177,32 @@ describe('a backend is killed', () => {
     await sql`select pg_terminate_backend(${self.pid}, 10000)`
     await connection.end({ timeout: 0 })
   }
-  const start = async () => {
-    const [run] = await sql<[{ run_id: string }]>`select run_id from pgflow.start_flow('parent', '[1]')`
-    return run.run_id
-  }
-  const statusOf = async (run_id: string) => {
-    const [run] = await sql`
-      select concat_ws(' ', r.status, ss.status, child.status) as status
-      from pgflow.runs r join pgflow.step_states ss using (run_id) join pgflow.step_tasks t using (run_id, step_slug)
-      left join pgflow.runs child on child.run_id = t.child_run_id
-      where r.run_id = ${run_id} and ss.step_slug = 'each'`
-    return run!.status as string
-  }
-  const tick = (connection: Sql) => connection`select pgflow.tick()`
 
   test('between the start of a parent and that of its children', async () => {
     const run_id = await start()
-    await killed(tick)
+    await killed(tickOn)
     expect(await statusOf(run_id)).toBe('started started')
-    await tick(sql)
+    await tickOn(sql)
     expect(await statusOf(run_id)).toBe('started started started')
   })
 
   test('between the end of a child and the settlement of its parent', async () => {
     const run_id = await start()
-    await tick(sql)
+    await tickOn(sql)
     await sql`select race.end_child(${run_id}, 0)`
-    await killed(tick)
+    await killed(tickOn)
     expect(await statusOf(run_id)).toBe('started started completed')
-    await tick(sql)
+    await tickOn(sql)
     expect(await statusOf(run_id)).toBe('started completed completed')
   })
 
   test('in the exchange that ends a child and settles its parent', async () => {
     const run_id = await start()
-    await tick(sql)
+    await tickOn(sql)
     const [task] = await sql<Task[]>`
       select c.* from pgflow.claim_tasks('{child}', 100, null) c
       where c.run_id = (select t.child_run_id from pgflow.step_tasks t where t.run_id = ${run_id})`
-    const settle = (connection: Sql) => exchange(connection, [{ ...task, output: 1 }], 0)
+    const settle = (connection: Sql) => exchange(connection, [{ ...task!, output: 1 }], 0)
     await killed(settle)
     expect(await statusOf(run_id)).toBe('started started started')
     await settle(sql)
@@ -184,11 +211,11 @@ describe('a backend is killed', () => {
 
   test('between the end of a parent and that of its children', async () => {
     const run_id = await start()
-    await tick(sql)
+    await tickOn(sql)
     await sql`select pgflow.cancel_run(${run_id})`
-    await killed(tick)
+    await killed(tickOn)
     expect(await statusOf(run_id)).toBe('cancelled cancelled started')
-    await tick(sql)
+    await tickOn(sql)
     expect(await statusOf(run_id)).toBe('cancelled cancelled cancelled')
   })
 })
@@ -262,8 +289,8 @@ test.each(races)('$race', { timeout: 60_000 + 50 * ROUNDS }, async ({ race, arra
   // Whoever still goes on, ends; the check has hidden the messages.
   await sql`update pgmq.q_child set vt = clock_timestamp()`
   await sql`update pgmq.q_parent set vt = clock_timestamp()`
-  for (let results: object[] = []; results.length > 0 || (await goOn()); ) {
-    results = answers(await exchange(sql, results, 1000))
+  for (let results: Result[] = []; results.length > 0 || (await goOn()); ) {
+    results = await exchange(sql, results, 1000)
     await untilQuiet()
   }
   expect(await violations(sql, ['parent', 'child'])).toEqual([])

@@ -1,5 +1,5 @@
 begin;
-select plan(50);
+select plan(52);
 
 create function pg_temp.run(n int default 1) returns uuid return format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid;
 
@@ -85,6 +85,8 @@ insert into calls values
   ('register_worker', $$select pgflow.register_worker('30000000-0000-4000-8000-000000000001', 'w', '{f}')$$),
   ('heartbeat', $$select pgflow.heartbeat('30000000-0000-4000-8000-000000000001')$$),
   ('stop_worker', $$select pgflow.stop_worker('30000000-0000-4000-8000-000000000001')$$),
+  ('keep_result', $$select pg_temp.swallow(format('select pgflow.keep_result(%L, %L, %s, %s, %L, %L)', task ->> 'run_id', task ->> 'step_slug', task ->> 'task_index', task ->> 'attempt', 'x', '1')) from results$$),
+  ('complete_in_transaction', $$select pg_temp.swallow(format('select pgflow.complete_in_transaction(%L, %L, %s, %s, %L)', task ->> 'run_id', task ->> 'step_slug', task ->> 'task_index', task ->> 'attempt', '1')) from results$$),
   ('complete_wait', $$select pg_temp.swallow(format('select pgflow.complete_wait(%L, %L)', task ->> 'run_id', task ->> 'step_slug')) from results$$),
   ('reject_wait', $$select pg_temp.swallow(format('select pgflow.reject_wait(%L, %L, %L)', task ->> 'run_id', task ->> 'step_slug', 'late')) from results$$),
   ('tick', $$select pgflow.tick()$$),

@@ -32,7 +32,7 @@ select is(
   (select pgflow_public.list_children(pg_temp.run(1), 'a') -> 0) - '{run_id,started_at}'::text[],
   jsonb_build_object(
     'flow_slug', 'child', 'status', 'started', 'input', '[1, 2, 3]'::jsonb, 'output', null, 'error', null, 'owner_id', pg_temp.owner(1),
-    'group_id', null, 'idempotency_key', null, 'metadata', null, 'priority', 'normal', 'waits_for', null, 'completed_at', null,
+    'group_id', null, 'idempotency_key', null, 'metadata', null, 'priority', 'normal', 'waits_for', null, 'undoes', null, 'undone_by', null, 'completed_at', null,
     'failed_at', null, 'cancelled_at', null, 'parent_run_id', pg_temp.run(1), 'parent_step_slug', 'a', 'parent_task_index', 0, 'depth', 1
   ),
   'with what a run has, and whose child it is'

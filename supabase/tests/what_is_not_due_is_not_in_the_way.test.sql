@@ -1,5 +1,5 @@
 begin;
-select plan(7);
+select plan(8);
 
 create function pg_temp.claim(flow_slugs text[]) returns setof text language sql as $$
   select c.flow_slug from pgflow.claim_tasks(flow_slugs, 2, '30000000-0000-4000-8000-000000000001') c order by 1
@@ -33,6 +33,17 @@ select is(
   (select input from pgflow.claim_tasks(array['f'], 1, gen_random_uuid())), '{"run": 1}'::jsonb, 'after it was given back, too'
 );
 select is((select input from pgflow.claim_tasks(array['f'], 1, gen_random_uuid())), '{"run": 2}'::jsonb, 'then the next');
+
+-- Functions that are due, of which nobody has called any yet.
+insert into pgflow.alarms (due_at, kind, run_id, step_slug) select pgflow.now(), 'sql', gen_random_uuid(), 'a' from generate_series(1, 2000);
+analyze pgflow.alarms;
+create function pg_temp.alarms_read() returns bigint language sql as $$
+  select sum(pg_stat_get_xact_tuples_returned(i.relation))::bigint
+  from (select unnest(array[indrelid, indexrelid]) from pg_index where indrelid = 'pgflow.alarms'::regclass) as i (relation)
+$$;
+create temp table looked as select pg_temp.alarms_read() as before;
+select pgflow.settle_and_claim('[]', array['f', 'g'], 2, gen_random_uuid()), pgflow.next_due_in(), pgflow.next_call_in();
+select cmp_ok(pg_temp.alarms_read() - before, '<', 50::bigint, 'what a worker asks passes over no functions that are due') from looked;
 
 select * from finish();
 rollback;

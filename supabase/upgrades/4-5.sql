@@ -159,7 +159,7 @@ create table if not exists pgflow.alarms (
     and (step_slug is null or kind in ('deadline', 'child', 'ended', 'sql')) and (step_slug is not null or kind not in ('child', 'sql'))
   )
 );
-create index if not exists alarms_sql on pgflow.alarms (due_at, alarm_id, run_id, step_slug) where kind = 'sql';
+create index if not exists alarms_by_kind on pgflow.alarms (kind, due_at, alarm_id);
 create table if not exists pgflow.kept_results (
   run_id uuid not null, -- with step_slug and task_index: of step_tasks
   step_slug text not null,

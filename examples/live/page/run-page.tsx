@@ -2,6 +2,7 @@ import type { RunEvent, RunSnapshot } from '@pgflow/sdk'
 import { useRun } from '@pgflow/sdk/react'
 import { useState } from 'react'
 import type { ReadDocument } from '../flow.ts'
+import { ChildPage } from './children.tsx'
 import { EventLog } from './event-log.tsx'
 import { FlowSource } from './flow-source.tsx'
 import { Graph } from './graph.tsx'
@@ -26,14 +27,14 @@ export function RunPage({ runId, onStart }: RunPageProps) {
       {error && (
         <Problem title={run ? 'The run is not up to date' : 'The run cannot be shown'} error={error} />
       )}
-      {run ? (
+      {run?.parent_run_id && <ChildPage run={run} />}
+      {run && !run.parent_run_id && (
         <>
           <RunHeader run={run} events={events} cancel={cancel} retry={retry} onStart={onStart} />
           <RunPanels run={run} events={events} />
         </>
-      ) : (
-        !error && <p role="status">Loading the run …</p>
       )}
+      {!run && !error && <p role="status">Loading the run …</p>}
     </article>
   )
 }
@@ -55,7 +56,7 @@ function RunPanels({ run, events }: RunPanelsProps) {
           <h3 id="graph">Graph</h3>
           <Graph shape={readDocument} steps={steps} selected={selected} onSelect={toggle} />
         </section>
-        <Steps steps={steps} selected={selected} onSelect={toggle} />
+        <Steps run={run} selected={selected} onSelect={toggle} />
       </div>
       <div className="panel">
         <section className="card" aria-labelledby="code">

@@ -13,11 +13,12 @@ test('finds the lines of each step of the flow', async () => {
 
   const slugs = shapeOf(ReadDocument).steps.map(({ step_slug }) => step_slug)
   expect([...found.keys()].toSorted()).toEqual(slugs.toSorted())
-  expect(found.get('headings')).toEqual([
-    "  .step('headings', ['text'], async ({ text }, context) => {",
+  expect(found.get('text')).toEqual([
+    "  .step('text', async ({ run }, context) => {",
     '    await context.resources.pause(context)',
-    '    return headingsOf(text)',
+    '    return readDocument(run.document)',
     '  })',
   ])
+  expect(found.get('headings')?.[0]).toMatch(/^ {2}\.flow\(\{ slug: 'headings'/)
   expect(found.get('contents')?.at(-1)).toBe('  )')
 })

@@ -1,27 +1,30 @@
-import type { StepState } from '@pgflow/sdk'
+import type { RunSnapshot, StepState } from '@pgflow/sdk'
+import { Children } from './children.tsx'
 import { Elapsed, useNow } from './elapsed.tsx'
 import { JsonView } from './json.tsx'
 import { progressOf } from './progress.ts'
+import { readDocument } from './shape.ts'
 import { type ShownStatus, Status, shownStatus } from './status.tsx'
 import { Clock } from './waiting.tsx'
 import './steps.css'
 
 interface StepsProps {
-  steps: readonly StepState[]
+  run: Pick<RunSnapshot, 'run_id' | 'flow_slug' | 'steps'>
   selected: string | null
   onSelect: (slug: string) => void
 }
 
 /** The steps of a run as a list; the selected one shows its output. */
-export function Steps({ steps, selected, onSelect }: StepsProps) {
+export function Steps({ run, selected, onSelect }: StepsProps) {
   return (
     <section className="card" aria-labelledby="steps">
       <h3 id="steps">Steps</h3>
       <ul className="steps">
-        {steps.map((step) => (
+        {run.steps.map((step) => (
           <li key={step.step_slug}>
             <Step
               step={step}
+              runId={run.run_id}
               isSelected={step.step_slug === selected}
               onSelect={() => onSelect(step.step_slug)}
             />
@@ -34,11 +37,12 @@ export function Steps({ steps, selected, onSelect }: StepsProps) {
 
 interface StepProps {
   step: StepState
+  runId: string
   isSelected: boolean
   onSelect: () => void
 }
 
-function Step({ step, isSelected, onSelect }: StepProps) {
+function Step({ step, runId, isSelected, onSelect }: StepProps) {
   const { step_slug } = step
   const progress = progressOf(step)
   return (
@@ -58,9 +62,14 @@ function Step({ step, isSelected, onSelect }: StepProps) {
       </button>
       <Retry step={step} />
       <Waiting step={step} />
+      {isSelected && hasRuns(step_slug) && <Children runId={runId} stepSlug={step_slug} />}
       {isSelected && <Details step={step} />}
     </>
   )
+}
+
+function hasRuns(slug: string): boolean {
+  return readDocument.steps.some((step) => step.step_slug === slug && step.child_flow !== undefined)
 }
 
 function Time({ step: { status, started_at, completed_at, failed_at } }: { step: StepState }) {

@@ -225,8 +225,13 @@ export async function eventsAfter(
   return row!
 }
 
-export async function cancelRun(sql: Sql, run_id: string, reason: string | null): Promise<void> {
-  await sql`select (pgflow.cancel_run(run_id => ${run_id}, reason => ${reason})).status`
+export async function cancelRun(
+  sql: Sql,
+  run_id: string,
+  reason: string | null,
+  undo: boolean,
+): Promise<void> {
+  await sql`select (pgflow.cancel_run(run_id => ${run_id}, reason => ${reason}, undo => ${undo})).status`
 }
 
 export async function retryRun(sql: Sql, run_id: string): Promise<void> {

@@ -45,6 +45,8 @@ export function linesOfRun(
     ...(run.parent_run_id
       ? [`  for ${run.parent_step_slug}[${run.parent_task_index}] of run ${run.parent_run_id}`]
       : []),
+    ...(run.undoes ? [`  undoes run ${run.undoes}`] : []),
+    ...(run.undone_by ? [`  is undone by run ${run.undone_by}`] : []),
     ...steps.flatMap((step) => {
       const of = tasks.find(({ step_slug }) => step_slug === step.step_slug)
       const stepEnd = step.completed_at ?? step.failed_at ?? step.skipped_at
@@ -60,7 +62,7 @@ export function linesOfRun(
       return [
         ['', step.step_slug.padEnd(width), step.status.padEnd(9), facts].join('  ').trimEnd(),
         ...(reason === '' ? [] : [`      ${cut(reason)}`]),
-        ...(of ? of.examples.flatMap((task) => linesOfTask(task, partsOf(of))) : []),
+        ...(of ? of.examples.filter(hasNoChild(of)).flatMap((task) => linesOfTask(task, partsOf(of))) : []),
         ...(of ? linesOfChildren(of) : []),
       ]
     }),
@@ -97,6 +99,11 @@ function webhookNames(webhook: string): string {
   return webhook === 'plain' ? 'a webhook' : `a webhook of ${webhook}`
 }
 
+/** Whether a task says what no child of the step says. */
+function hasNoChild({ children }: StepTasks): (task: TaskRow) => boolean {
+  return ({ task_index }) => children.every((child) => child.task_index !== task_index)
+}
+
 /** The runs that a step has started. */
 function linesOfChildren({ is_map, children, statuses }: StepTasks): string[] {
   const count = Object.values(statuses).reduce((sum, one) => sum + one, 0)
@@ -117,7 +124,8 @@ function partsOf({ is_map, is_loop }: StepTasks): 'item' | 'turn' | undefined {
 function summaryOf(of: StepTasks): string[] {
   const { max_attempts, statuses, examples, child_flow } = of
   const part = partsOf(of)
-  if (max_attempts === null && (child_flow === null || part === undefined)) return []
+  if (max_attempts === null && child_flow === null) return []
+  if (part === undefined && child_flow !== null) return []
   if (part === undefined) return [`attempt ${examples[0]?.attempts ?? 0} of ${max_attempts}`]
   const total = Object.values(statuses).reduce((sum, count) => sum + count, 0)
   const counts = Object.entries(statuses).map(([status, count]) => `${count} ${status}`)

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import type { RunEvent } from '../client/types.ts'
-import { compile, Flow } from '../flow/index.ts'
+import { compile, Flow, relatedFlows } from '../flow/index.ts'
 import { startWorker } from '../worker/index.ts'
 import { startTestDatabase, type TestDatabase } from '../worker/testing/database.ts'
 import type { Io } from './command.ts'
@@ -96,6 +96,7 @@ describe('pgflow runs list', () => {
     expect(out.join('\n')).toMatch(
       new RegExp(`^ {6}run {2}${bad!.run_id} {2}failed {5}item 1 {2}.*two is bad`, 'm'),
     )
+    expect(out.join()).not.toContain('item 1, failed')
     expect((await runs(['show', bad!.run_id])).out).toContain(`  for parts[1] of run ${run_id}`)
   })
 
@@ -111,10 +112,11 @@ describe('pgflow runs list', () => {
 })
 
 describe('pgflow runs show', () => {
-  it('has attempts, times, errors with stacks and causes, and items of maps', async () => {
+  it('has attempts, times, errors with stacks and causes, turns of loops and items of maps', async () => {
     const flow = new Flow<number[]>({ slug: 'shown', maxAttempts: 2, baseDelay: 0 })
       .step('fine', ({ run }) => run.length)
-      .map({ slug: 'items', items: 'run' }, (n: number) => {
+      .loop({ slug: 'turns', start: 'run', max: 2, whenExceeded: 'complete' }, (numbers) => numbers)
+      .map({ slug: 'items', items: 'turns' }, (n: number) => {
         if (n === 2) throw new TypeError('two is bad\u001b[2J', { cause: new Error('because') })
         return n
       })
@@ -128,6 +130,7 @@ describe('pgflow runs show', () => {
     const stamp = '\\d{4}-\\d\\d-\\d\\d [\\d:]{8} UTC'
     expect(text).toMatch(new RegExp(`^ {2}started ${stamp}, failed ${stamp}, after [\\d.]+ m?s$`, 'm'))
     expect(text).toMatch(/^ {2}fine {3}completed {2}after \d+ ms, took \d+ ms, attempt 1 of 2$/m)
+    expect(text).toMatch(/^ {2}turns {2}completed {2}after .*, 2 turns: 2 completed$/m)
     expect(text).toMatch(/^ {2}items {2}failed {5}after .*, 3 items: .*1 failed/m)
     expect(text).toMatch(/^ {6}item 1, failed: step "items" failed: TypeError: two is bad \[2J: because$/m)
     expect(text).toMatch(/^ {6}TypeError: two is bad .*\n {10}at .*runs\.test\.ts:\d+/m)
@@ -136,7 +139,11 @@ describe('pgflow runs show', () => {
       /another:\n {4}[\d:.]{12} {2}step:retrying {2}items .*\(failures so far: 1, next attempt/,
     )
     const json = JSON.parse((await runs(['show', run_id, '--json'])).out.join('\n'))
-    expect(json).toMatchObject({ run_id, steps: [{}, {}], tasks: [{ max_attempts: 2 }, { is_map: true }] })
+    expect(json).toMatchObject({
+      run_id,
+      steps: [{}, {}, {}],
+      tasks: [{ max_attempts: 2 }, { is_loop: true }, { is_map: true }],
+    })
   })
 })
 
@@ -307,6 +314,25 @@ describe('pgflow runs cancel and retry', () => {
       error: expect.stringMatching(/^run .* cannot be retried/),
     })
     await runs(['cancel', run_id])
+  })
+
+  it('undo a run, and show what undoes it', async () => {
+    const Order = new Flow<string>({ slug: 'order' })
+      .step('pay', () => 1, { undo: () => {} })
+      .step('end', () => 2)
+    for (const flow of relatedFlows([Order])) await db.sql.unsafe(compile(flow))
+    const run_id = await db.startRun('order', 'x')
+    await db.sql`select pgflow.complete_task(${run_id}, 'pay', 0, '1')`
+    expect((await runs(['cancel', run_id, '--undo'])).error).toBeUndefined()
+    await db.sql`select pgflow.tick()`
+    const shown = (await runs(['show', run_id])).out
+    const undone = shown[2]!.match(/^ {2}is undone by run (\S+)$/)![1]!
+    expect((await runs(['show', undone])).out).toEqual([
+      expect.stringMatching(/ {2}started {4}order_undo$/),
+      expect.stringContaining('started'),
+      `  undoes run ${run_id}`,
+      expect.stringMatching(/^ {2}pay {2}started /),
+    ])
   })
 
   it('change what a filter finds, after a look at it', async () => {

@@ -10,7 +10,7 @@ import { lineOfRun, linesOfRun } from './runs-text.ts'
 import { watchRun } from './runs-watch.ts'
 
 const usage =
-  'runs list [<filter>] | runs show|watch <run_id> | runs cancel|retry <run_id>|<filter> [--yes] [--dry-run]  [--json] [--db <url>]'
+  'runs list [<filter>] | runs show|watch <run_id> | runs cancel|retry <run_id>|<filter> [--undo] [--yes] [--dry-run]  [--json] [--db <url>]'
 
 const statuses: readonly string[] = ['started', 'completed', 'failed', 'cancelled'] satisfies RunStatus[]
 
@@ -33,7 +33,7 @@ type FilterValues = { readonly [Name in Exclude<keyof typeof filters, 'children'
 export const runsCommand: Command = {
   usage,
   summary:
-    'Lists and shows runs, watches one, cancels them, or resumes them from where they failed. <filter> is any of --flow <slug>, --status <status>, --since <2h or ISO time>, --error <text>, --limit <n>. Runs that sub-flows have started are left out, unless there is --children.',
+    'Lists and shows runs, watches one, cancels them, or resumes them from where they failed. cancel --undo also undoes what they have completed. <filter> is any of --flow <slug>, --status <status>, --since <2h or ISO time>, --error <text>, --limit <n>. Runs that sub-flows have started are left out, unless there is --children.',
   async run([action, ...args], io) {
     const handler = action !== undefined && Object.hasOwn(actions, action) ? actions[action] : undefined
     if (handler === undefined) {
@@ -83,12 +83,12 @@ async function change(action: 'cancel' | 'retry', args: readonly string[], io: I
     ...filters,
     yes: { type: 'boolean' },
     'dry-run': { type: 'boolean' },
-    ...(action === 'cancel' && { reason: { type: 'string' as const } }),
+    ...(action === 'cancel' && { reason: { type: 'string' as const }, undo: { type: 'boolean' as const } }),
   } as const
   const { values, words } = parsed(usage, args, options, {}, true)
-  const reason = (values as { reason?: string }).reason ?? null
+  const { reason = null, undo = false } = values as { reason?: string; undo?: boolean }
   const apply = (sql: Sql, run_id: string) => {
-    return action === 'cancel' ? cancelRun(sql, run_id, reason) : retryRun(sql, run_id)
+    return action === 'cancel' ? cancelRun(sql, run_id, reason, undo) : retryRun(sql, run_id)
   }
   const { children: _, ...narrowing } = filters
   const hasFilter = Object.keys(narrowing).some((name) => values[name as keyof typeof filters] !== undefined)

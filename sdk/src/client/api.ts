@@ -151,7 +151,11 @@ export interface Api {
   get_run(args: { readonly run_id: string }): RunSnapshot
   list_runs(args: ListArguments): RunRow[]
   list_children(args: ChildrenArguments): ChildRow[]
-  cancel_run(args: { readonly run_id: string; readonly reason: string | undefined }): RunSnapshot
+  cancel_run(args: {
+    readonly run_id: string
+    readonly reason: string | undefined
+    readonly undo: boolean | undefined
+  }): RunSnapshot
   retry_run(args: { readonly run_id: string }): RunSnapshot
   complete_wait(args: WaitArguments & { readonly output: unknown }): RunSnapshot
   reject_wait(args: WaitArguments & { readonly reason: string }): RunSnapshot

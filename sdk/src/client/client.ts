@@ -110,8 +110,7 @@ export class PgflowClient<Flows extends { readonly [Slug in keyof Flows]: AnyFlo
     this.lives = livesOf(supabase)
     if (requestTimeout === undefined) return
     const seconds = secondsOf(requestTimeout)
-    if (seconds === undefined)
-      throw invalid(`requestTimeout is ${requestTimeout}, not a duration such as '15s'`)
+    if (seconds === undefined) throw invalid(`requestTimeout is ${requestTimeout}: give it '15s'`)
     this.lives.connection.requestTimeout = seconds
   }
 

@@ -34,6 +34,7 @@ const forms: Readonly<Record<OptionName, string>> = {
   timeout: duration,
   after: 'the seq of an event: a whole number, at least 0',
   reason: 'a text',
+  undo: 'true or false',
   children: 'true or false',
   afterChild: 'the last child of the page before, as it was listed',
   afterWait: 'the last wait of the page before, as it was listed',

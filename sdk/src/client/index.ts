@@ -22,7 +22,7 @@ export {
 export type { AnyFlows, FlowName, FlowOf, FlowsOf, RunOf, RunRowOf, SlugOf } from './flows.ts'
 export type { EventsOptions } from './iterate.ts'
 export type { ListChildrenOptions, WaitKey } from './lists.ts'
-export type { LiveRun, Run, RunStep } from './run.ts'
+export type { CancelOptions, LiveRun, Run, RunStep } from './run.ts'
 export type { SupabaseLike } from './supabase.ts'
 export type {
   Actor,

@@ -71,6 +71,7 @@ describe('what cannot be used is refused before anything is sent', () => {
     ['no number', () => run.events({ after: Number.NaN }).next(), 'after is NaN', 'seq'],
     ['a text for a number', () => run.events({ after: 'x' }).next(), "after is 'x'", 'seq'],
     ['a reason', () => run.cancel({ reason: 'done' }), 'reason is an object', 'a text'],
+    ['an undo', () => run.cancel('done', { undo: 'yes' }), "undo is 'yes'", 'true or false'],
   ])('%s', async (_, call, message, hint) => {
     const error = await call().catch((thrown: unknown) => thrown)
     expect(error).toBeInstanceOf(InvalidInputError)
@@ -93,11 +94,11 @@ describe('what cannot be used is refused before anything is sent', () => {
     [
       'listRuns',
       () => client.listRuns({ state: 'failed' }),
-      'flowSlug, status, metadata, ownerId, groupId, cursor, limit',
+      'flowSlug, status, metadata, ownerId, groupId, children, cursor, limit',
     ],
     ['waitForCompletion', () => run.waitForCompletion({ timeOut: 1 }), 'timeout, signal'],
     ['events', () => run.events({ from: 1 }).next(), 'after, signal'],
-    ['cancel', () => run.cancel('done', { timeout: 1 }), 'reason, signal'],
+    ['cancel', () => run.cancel('done', { timeout: 1 }), 'reason, undo, signal'],
     ['retry', () => run.retry({ toString: 1 }), 'signal.'],
   ])('an option that %s does not have, with those that it has', async (_, call, hint) => {
     const error = await call().catch((thrown: unknown) => thrown)

@@ -33,6 +33,7 @@ const tests = {
   priority: matches(/^(high|normal|low)$/),
   timeout: (value) => secondsOf(value) !== undefined,
   reason: isText,
+  undo: (value) => value === !!value,
   output: (value) => value !== undefined,
   signal: has('aborted'),
 } satisfies Record<string, Test>
@@ -62,9 +63,9 @@ export function checkOptions(options: object, known: string, more?: MoreTests): 
   const all: MoreTests = { ...tests, ...more }
   const names = known.split(' ')
   for (const [name, value] of Object.entries(options)) {
-    const isRequired = names.includes(`${name}!`)
-    if (!isRequired && !names.includes(name)) return refuse(name, value, known)
-    if ((isRequired || value !== undefined) && !all[name as OptionName]!(value)) return refuse(name, value)
+    const isOption = names.includes(name)
+    if (!isOption && !names.includes(`${name}!`)) return refuse(name, value, known)
+    if (!(isOption && value === undefined) && !all[name as OptionName]!(value)) return refuse(name, value)
   }
   return undefined
 }
@@ -101,11 +102,7 @@ export async function argumentsFrom<Arguments>(
   const args: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(values)) {
     args[name.replace(/[A-Z]/, (letter) => `_${letter.toLowerCase()}`)] =
-      name === 'delay'
-        ? secondsOf(value)
-        : /^(input|meta|outp)/.test(name)
-          ? await checkJson(value, name)
-          : value
+      name === 'delay' ? secondsOf(value) : /^(in|m|ou)/.test(name) ? await checkJson(value, name) : value
   }
   // That is what the options have.
   return args as Arguments

@@ -22,6 +22,11 @@ import type {
 } from './types.ts'
 import { runOutcome, stepOutcome, type WaitOptions, waitFor } from './wait.ts'
 
+export interface CancelOptions extends RequestOptions {
+  /** Whether to undo the steps that have completed and have an undo. @default false */
+  readonly undo?: boolean
+}
+
 /**
  * One run of a flow. With the first listener, wait or iterator it becomes live: its properties are kept up to date until the
  * run ends or the run object is closed. When the user changes, it is emptied (`seq` is 0 then) and read again as the new user.
@@ -170,21 +175,22 @@ export class LiveRun<
   }
 
   /**
-   * Ends the run. Its open steps are cancelled, and the reason becomes its error.
+   * Ends the run. Its open steps are cancelled, and the reason becomes its error. With `undo`, the steps that have completed and
+   * have an undo are undone, as if the run had failed; `client.getRun(runId)` tells `undone_by` which run.
    *
    * @throws ConflictError if the run is over already
    *
    * @example
-   * await run.cancel('no longer needed', { signal: AbortSignal.timeout(5000) })
+   * await run.cancel('no longer needed', { undo: true })
    */
-  async cancel(reason?: string, options: RequestOptions = {}): Promise<void> {
-    await this.#live.change('cancel_run', 'reason signal', { reason, ...options })
+  async cancel(reason?: string, options: CancelOptions = {}): Promise<void> {
+    await this.#live.change('cancel_run', 'reason undo signal', { reason, ...options })
   }
 
   /**
    * Resumes a failed or cancelled run: completed steps keep their outputs. Its listeners are called again.
    *
-   * @throws ConflictError if the run has not failed and was not cancelled
+   * @throws ConflictError if the run has not failed and was not cancelled, or its undo has begun
    */
   async retry(options: RequestOptions = {}): Promise<void> {
     await this.#live.change('retry_run', 'signal', { ...options })

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { SupabaseClient } from '@supabase/supabase-js'
 import { afterAll, beforeAll, beforeEach, describe, expect, expectTypeOf, it, onTestFinished } from 'vitest'
-import { Flow, type ItemResult } from '../flow/index.ts'
+import { compile, Flow, type ItemResult } from '../flow/index.ts'
 import type { Duration } from '../shared/duration.ts'
 import { startWorker } from '../worker/index.ts'
 import { PgflowClient } from './client.ts'
@@ -206,6 +206,26 @@ describe('cancel', () => {
     const run = await start()
     await rig.complete(run.runId)
     await expect(run.cancel()).rejects.toThrow(ConflictError)
+  })
+
+  it('with undo, undoes what has completed, in a run that says so', async () => {
+    const undo = new Flow({ slug: 'review_undo' }).step('read', () => null)
+    await rig.sql.unsafe(compile(undo))
+    await rig.sql`update pgflow.flows set undo_flow = 'review_undo' where flow_slug = 'review'`
+    onTestFinished(async () => {
+      await rig.sql`update pgflow.flows set undo_flow = null where flow_slug = 'review'`
+    })
+    const run = await start()
+    await rig.settle(run.runId, 'read', { output: 'some text' })
+    await run.cancel('too late', { undo: true })
+    await rig.sql`select pgflow.tick()`
+    const { snapshot } = await client.getRun(run.runId)
+    const undoing = await client.getRun(snapshot.undone_by!)
+    expect(undoing).toMatchObject({
+      snapshot: { undoes: run.runId, undone_by: null },
+      input: { outputs: { read: 'some text' }, error: 'too late' },
+    })
+    await expect(run.retry()).rejects.toThrow(`run ${undoing.runId} undoes it`)
   })
 })
 

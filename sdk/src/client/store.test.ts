@@ -43,6 +43,8 @@ function startOf(...slugs: string[]): RunSnapshot {
     cancelled_at: null,
     priority: 'normal',
     waits_for: null,
+    undoes: null,
+    undone_by: null,
     seq: 0,
     steps: slugs.map(step),
   }

@@ -140,9 +140,9 @@ export class RunStore {
     return this.#log[seq - 1] ?? (this.closed ? null : undefined)
   }
 
-  /** Takes a newer snapshot, before the first event has been applied, and says whether it did. */
+  /** Takes a snapshot that is not older, before the first event has been applied, and says whether it did. */
   restart(snapshot: RunSnapshot): boolean {
-    if (this.loaded || snapshot.seq <= this.#snapshot.seq) return false
+    if (this.loaded || snapshot.seq < this.#snapshot.seq) return false
     this.#snapshot = snapshot
     for (const seq of this.#pending.keys()) {
       if (seq <= snapshot.seq) this.#pending.delete(seq)

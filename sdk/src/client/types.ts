@@ -49,6 +49,10 @@ interface RunRecord<Input, Output> {
    * further starts; `null` in all others.
    */
   readonly waits_for: 'run' | 'time' | null
+  /** Of a run that undoes what another one has completed, that run. */
+  readonly undoes: string | null
+  /** The run that undoes what this one has completed, as of when it was read; no event tells of it. */
+  readonly undone_by: string | null
   /** Only in runs that a step of another run has started: that run, the step, its task (the item's index in a map), and how deep it is. */
   readonly parent_run_id?: string
   readonly parent_step_slug?: string

@@ -25,7 +25,16 @@ export interface BatchSettings<Size extends number> {
 /** One of the tasks of a batch. */
 export type BatchTask<Payload = unknown, ProgressData extends [data?: unknown] = [data?: unknown]> = Pick<
   Context<object, Payload, ProgressData>,
-  'runId' | 'taskIndex' | 'attempt' | 'signal' | 'log' | 'progress' | 'payload' | 'waitUrl'
+  | 'runId'
+  | 'taskIndex'
+  | 'attempt'
+  | 'signal'
+  | 'log'
+  | 'progress'
+  | 'payload'
+  | 'waitUrl'
+  | 'once'
+  | 'idempotencyKey'
 >
 
 /**

@@ -1,3 +1,5 @@
+import type { OnceMethods, TransactionMethods } from './once-types.ts'
+
 /** A logger, such as `console`. */
 export interface Log {
   debug(message: string, data?: object): void
@@ -16,7 +18,8 @@ export interface Context<
   Resources = object,
   Payload = unknown,
   ProgressData extends [data?: unknown] = [data?: unknown],
-> {
+> extends OnceMethods,
+    TransactionMethods {
   /**
    * Aborted when the result is not needed any more. Its reason is a `TimeoutError`, a `CancelledError` (the run was
    * cancelled or failed), a `LeaseLostError` (another worker has the task) or a `WorkerStoppedError`.

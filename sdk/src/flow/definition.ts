@@ -242,7 +242,7 @@ export interface StepOptions
 /** What a step is: a handler's task, one for each item, one after another, a wait for somebody or for a time, or a call of an SQL function. */
 export type StepType = 'single' | 'map' | 'wait' | 'sleep' | 'loop' | 'sql'
 
-/** Where the items of a map, the first state of a loop, or the input of a sub-flow are: in the run's input or the output of a dep, possibly at a path inside it. */
+/** Where the items of a map, the input of a sub-flow or the first state of a loop are: in the run's input or the output of a dep, possibly at a path inside it. */
 export interface MapSource {
   /** `run`, or the slug of a dep. */
   readonly source: string
@@ -255,7 +255,7 @@ export interface StepDefinition {
   readonly slug: string
   readonly type: StepType
   readonly deps: readonly string[]
-  /** Only in maps, loops and sub-flows. */
+  /** Only in maps, loops and sub-flows: where the items are, the first state, or the input. */
   readonly items?: MapSource
   /** The flow of which the step starts a run, a map one for each item; its alias where only that is given. */
   readonly child?: AnyFlow | string

@@ -46,7 +46,7 @@ describe('Loops', () => {
   })
 
   it('are pictured as what they are', () => {
-    expect(toMermaid(Agent)).toContain('  s_by_dep{{"by_dep"}}\n')
+    expect(toMermaid(Agent)).toContain('  s_by_dep[/"by_dep"\\]\n')
   })
 
   const flow = new Flow({ slug: 'f' }).step('a', () => 1).step('b', () => 1) as never as {

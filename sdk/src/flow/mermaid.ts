@@ -23,15 +23,15 @@ const colours: Readonly<Record<string, string>> = {
 const shapes: Readonly<Record<StepType, (text: string) => string>> = {
   single: (text) => `[${text}]`,
   map: (text) => `[[${text}]]`,
-  loop: (text) => `{{${text}}}`,
+  loop: (text) => `[/${text}\\]`,
   wait: (text) => `[/${text}/]`,
   sleep: (text) => `([${text}])`,
   sql: (text) => `[(${text})]`,
 }
 
 /**
- * A picture of a flow, as the text of a Mermaid flowchart: maps have double sides, loops are hexagons, waits are slanted (as input by
- * hand), sleeps round, SQL steps cylinders, sub-flows trapezoids with the slug of their flow (`lines → invoice_line`), steps with a condition have a dashed
+ * A picture of a flow, as the text of a Mermaid flowchart: maps have double sides, loops are trapezoids, waits are slanted (as input by
+ * hand), sleeps round, SQL steps cylinders, sub-flows hexagonal with the slug of their flow (`lines → invoice_line`), steps with a condition have a dashed
  * border. With a run's snapshot, each step has the colour of its status; one that
  * waits for a slot of a limit has the border of a running one, and is pale.
  *
@@ -69,7 +69,7 @@ function shownStatus({ status, waits_for }: PicturedRun['steps'][number]): strin
 function shapeOf({ slug, type, child }: StepDefinition): string {
   if (child === undefined) return shapes[type](`"${slug}"`)
   const text = `"${slug} → ${aliasOfChild(child)}"`
-  return type === 'map' ? shapes.map(text) : `[/${text}\\]`
+  return type === 'map' ? shapes.map(text) : `{{${text}}}`
 }
 
 /** A slug alone may be a word of Mermaid's, as `end` is. */

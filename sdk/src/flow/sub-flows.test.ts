@@ -52,9 +52,9 @@ describe('sub-flows', () => {
 
   it('are pictured with their flows', () => {
     expect(toMermaid(Order).split('\n').slice(1, 5)).toEqual([
-      '  s_first[/"first → line"\\]',
+      '  s_first{{"first → line"}}',
       '  s_lines[["lines → line"]]',
-      '  s_sum[/"sum → sums"\\]',
+      '  s_sum{{"sum → sums"}}',
       '  s_lines --> s_sum',
     ])
   })

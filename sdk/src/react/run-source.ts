@@ -1,5 +1,5 @@
 import { isRefusal, NotFoundError } from '../client/errors.ts'
-import type { PgflowError, RunSnapshot } from '../client/index.ts'
+import type { CancelOptions, PgflowError, RunSnapshot } from '../client/index.ts'
 import type { Live } from '../client/live.ts'
 import type { Lives } from '../client/lives.ts'
 import { isOver } from '../client/store.ts'
@@ -72,8 +72,8 @@ export class RunSource {
   /** Shows what is known of the run, and what `cancel` and `retry` change, but does not follow it. */
   readonly subscribeIdle = (notify: () => void): (() => void) => this.#subscribe(notify, false)
 
-  readonly cancel = (reason?: string): Promise<void> =>
-    this.#act((live) => live.change('cancel_run', 'reason signal', { reason }))
+  readonly cancel = (reason?: string, options: Pick<CancelOptions, 'undo'> = {}): Promise<void> =>
+    this.#act((live) => live.change('cancel_run', 'reason undo signal', { reason, ...options }))
 
   readonly retry = (): Promise<void> => this.#act((live) => live.change('retry_run', 'signal', {}))
 

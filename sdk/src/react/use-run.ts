@@ -1,5 +1,5 @@
 import * as React from 'react'
-import type { PgflowError, RunSnapshot, StepSlug, StepStates } from '../client/index.ts'
+import type { CancelOptions, PgflowError, RunSnapshot, StepSlug, StepStates } from '../client/index.ts'
 import type { AnyFlow } from '../flow/index.ts'
 import { type FollowOptions, type RunStore, useRunSource } from './use-run-source.ts'
 import { type Select, type Selection, useSelection } from './use-selection.ts'
@@ -24,8 +24,8 @@ export interface UseSelectedRunOptions<Snapshot extends RunSnapshot, Selected>
 
 /** What can be done to a run. */
 export interface RunActions {
-  /** Ends the run; the reason becomes its error. It never rejects: `error` says what failed. */
-  cancel(reason?: string): Promise<void>
+  /** Ends the run; the reason becomes its error. With `undo` it is undone. It never rejects: `error` says what failed. */
+  cancel(reason?: string, options?: Pick<CancelOptions, 'undo'>): Promise<void>
   /** Resumes a failed or cancelled run from where it ended. It never rejects: `error` says what failed. */
   retry(): Promise<void>
 }

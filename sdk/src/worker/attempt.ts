@@ -1,3 +1,4 @@
+import type { TransactionSql } from 'postgres'
 import type { Context, Log } from '../flow/context.ts'
 import { type AnyFlow, type HandledStep, hasHandler, type StepDefinition } from '../flow/definition.ts'
 import { describeError, summaryOf } from '../flow/error-description.ts'
@@ -7,12 +8,14 @@ import { TimeoutError } from '../shared/errors.ts'
 import { type Batches, type BatchStep, hasBatches, type Place, withoutError } from './batches.ts'
 import { CancelledError, LeaseLostError, WorkerStoppedError } from './errors.ts'
 import { explain } from './faults.ts'
+import { KeptResults } from './kept-results.ts'
 import { withData } from './log.ts'
 import type { LoopMonitor } from './loop-monitor.ts'
 import { type Progress, reportOf } from './progress.ts'
 import { checkedInput, checkedOutput } from './schemas.ts'
+import { TaskTransaction } from './task-transaction.ts'
 import { keyOf } from './tasks.ts'
-import type { ClaimedTask, FailedResult, Result } from './transport.ts'
+import type { ClaimedTask, FailedResult, Result, Transport } from './transport.ts'
 import type { SharedValue, Values } from './values.ts'
 import type { WebhookSettings } from './webhooks/settings.ts'
 import { waitUrl } from './webhooks/wait-url.ts'
@@ -31,6 +34,9 @@ export interface AttemptOptions extends WorkerContext {
   readonly progress: Pick<Progress, 'add' | 'drop'>
   readonly loop: Pick<LoopMonitor, 'after'>
   readonly batches: Pick<Batches, 'add'>
+  readonly transport: Pick<Transport, 'keepResult' | 'keptResultsOf' | 'transact'>
+  /** A handler's transaction has settled its task, so that others may have started. */
+  readonly onCommitted: () => void
   /** Bytes. */
   readonly outputLimit: number
 }
@@ -48,6 +54,9 @@ export class Attempt {
   #cancelTimeout: (() => void) | undefined
   /** Of a step with batches. */
   #place: Place | undefined
+  /** Made when a handler asks for them. */
+  #kept: KeptResults | undefined
+  #transaction: TaskTransaction | undefined
   #isOver = false
 
   constructor(task: ClaimedTask, options: AttemptOptions) {
@@ -59,6 +68,11 @@ export class Attempt {
     return !this.#isOver && this.#reason === undefined
   }
 
+  /** Whether its handler's transaction has settled the task: it has no lease any more. */
+  get isSettled(): boolean {
+    return this.#transaction?.isCommitted ?? false
+  }
+
   /** Whether its worker gives it back, since it stops. */
   get isGivenBack(): boolean {
     return this.#reason instanceof WorkerStoppedError
@@ -67,6 +81,8 @@ export class Attempt {
   /** Ends the attempt, whatever its handler does; no effect once it is over. */
   abort(reason: AbortReason): void {
     if (this.#isOver || this.#reason !== undefined) return
+    // What still runs has its time, and its worker.
+    if (this.isSettled && (reason instanceof CancelledError || reason instanceof LeaseLostError)) return
     this.#reason = reason
     this.#onAbort?.(reason)
     this.#controller?.abort(reason)
@@ -82,7 +98,7 @@ export class Attempt {
         this.#onAbort = reject
         this.#output(flow, step).then(resolve, reject)
       })
-      return this.#completed(output)
+      return this.isSettled ? this.#noteReturned(output) : this.#completed(output)
     } catch (error) {
       return this.#failed(this.#reason ?? error)
     } finally {
@@ -130,7 +146,18 @@ export class Attempt {
     const output = hasBatches(step)
       ? this.#outputOfBatch(flow, step, input, context)
       : step.handler(input, context)
-    return checkedOutput(step, await output)
+    const returned = await output
+    await this.#transaction?.ended()
+    return this.isSettled ? returned : checkedOutput(step, returned)
+  }
+
+  /** The task has the output of its transaction. */
+  #noteReturned(returned: unknown): undefined {
+    if (!this.#transaction?.differsFrom(returned)) return
+    this.#options.log.warn(
+      'A handler returned another value than its transaction, whose value counts: return what context.transaction resolves with',
+      keyOf(this.task),
+    )
   }
 
   /** Its timeout counts from the start of the batch. */
@@ -148,7 +175,7 @@ export class Attempt {
     return this.#controller.signal
   }
 
-  #context(flow: AnyFlow, step: StepDefinition, input: unknown): Context {
+  #context(flow: AnyFlow, step: HandledStep, input: unknown): Context {
     const { task } = this
     const { workerId, resources, log, progress, webhooks } = this.#options
     const signal = () => this.#signal
@@ -175,8 +202,43 @@ export class Attempt {
           return waitUrl(webhooks, flow, { run_id: task.run_id, step_slug: stepSlug })
         throw new Error('the worker has no option webhooks, which context.waitUrl needs: give it url and key')
       },
+      get idempotencyKey() {
+        return `${task.run_id}:${task.step_slug}:${task.task_index}`
+      },
+      // The types say what is kept.
+      once: (name, call) => this.#keptResults.once(name, call) as Promise<never>,
+      transaction: (work) => this.#transact(step, work),
       payload: async () => (hasItem(step) ? this.#fetch((value) => value.frozen()) : input),
     }
+  }
+
+  get #keptResults(): KeptResults {
+    const { task, ...rest } = this.#taskOptions
+    this.#kept ??= new KeptResults({ task: keyOf(task), ...rest })
+    return this.#kept
+  }
+
+  async #transact<Output>(
+    step: HandledStep,
+    work: (sql: TransactionSql) => Output,
+  ): Promise<Awaited<Output>> {
+    if (hasBatches(step)) {
+      throw new Error(
+        'context.transaction completes one task, and this step has batches: leave out its option batch',
+      )
+    }
+    this.#transaction ??= new TaskTransaction({
+      ...this.#taskOptions,
+      store: async (output) => toJson(await checkedOutput(step, output), this.#options.outputLimit),
+      onCommitted: this.#options.onCommitted,
+    })
+    return this.#transaction.run(work)
+  }
+
+  get #taskOptions() {
+    const { transport } = this.#options
+    const onLost = (reason: LeaseLostError) => this.abort(reason)
+    return { task: this.task, transport, signal: this.#signal, onLost }
   }
 
   #completed(output: unknown): Result {
@@ -194,6 +256,11 @@ export class Attempt {
       thrown instanceof WorkerStoppedError
     )
       return undefined
+    if (this.isSettled) {
+      const message = 'A handler failed after its transaction had completed the task, which stays completed'
+      this.#options.log.warn(message, { ...keyOf(this.task), error: thrown })
+      return undefined
+    }
     if (!this.#place?.isLogged) {
       this.#options.log.warn('A step failed', { ...keyOf(this.task), error: thrown })
     }

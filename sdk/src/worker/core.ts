@@ -104,6 +104,8 @@ export class Core {
       progress: this.#progress,
       loop: this.#loop,
       batches: this.#batches,
+      transport: options.transport,
+      onCommitted: () => this.wake(),
       outputLimit,
     }
     this.#failures = new Failures({ ...options, signal: this.#deadline.signal })
@@ -144,7 +146,7 @@ export class Core {
     this.#hasCalls = options.flows.some((flow) => [...flow.steps.values()].some(({ type }) => type === 'sql'))
     this.#leases = new Leases({
       ...options,
-      held: () => [...this.#held.values()].map(({ task }) => task),
+      held: () => [...this.#held.values()].filter(({ isSettled }) => !isSettled).map(({ task }) => task),
       onLost: (task) => this.#held.get(idOf(task))?.abort(reasonOf(task)),
     })
   }

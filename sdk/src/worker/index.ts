@@ -1,6 +1,7 @@
 export type { Context, Log } from '../flow/context.ts'
 export type { RetryAfterOptions } from '../flow/errors.ts'
 export { NonRetryableError, RetryAfterError } from '../flow/errors.ts'
+export type { OnceMethods, TransactionMethods } from '../flow/once-types.ts'
 export type { Duration } from '../shared/duration.ts'
 export { PgflowError, TimeoutError } from '../shared/errors.ts'
 export {

@@ -4,6 +4,8 @@ import { openRpcTransport } from './rpc.ts'
 import type { Transport } from './transport.ts'
 
 /** The transport for a way to connect. */
-export function openTransport(options: WorkerConnection & { readonly maxConnections?: number }): Transport {
+export function openTransport(
+  options: WorkerConnection & { readonly maxConnections?: number; readonly maxTransactions?: number },
+): Transport {
   return options.url === undefined ? openPostgresTransport(options) : openRpcTransport(options)
 }

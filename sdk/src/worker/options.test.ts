@@ -16,7 +16,7 @@ describe('docs/worker.md', () => {
       /^\| `(\w+)` \| ([^|]*) \| `?([^|`]+)`? \| .+ \|$/gm,
     )
     const table = Object.fromEntries([...rows].map(([, name, , value]) => [name, value]))
-    expect(defaults).toHaveLength(11)
+    expect(defaults).toHaveLength(12)
     for (const [name, value] of defaults) expect([name, table[name!]]).toEqual([name, value])
     expect(Object.keys(table)).toEqual([
       'flows',

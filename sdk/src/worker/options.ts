@@ -55,6 +55,13 @@ export interface WorkerSettings {
    * @default 3
    */
   readonly maxConnections?: number
+  /**
+   * How many transactions of handlers (`context.transaction`) are open at the same time. Each has a connection of its own, beside
+   * `maxConnections`, so that none delays the worker's calls; it is opened when it is needed, and closed after 30 s without use.
+   * Further ones wait; the step's timeout goes on meanwhile. Over `sql`, these connections have the same options as `sql`.
+   * @default 5
+   */
+  readonly maxTransactions?: number
   /** How many results one call settles at most. @default 100 */
   readonly settleBatch?: number
   /**
@@ -124,13 +131,14 @@ const optionNames: Readonly<Record<OptionName, true>> = {
   ...{ connection: true, sql: true, url: true, secretKey: true, flows: true, resources: true, log: true },
   ...{ concurrency: true, lease: true, maxConnections: true, settleBatch: true, settleDelay: true },
   ...{ inlineLimit: true, cacheLimit: true, outputLimit: true, gracePeriod: true, name: true, signal: true },
-  webhooks: true,
+  ...{ webhooks: true, maxTransactions: true },
 }
 
 /** The least that a whole number may be. */
 const leasts = {
   concurrency: 1,
   maxConnections: 1,
+  maxTransactions: 1,
   settleBatch: 1,
   inlineLimit: 0,
   cacheLimit: 0,

@@ -1,5 +1,6 @@
 import postgres, { type Sql } from 'postgres'
 import { definitionOf } from '../flow/compile.ts'
+import { arrayTypes } from './array-types.ts'
 import { firstAnswer } from './connection-problem.ts'
 import { type DatabaseTarget, DatabaseUrlError, databaseTarget } from './database-url.ts'
 import { WorkerStartError } from './errors.ts'
@@ -7,6 +8,7 @@ import { Listener, type ListenerHooks } from './listener.ts'
 import type { DatabaseConnection } from './options.ts'
 import { type Pool, RenewedPool } from './pool.ts'
 import * as queries from './queries.ts'
+import { Transactions } from './transactions.ts'
 import type { Transport, WorkRequest } from './transport.ts'
 
 /** Seconds for queries that run when a connection is closed. */
@@ -24,6 +26,9 @@ export const connectionSettings = {
   connection: { application_name: 'pgflow worker' },
 }
 
+/** Each transaction has a connection, which is kept for others for a while (seconds). */
+const forTransactions = { max: 1, idle_timeout: 30 }
+
 export interface Patience {
   /** Seconds for an answer to what may wait for locks. */
   readonly patience: number
@@ -37,11 +42,32 @@ export interface Patience {
  * delay a heartbeat.
  */
 export function openPostgresTransport(
-  options: DatabaseConnection & { readonly maxConnections?: number },
+  options: DatabaseConnection & { readonly maxConnections?: number; readonly maxTransactions?: number },
   { patience, freePatience }: Patience = { patience: 60, freePatience: 15 },
 ): Transport {
-  const { sql, connection, maxConnections = 3 } = options
-  if (sql !== undefined) return { ...calls({ pool: { use: (query) => query(sql) } }), close: async () => {} }
+  const { sql, connection, maxConnections = 3, maxTransactions = 5 } = options
+  const transactionsOver = (connect: (onclose: () => void) => Sql, free: Pool) =>
+    new Transactions({
+      connect,
+      limit: maxTransactions,
+      patience: freePatience,
+      end: (name) => free.use((sql) => queries.endTransaction(sql, name)),
+    })
+  if (sql !== undefined) {
+    const free: Pool = { use: (query) => query(sql) }
+    // Connections like the user's, since these are for the worker's own calls, too.
+    const transactions = transactionsOver(
+      (onclose) => postgres({ ...sql.options, ...forTransactions, fetch_types: false, onclose } as object),
+      free,
+    )
+    return {
+      ...calls({ pool: free }),
+      transact: (work, request) => transactions.run(work, request),
+      close: () => transactions.close(closing),
+    }
+  }
+  const connectForTransactions = (onclose: () => void) =>
+    connect(connection, { ...forTransactions, types: arrayTypes, onclose })
   const max = Math.max(1, maxConnections - 2)
   const pool = new RenewedPool(() => connect(connection, { max }), patience)
   const schemaVersion = () => pool.use((sql) => firstAnswer(sql, queries.schemaVersion(sql)))
@@ -53,31 +79,41 @@ export function openPostgresTransport(
     () => connect(connection, { max: 1, idle_timeout: 30 }),
     Number.POSITIVE_INFINITY,
   )
-  const close = async (...others: RenewedPool[]) => {
+  const close = async (...others: (RenewedPool | Transactions)[]) => {
     await Promise.all([pool, apart, caller, ...others].map((one) => one.close(closing)))
   }
-  if (maxConnections === 1) return { ...calls({ pool, apart, caller }), schemaVersion, close }
+  if (maxConnections === 1) {
+    const transactions = transactionsOver(connectForTransactions, pool)
+    return {
+      ...calls({ pool, apart, caller }),
+      schemaVersion,
+      transact: (work, request) => transactions.run(work, request),
+      close: () => close(transactions),
+    }
+  }
   const listener = new Listener((hooks) => {
     return new RenewedPool(() => connect(connection, { ...hooks, max: 1 }), freePatience, hooks.onclose)
   })
+  const transactions = transactionsOver(connectForTransactions, listener.pool)
   return {
     ...calls({ pool, free: listener.pool, apart, caller, ...(maxConnections > 2 && { second }) }),
     schemaVersion,
+    transact: (work, request) => transactions.run(work, request),
     async listen(onTasks) {
       const isSession = await listener.listen(pool, onTasks)
-      if (isSession) for (const one of [pool, second, listener.pool]) one.prepare()
+      if (isSession) for (const one of [pool, second, listener.pool, transactions]) one.prepare()
       return isSession
     },
     close: async () => {
       listener.close()
-      await close(listener.pool, second)
+      await close(listener.pool, second, transactions)
     },
   }
 }
 
 function connect(
   connection: string,
-  more: { max: number; idle_timeout?: number } & Partial<ListenerHooks>,
+  more: { max: number; idle_timeout?: number; types?: typeof arrayTypes } & Partial<ListenerHooks>,
 ): Sql {
   const { url, options } = targetOf(connection)
   return postgres(url, { ...connectionSettings, ...options, ...more })
@@ -128,6 +164,8 @@ function calls({
     reportProgress: (reports) => pool.use((sql) => queries.reportProgress(sql, reports)),
     fetchValue: (ref) => pool.use((sql) => queries.fetchValue(sql, ref)),
     stopWorker: (workerId) => free.use((sql) => queries.stopWorker(sql, workerId)),
+    keepResult: (result) => pool.use((sql) => queries.keepResult(sql, result)),
+    keptResultsOf: (task) => pool.use((sql) => queries.keptResultsOf(sql, task)),
     completeWait: (completion) => pool.use((sql) => queries.completeWait(sql, completion)),
   }
 }

@@ -1,10 +1,12 @@
-import type { Sql } from 'postgres'
+import type { ISql, Sql } from 'postgres'
 import type { FlowDefinition } from '../flow/compile.ts'
+import type { Json } from '../flow/json-types.ts'
 import { sqlState } from './faults.ts'
 import { resultsJson } from './tasks.ts'
 import type {
   Lease,
   ProgressReport,
+  ResultToKeep,
   TaskKey,
   Tick,
   ValueRef,
@@ -113,6 +115,60 @@ export async function fetchValue(sql: Sql, { run_id, name, version }: ValueRef):
       version => ${version}::text
     )::text`.values()
   return rows[0]![0] as string
+}
+
+export async function keepResult(sql: Sql, result: ResultToKeep): Promise<Json> {
+  const { run_id, step_slug, task_index, attempt, name, valueJson } = result
+  const [kept] = rowsFrom<Json>(
+    await sql`
+      select pgflow.keep_result(
+        run_id => ${run_id}::uuid,
+        step_slug => ${step_slug}::text,
+        task_index => ${task_index}::int,
+        attempt => ${attempt}::int,
+        name => ${name}::text,
+        value => ${valueJson}::text::jsonb
+      )::text`.values(),
+  )
+  return kept! // a function that answers with one value
+}
+
+export async function keptResultsOf(
+  sql: Sql,
+  { run_id, step_slug, task_index }: TaskKey,
+): Promise<Record<string, Json>> {
+  const [kept] = rowsFrom<Record<string, Json>>(
+    await sql`
+      select pgflow.kept_results_of(
+        run_id => ${run_id}::uuid,
+        step_slug => ${step_slug}::text,
+        task_index => ${task_index}::int
+      )::text`.values(),
+  )
+  return kept! // a function that answers with one value
+}
+
+/** @param sql the transaction with which the task completes */
+export async function completeInTransaction(
+  sql: ISql,
+  { run_id, step_slug, task_index, attempt }: TaskKey,
+  outputJson: string,
+): Promise<void> {
+  await sql`
+    select pgflow.complete_in_transaction(
+      run_id => ${run_id}::uuid,
+      step_slug => ${step_slug}::text,
+      task_index => ${task_index}::int,
+      attempt => ${attempt}::int,
+      output => ${outputJson}::text::jsonb
+    )`
+}
+
+/** Ends the session that has begun a transaction of this name, wherever a pooler has it. */
+export async function endTransaction(sql: Sql, name: string): Promise<void> {
+  await sql`
+    select pg_terminate_backend(a.pid) from pg_stat_activity a
+    where a.application_name = ${name}::text and a.pid <> pg_backend_pid()`
 }
 
 export async function registerWorker(sql: Sql, { worker_id, name, flow_slugs }: WorkerRow): Promise<void> {

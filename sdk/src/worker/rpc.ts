@@ -1,4 +1,5 @@
 import { definitionOf } from '../flow/compile.ts'
+import type { Json } from '../flow/json-types.ts'
 import { nameErrors, PgflowError } from '../shared/errors.ts'
 import { schemaVersion as neededVersion } from '../shared/schema-version.ts'
 import { codeOf } from './faults.ts'
@@ -87,6 +88,12 @@ export function openRpcTransport(project: ProjectConnection): Transport {
     handBack: (tasks) => tell('hand_back', { tasks }),
     reportProgress: (reports) => answer('report_progress', { reports }),
     fetchValue: (ref) => call('fetch_value', JSON.stringify(ref)),
+    async keepResult({ valueJson, ...result }) {
+      const given = `{"value":${valueJson},${JSON.stringify(result).slice(1)}`
+      return JSON.parse(await call('keep_result', given)) as Json
+    },
+    keptResultsOf: ({ run_id, step_slug, task_index }) =>
+      answer('kept_results_of', { run_id, step_slug, task_index }),
     stopWorker: (worker_id) => tell('stop_worker', { worker_id }),
     async completeWait({ outputJson, run_id, step_slug }) {
       const given = `{"output":${outputJson},${JSON.stringify({ run_id, step_slug }).slice(1)}`

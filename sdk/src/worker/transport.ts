@@ -1,5 +1,7 @@
+import type { TransactionSql } from 'postgres'
 import type { AnyFlow } from '../flow/definition.ts'
 import type { ErrorDescription } from '../flow/error-description.ts'
+import type { Json } from '../flow/json-types.ts'
 
 /** One attempt at a task; the attempt is what a settlement is fenced by. */
 export interface TaskKey {
@@ -98,6 +100,23 @@ export interface WaitCompletion {
   readonly outputJson: string
 }
 
+/** A result that a handler wants to be kept. */
+export interface ResultToKeep extends TaskKey {
+  readonly name: string
+  /** As JSON text: it goes to the database as it is. */
+  readonly valueJson: string
+}
+
+/** A transaction of a handler. */
+export interface TransactionRequest {
+  /** For the database's list of sessions; each transaction has another one. */
+  readonly name: string
+  /** Seconds for a statement, and between two of them. */
+  readonly timeout: number
+  /** Ends it at once. */
+  readonly signal: AbortSignal
+}
+
 /** How far a handler is. */
 export interface ProgressReport extends TaskKey {
   readonly progress: { readonly value: number; readonly data?: unknown; readonly task_index?: number }
@@ -139,6 +158,15 @@ export interface Transport {
   stopWorker(workerId: string): Promise<void>
   /** `pgflow.complete_wait` */
   completeWait(completion: WaitCompletion): Promise<void>
+  /** `pgflow.keep_result`: answers with what is kept. It may be repeated. */
+  keepResult(result: ResultToKeep): Promise<Json>
+  /** `pgflow.kept_results_of` */
+  keptResultsOf(task: TaskKey): Promise<{ readonly [name: string]: Json }>
+  /**
+   * Runs a function in a transaction, on a connection that no other call needs. It rejects if the transaction was not committed, or if
+   * that is unknown. Without, handlers have no transactions.
+   */
+  transact?(work: (sql: TransactionSql) => Promise<void>, request: TransactionRequest): Promise<void>
   /**
    * Calls back whenever there may be new tasks of a flow, or of any, until the transport is closed.
    *

@@ -1,5 +1,5 @@
 import { vi } from 'vitest'
-import type { AnyFlow } from '../../flow/index.ts'
+import type { AnyFlow, Json } from '../../flow/index.ts'
 import { schemaVersion } from '../../shared/schema-version.ts'
 import { Core, type CoreOptions } from '../core.ts'
 import { idOf, keyOf } from '../tasks.ts'
@@ -8,6 +8,7 @@ import type {
   Lease,
   ProgressReport,
   Result,
+  ResultToKeep,
   TaskKey,
   Tick,
   Transport,
@@ -136,6 +137,19 @@ export class MemoryTransport implements Transport {
   async stopWorker(): Promise<void> {}
 
   async completeWait(): Promise<void> {}
+
+  /** What handlers have kept, by task and name, in order. */
+  readonly kept: string[] = []
+
+  async keepResult({ name, valueJson, ...task }: ResultToKeep): Promise<Json> {
+    this.kept.push(`${idOf(task)} ${name} ${valueJson}`)
+    return JSON.parse(valueJson)
+  }
+
+  async keptResultsOf(): Promise<Record<string, Json>> {
+    return {}
+  }
+
   async close(): Promise<void> {}
 
   /** How many queries it would have been. */
