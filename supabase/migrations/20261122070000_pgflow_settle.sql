@@ -179,7 +179,9 @@ begin
           else 0
         end,
         attempts_before = t.attempts_before + case
-          when d.uncounted and d.error is not null and (t.status <> 'waiting' or d.slot_keys is not null or d.is_call) then 1 else 0
+          when d.uncounted and d.error is not null and (
+            t.status <> 'waiting' or d.slot_keys is not null and t.waits_for <> 'run' or d.is_call
+          ) then 1 else 0
         end,
         output = case
           when t.input is not null and d.outcome = 'completed' then coalesce(outputs -> (d.n - 1)::int -> 'output', 'null')

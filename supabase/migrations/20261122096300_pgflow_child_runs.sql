@@ -173,6 +173,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   half int := cardinality(run_ids) / 2;
+  last_alarm bigint := nextval(pg_get_serial_sequence('pgflow.alarms', 'alarm_id'));
   problem text;
 begin
   -- Its key would come before the locks that are held.
@@ -186,6 +187,9 @@ begin
   else
     begin
       perform pgflow.retry_run(run_id) from unnest(run_ids) run_id;
+      -- Their parents know: if one of them has failed again before its alarm is taken, it would be retried without end.
+      delete from pgflow.alarms a
+      where a.due_at <= pgflow.now() and a.alarm_id > last_alarm and a.kind = 'retried' and a.run_id = any (run_ids);
       return '{}';
     exception
       when others then

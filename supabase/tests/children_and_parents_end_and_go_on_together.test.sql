@@ -1,5 +1,5 @@
 begin;
-select plan(36);
+select plan(39);
 set local pgflow.now = '2030-01-01 00:00:00Z';
 
 create function pg_temp.run(n int) returns uuid language sql as $$ select format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid $$;
@@ -159,6 +159,21 @@ select pgflow.complete_task(pg_temp.child(10, 1), 'work', 0, '1');
 select pgflow.tick();
 set local pgflow.now = '2030-06-01 00:00:00Z';
 select is(pgflow.prune_runs('1 day'), 3::bigint, 'then it is');
+
+-- A retry that goes down does not come up again
+select pgflow.create_flow('fails_at_once'), pgflow.add_step('fails_at_once', 'work', step_type => 'map');
+select pgflow.create_flow('two'), pgflow.add_step('two', 'bad', options => '{"child_flow": "fails_at_once"}'),
+       pgflow.add_step('two', 'good', options => '{"child_flow": "child"}');
+select pgflow.start_flow('two', '1', pg_temp.run(12));
+select pgflow.tick();
+select is(pg_temp.statuses(12), 'failed: failed cancelled', 'a child fails its parent, which cancels another one');
+select pgflow.retry_run(pg_temp.run(12));
+select pgflow.tick() from generate_series(1, 3);
+select is(pg_temp.statuses(12), 'failed: failed cancelled', 'and again after a retry');
+select is(
+  (select count(*) from pgflow.run_events where run_id = pg_temp.run(12) and type = 'run:retried'), 1::bigint,
+  'children that a parent has retried do not retry it'
+);
 
 -- What an alarm was lost of
 select pgflow.start_flow('parent', '[1, 2, 3]', pg_temp.run(11));

@@ -1,5 +1,5 @@
 begin;
-select plan(17);
+select plan(18);
 set local pgflow.now = '2030-01-01 00:00:00Z';
 
 create function pg_temp.run(n int) returns uuid language sql as $$ select format('10000000-0000-4000-8000-%s', lpad(n::text, 12, '0'))::uuid $$;
@@ -59,6 +59,12 @@ select pgflow.tick() from generate_series(1, 2);
 select is(pg_temp.tasks(2) || '; ' || pg_temp.tasks(3), 'cancelled; run started', 'a parent that ends frees its slot at once');
 select pgflow.fail_task(pg_temp.run(3), 'sub', 0, 'by hand');
 select is((select error from pgflow.runs where run_id = pg_temp.run(3)), 'by hand', 'a limited sub-flow has no other attempt either');
+select pgflow.start_flow('one', '4', pg_temp.run(4));
+select pgflow.tick();
+select pgflow.settle_tasks(jsonb_build_array(jsonb_build_object(
+  'run_id', pg_temp.run(4), 'step_slug', 'sub', 'task_index', 0, 'error', 'by hand', 'uncounted', true
+)));
+select is(pg_temp.tasks(4), 'failed', 'nor one before its run has started');
 select pgflow.tick() from generate_series(1, 2);
 select is((select count(*) from pgflow.alarms), 0::bigint, 'no alarm is left');
 

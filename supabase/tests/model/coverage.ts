@@ -62,7 +62,13 @@ const ofSteps: Record<string, (step: Step, run: Run) => boolean> = {
 
 /** What may be missing in some hundreds of histories. */
 const rare = new Set([
-  ...['a child is cancelled by its parent', 'a child is cancelled by somebody', 'a child is too deep'],
+  ...[
+    'a child has a child',
+    'a loop waits for slots',
+    'a child is cancelled by its parent',
+    'a child is cancelled by somebody',
+    'a child is too deep',
+  ],
   ...[
     'a child is left alone',
     'a run that was cancelled is undone',

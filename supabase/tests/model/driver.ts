@@ -76,9 +76,10 @@ export class Driver {
    * that have not completed may be retried. Where that takes long, limits are raised, and not everything is compared each time.
    */
   async #finish({ failing, isCancelled, retries }: History['finish']): Promise<void> {
-    const waves = this.#queue.flows.reduce((sum, flow, place) => sum + wavesOf(flow, place), 2)
+    const waves =
+      (retries + 1) * this.#queue.flows.reduce((sum, flow, place) => sum + wavesOf(flow, place), 2)
     let retriesLeft = retries
-    const most = waves + (this.#queue.limits.length > 0 ? 1000 : 0) // a rate lets one pass in each
+    const most = 2 * waves + (this.#queue.limits.length > 0 ? 1000 : 0) // a rate lets one pass in each
     for (let wave = 0; wave < most && this.#isBusy; wave++) {
       const isLong = wave >= waves
       if (wave === waves) await this.#raiseLimits()
@@ -278,6 +279,7 @@ export class Driver {
       return id
     }
     this.#queue.tend(isTick)
+    await this.#adopt()
   }
 
   /** Tells the model which tasks have been given slots. */

@@ -100,7 +100,7 @@ const limit = weighted<LimitDefinition>(
 
 const place = fc.record({ source: fc.nat(3), path: sometimes(20, fc.constantFrom([], ['items'])) })
 
-/** A run of an earlier flow, or seldom, at this place, of the flow itself. */
+/** A run of an earlier flow, or seldom, at this place, of the flow itself: by one step only, else there would be too many. */
 const self = 9
 const child = fc.record({
   flow: fc.nat(self),
@@ -191,7 +191,7 @@ function stepDefinition(raw: Drawn<typeof rawStep>, n: number, place: number): S
   const nameOf = (k: number) => names[k % names.length]!
   const fragmentOf = ({ of, fragment }: { of: number; fragment: Json }): Json =>
     of === 5 ? {} : { [nameOf(of)]: fragment }
-  const kind = kindOf(raw, place, nameOf)
+  const kind = kindOf(raw, n, place, nameOf)
   const isOther = (kind.wait ?? kind.sleep) !== undefined
   return {
     ...options,
@@ -213,18 +213,20 @@ function stepDefinition(raw: Drawn<typeof rawStep>, n: number, place: number): S
 /** What does the work of a step, or what it waits for. */
 function kindOf(
   { other, child, loop, map }: Drawn<typeof rawStep>,
+  n: number,
   place: number,
   nameOf: (n: number) => string,
 ): Partial<StepDefinition> {
   if (other) return other
-  // Of the flow itself only seldom, since that has no end but the depth.
-  if (child && (place > 0 || child.flow === self)) {
+  const isOfItself = child?.flow === self && n === 0
+  if (child && (place > 0 || isOfItself)) {
+    const isMap = child.isMap && !isOfItself
     const source = nameOf(child.source)
-    const input = { source, path: child.isMap && source === 'run' ? ['kids'] : [] }
-    const flow = child.flow === self ? place : child.flow % place
+    const input = { source, path: isMap && source === 'run' ? ['kids'] : [] }
+    const flow = isOfItself ? place : child.flow % place
     return {
       child: { flow, input, whenParentEnds: child.whenParentEnds },
-      ...(child.isMap && { map: input }),
+      ...(isMap && { map: input }),
     }
   }
   if (loop) {

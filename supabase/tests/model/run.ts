@@ -130,15 +130,15 @@ export class Run {
     return true
   }
 
-  /** Runs what failed or was cancelled again; whether it could. */
-  retry(): boolean {
+  /** Runs what failed or was cancelled again; whether it could. Its parent has to be told, unless it has asked for that. */
+  retry(isAskedByParent = false): boolean {
     if (this.status !== 'failed' && this.status !== 'cancelled') return false
     if (this.undoing) return false
     this.isToBeUndone = false
     this.status = 'started'
     this.error = null
     this.events.push('run:retried')
-    if (this.parent) this.#notify('retried')
+    if (this.parent && !isAskedByParent) this.#notify('retried')
     if (this.flow.deadline !== null) this.deadlineAt = this.#clock.now + this.flow.deadline
     for (const step of this.steps) {
       if (step.status === 'failed' || step.status === 'cancelled') Object.assign(step, unstarted)
