@@ -212,8 +212,8 @@ export class Driver {
         break
       }
       case 'jump':
-        // What is over its deadline by which clock is left open.
-        if (operation.seconds < 0 && this.#flows.some(hasDeadlines)) break
+        // What is over its deadline by which clock, and what a rate lets pass that has let others pass later, is left open.
+        if (operation.seconds < 0 && this.#dependsOnClock) break
         await this.#setClock(this.#queue.clock.now + operation.seconds)
         break
       case 'cancel': {
@@ -262,8 +262,8 @@ export class Driver {
 
   /** Lets the model start runs for others; tells it their ids. */
   async #tend(isTick: boolean): Promise<void> {
-    if (!this.#isComposed) return
-    await this.#adopt()
+    const { notices, clock } = this.#queue
+    if (!notices.dueAt.some((dueAt) => dueAt <= clock.now)) return
     const rows = await this.#database.descendants(this.#queue.runs.map((run) => run.id))
     const ids = new Map(rows.map((row) => [row.undoes ?? parentName(row), row.run_id]))
     this.#queue.idOf = ({ parent, undoes }) => {
@@ -340,6 +340,10 @@ export class Driver {
   #flow(of: number, flows: readonly FlowDefinition[] = this.#queue.flows) {
     const flow = flows[flows.length - 1 - (of % flows.length)]!
     return { flow, slug: this.#slugs.get(flow)! }
+  }
+
+  get #dependsOnClock(): boolean {
+    return this.#flows.some(hasDeadlines) || this.#queue.limits.some(({ rate }) => rate !== null)
   }
 
   /** Whether runs are started for others. */

@@ -171,9 +171,9 @@ function flowDefinition({ steps, ...raw }: Drawn<ReturnType<typeof rawFlow>>, pl
 
 /** One flow, or a small one or two with another that starts runs of them. */
 const flows = weighted<Drawn<ReturnType<typeof rawFlow>>[]>(
-  [3, fc.tuple(rawFlow(8))],
+  [5, fc.tuple(rawFlow(8))],
   [4, fc.tuple(rawFlow(3), rawFlow(6))],
-  [2, fc.tuple(rawFlow(2), rawFlow(3), rawFlow(4))],
+  [1, fc.tuple(rawFlow(2), rawFlow(3), rawFlow(4))],
 ).map((raw) => raw.map(flowDefinition))
 
 /** No task has more than so many keys. */
@@ -349,7 +349,7 @@ export const history = fc.record({
   finish: fc.record({
     failing: fc.constantFrom(0, 0, 4, 3, 2),
     isCancelled: sometimes(3, fc.constant(true)).map((it) => it ?? false),
-    retries: fc.nat(2),
+    retries: fc.constantFrom(0, 0, 0, 1, 2),
   }),
 })
 export type History = Drawn<typeof history>
