@@ -6,6 +6,7 @@ import type { Queue } from './queue.ts'
 import type { Run } from './run.ts'
 import type { Step } from './step.ts'
 import type { Ending, Task } from './task.ts'
+import { undoFlowOf } from './undo.ts'
 
 export const deepest = 8
 
@@ -71,8 +72,8 @@ export function tendChildren(queue: Queue): void {
     begin(queue, new Set(ready.filter(isReady)))
     const unneeded = cancelled
       .filter(({ run }) => run.status === 'started' && !isWanted(run))
-      .map(({ run }) => ({ run, reason: reasonOf(run.parent!) }))
-    for (const { run, reason } of unneeded) run.cancel(reason)
+      .map(({ run }) => ({ run, reason: reasonOf(run.parent!), undo: isUndone(run.parent!.run) }))
+    for (const { run, reason, undo } of unneeded) run.cancel(reason, undo)
     for (const parent of new Set(retried.flatMap(({ run }) => parentToRetry(run)))) parent.retry()
   }
 }
@@ -118,6 +119,11 @@ function endingOf({ id, status, output, error }: Run): Ending {
 function isWanted(child: Run): boolean {
   const task = taskOf(child.parent!)
   return task?.child === child && task.status === 'waiting'
+}
+
+/** Whether a run is undone, or will be: then its open children are, too. */
+function isUndone({ isToBeUndone, undoing, status, flow }: Run): boolean {
+  return isToBeUndone || undoing !== null || (status === 'failed' && undoFlowOf(flow) !== null)
 }
 
 function reasonOf({ run, step }: Parent): string {

@@ -2,7 +2,7 @@
 import { expect } from 'vitest'
 import { violations } from '../testing/invariants.ts'
 import { type ClaimedTask, type Database, type Observation, orphan, type Result } from './database.ts'
-import type { FlowDefinition, StepDefinition } from './definition.ts'
+import { type FlowDefinition, type StepDefinition, withoutSharedSlots } from './definition.ts'
 import type { Commotion } from './flows.ts'
 import type { Json } from './json.ts'
 import { replay, withoutUndo } from './look.ts'
@@ -16,7 +16,7 @@ export async function stir(database: Database, commotion: Commotion): Promise<vo
   const { inputs, workers, meddling } = commotion
   await database.deleteOpenRuns()
   // Where outcomes are compared, no timeout races with a completion.
-  const allowed = commotion.flows.map(withoutSharedSlots)
+  const allowed = withoutSharedSlots(commotion.flows)
   const flows = meddling.length > 0 ? allowed : allowed.map(withoutTimeouts)
   const ownSlugs: string[] = []
   const slugs: string[] = []
@@ -166,13 +166,6 @@ function withoutTimeouts(flow: FlowDefinition): FlowDefinition {
     deadline: null,
   })
   return { ...flow, steps: flow.steps.map(withoutTimeout), deadline: null }
-}
-
-/** Children need no slots that their parents may hold: these would wait for each other for ever. */
-function withoutSharedSlots(flow: FlowDefinition): FlowDefinition {
-  if (!flow.steps.some(({ child }) => child)) return flow
-  const steps = flow.steps.map((step) => (step.child ? { ...step, limits: [] } : step))
-  return { ...flow, steps, limits: [] }
 }
 
 function withoutLimits(flow: FlowDefinition): FlowDefinition {

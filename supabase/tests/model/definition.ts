@@ -98,6 +98,26 @@ export function isPlain(flow: FlowDefinition, step: StepDefinition): boolean {
   return runIf === undefined && runUnless === undefined && !isLimited(flow, step)
 }
 
+/** The limits that the tasks of a flow have, and those of the flows that it starts, by their places. */
+function limitsBelow(flows: readonly FlowDefinition[], place: number, known = new Set<number>()): number[] {
+  if (known.has(place)) return []
+  known.add(place)
+  const { steps, limits } = flows[place]!
+  const own = [...limits, ...steps.flatMap((step) => step.limits)].map(({ limit }) => limit)
+  return [...own, ...steps.flatMap(({ child }) => (child ? limitsBelow(flows, child.flow, known) : []))]
+}
+
+/** The flows, without slots that a step would hold while a flow that it starts needs them: registering refuses these. */
+export function withoutSharedSlots(flows: readonly FlowDefinition[]): FlowDefinition[] {
+  return flows.map((flow) => {
+    const needed = flow.steps.map(({ child }) => (child ? limitsBelow(flows, child.flow) : []))
+    const without = (uses: readonly LimitUse[], limits: readonly number[]) =>
+      uses.filter(({ limit }) => !limits.includes(limit))
+    const steps = flow.steps.map((step, n) => ({ ...step, limits: without(step.limits, needed[n]!) }))
+    return { ...flow, steps, limits: without(flow.limits, needed.flat()) }
+  })
+}
+
 /** Whether the tasks of a step wait for slots. */
 export function isLimited(flow: FlowDefinition, step: StepDefinition): boolean {
   if (step.wait || step.sleep) return false

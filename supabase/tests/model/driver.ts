@@ -5,7 +5,7 @@ import { expect } from 'vitest'
 import { deepest } from './children.ts'
 import { Coverage } from './coverage.ts'
 import type { Database, Descendant, Observation, Result, TaskKey, TaskRow } from './database.ts'
-import { type FlowDefinition, isLimited as needsSlots } from './definition.ts'
+import { type FlowDefinition, isLimited as needsSlots, withoutSharedSlots } from './definition.ts'
 import type { History, Operation, Pick } from './flows.ts'
 import type { Json } from './json.ts'
 import { look, replay, rowsOf, withoutUndo } from './look.ts'
@@ -39,7 +39,8 @@ export class Driver {
 
   /** Drives a history to the end of all its runs. */
   static async drive(database: Database, history: History, coverage = new Coverage()): Promise<void> {
-    const { flows, starts, year, operations } = history
+    const { starts, year, operations } = history
+    const flows = withoutSharedSlots(history.flows)
     const begin = Date.UTC(year) / 1000
     const clock = { now: begin, latest: begin, isPast: Date.UTC(year) < Date.now() }
     await database.deleteOpenRuns()

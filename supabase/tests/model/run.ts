@@ -467,7 +467,10 @@ export class Run {
   }
 
   #newTask(step: Step, index: number, item: Json): Task {
-    const { attempts = 0, child = null, childId = null } = step.tasks[index] ?? {}
+    const before = step.tasks[index]
+    const attempts = before?.attempts ?? 0
+    // A child that was undone is over: another takes its place.
+    const kept = before?.child?.undoing ? undefined : before
     const counts = { attempts, attemptsBefore: attempts }
     return {
       run: this,
@@ -475,8 +478,8 @@ export class Run {
       index,
       item,
       ...counts,
-      child,
-      childId,
+      child: kept?.child ?? null,
+      childId: kept?.childId ?? null,
       status: 'queued',
       ...idle,
       ...unsettled,
