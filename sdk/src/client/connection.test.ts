@@ -62,7 +62,7 @@ describe.each(ways)('when %s', (_, options) => {
   })
 
   it('a start says that it may have happened, and what makes it safe to repeat', async () => {
-    const hint = expect.stringMatching(/may have been started.*idempotencyKey/)
+    const hint = expect.stringMatching(/may have started.*idempotencyKey/)
     await expect(clientOf(0.05).startFlow('review', {})).rejects.toMatchObject({ hint })
     await expect(clientOf(0.05).getRun(runId)).rejects.toMatchObject({
       hint: expect.stringContaining('requestTimeout'),

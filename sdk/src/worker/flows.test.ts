@@ -196,6 +196,8 @@ describe('compile', () => {
     ...{ webhook: null, until_path: null, opt_sleep_for: null },
     ...{ is_limited: false, opt_concurrency: null, opt_deadline: null },
     ...{ when_item_fails: 'fail', tolerate_count: null, tolerate_share: null },
+    ...{ child_flow: null, when_parent_ends: null, loop_until: null, loop_max: null, when_exceeded: null },
+    sql_function: null,
     deps: [],
   }
 

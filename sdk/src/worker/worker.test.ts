@@ -78,6 +78,9 @@ describe('A worker', () => {
         progress: expect.any(Function),
         payload: expect.any(Function),
         waitUrl: expect.any(Function),
+        idempotencyKey: `${run_id}:only:0`,
+        once: expect.any(Function),
+        transaction: expect.any(Function),
       },
     ])
   })
