@@ -12,25 +12,30 @@ declare
   begun pgflow.child_task[];
   failed pgflow.task_result[] := '{}';
   busy text[];
+  children uuid[] := array(select k.child_run_id from unnest(tasks) k where k.child_status is not null);
   to_retry uuid[];
-  held uuid[] := '{}';
   batch record;
 begin
   if cardinality(tasks) = 0 then
     return 0;
   end if;
-  to_retry := array(select k.child_run_id from unnest(tasks) k where k.child_status in ('failed', 'cancelled'));
-  if cardinality(to_retry) > 0 then
-    held := array(
-      select c.run_id from pgflow.runs c where c.run_id = any (to_retry) order by c.run_id for no key update skip locked
-    );
+  -- Children that there are, as they are when they are locked: one that goes on may be about to be cancelled.
+  if cardinality(children) > 0 then
+    with child as (
+      select c.run_id, c.status from pgflow.runs c where c.run_id = any (children) order by c.run_id for no key update skip locked
+    )
+    select array_agg(row(
+             k.run_id, k.step_slug, k.task_index, k.child_run_id, case when k.child_status is not null then coalesce(c.status, 'held') end
+           )::pgflow.child_task)
+    into tasks
+    from unnest(tasks) k
+    left join child c on c.run_id = k.child_run_id;
   end if;
   busy := pgflow.busy_flows(tasks);
   ready := array(
     select k from unnest(tasks) k
     where case
-      when k.child_status = 'started' then true
-      when k.child_status is not null then k.child_run_id = any (held)
+      when k.child_status is not null then k.child_status in ('started', 'failed', 'cancelled')
       when cardinality(busy) = 0 then true
       else not exists (
         select from pgflow.runs r join pgflow.steps s using (flow_slug)
@@ -212,16 +217,16 @@ begin
 end
 $$;
 
--- Cancels children whose tasks are closed; answers how many. A task that is open again, since its run was retried, keeps its child.
-create function pgflow.cancel_children(alarms pgflow.alarms[], as_of timestamptz)
-returns int
+-- Those of the children that go on, and for which no task of a parent waits.
+create function pgflow.unneeded_children(run_ids uuid[])
+returns uuid[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  unneeded uuid[] := array(
+begin
+  return array(
     select c.run_id
-    from (select distinct a.run_id from unnest(alarms) a where a.kind = 'cancel') a
+    from unnest(unneeded_children.run_ids) k (run_id)
     join pgflow.runs c using (run_id)
     where c.status = 'started' and not exists (
       select from pgflow.step_tasks t
@@ -229,6 +234,17 @@ declare
         and t.child_run_id = c.run_id and t.status = 'waiting'
     )
   );
+end
+$$;
+
+-- Cancels children whose tasks are closed; answers how many. A task that is open again, since its run was retried, keeps its child.
+create function pgflow.cancel_children(alarms pgflow.alarms[], as_of timestamptz)
+returns int
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  unneeded uuid[] := pgflow.unneeded_children(array(select distinct a.run_id from unnest(alarms) a where a.kind = 'cancel'));
   locked uuid[];
 begin
   if cardinality(unneeded) = 0 then
@@ -240,6 +256,7 @@ begin
     select cancel_children.as_of + interval '20 milliseconds', 'cancel', c.run_id
     from unnest(unneeded) c (run_id) where c.run_id <> all (locked);
   end if;
+  locked := pgflow.unneeded_children(locked); -- a parent that was retried may have begun to wait for one before it was locked
   if cardinality(locked) = 0 then
     return 0;
   end if;

@@ -168,6 +168,7 @@ select set_eq(
     'pgflow.create_sql_tasks(steps pgflow.step_key[], as_of timestamp with time zone, delay integer)',
     'pgflow.items_of(run_id uuid, step pgflow.steps)',
     'pgflow.tend_children(quantity integer)',
+    'pgflow.unneeded_children(run_ids uuid[])',
     'pgflow.schema_conflict(given jsonb, wanted jsonb, given_root jsonb, wanted_root jsonb, name text, depth integer)',
     'pgflow.schema_types(schema jsonb, root jsonb)',
     'pgflow.assert_sub_flows_fit(definition jsonb)',

@@ -366,8 +366,12 @@ export class Driver {
     const { stale, tasks } = await this.#database.settleAndClaim(results, slugs, limit)
     const applied = this.#queue.settle(settlements)
     await this.#tend(false)
-    if (this.#queue.isCrowded) await this.#admit()
-    else await this.#adopt()
+    if (this.#queue.isCrowded) {
+      await this.#admit()
+    } else {
+      this.#begun.clear()
+      await this.#adopt()
+    }
     expect(stale).toEqual(results.flatMap(({ ending, ...result }, n) => (applied[n] ? [] : [result])))
     expect(tasks.sort(byFlow)).toEqual(await this.#claimed(flows, limit))
   }
