@@ -86,7 +86,8 @@ export class Driver {
       if (wave === waves) await this.#raiseLimits()
       await this.#perform({ do: 'elapse', task: undefined })
       await this.#endWaits()
-      if (!isLong) await this.#compare()
+      if (isLong) await this.#adopt()
+      else await this.#compare()
       await this.#perform({ do: 'claim', from: 'all', quantity: 10_000 })
       const claimed = this.#queue.tasks.filter(({ status }) => status === 'started')
       await this.#settle(
