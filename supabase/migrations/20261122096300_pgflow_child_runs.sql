@@ -35,7 +35,7 @@ begin
   ready := array(
     select k from unnest(tasks) k
     where case
-      when k.child_status is not null then k.child_status in ('started', 'failed', 'cancelled')
+      when k.child_status is not null then k.child_status <> 'held' -- one that has completed since has an alarm
       when cardinality(busy) = 0 then true
       else not exists (
         select from pgflow.runs r join pgflow.steps s using (flow_slug)

@@ -94,7 +94,7 @@ function begin(queue: Queue, tasks: ReadonlySet<Task>): void {
       endings.set(task, { error, permanent: true })
     } else if (!child) {
       task.child = queue.startChild(task)
-    } else if (child.status !== 'started' && !child.retry(true)) {
+    } else if ((child.status === 'failed' || child.status === 'cancelled') && !child.retry(true)) {
       const error = `child run ${child.id} cannot be retried: run ${child.id} cannot be retried: run ${child.undoing!.id} undoes it`
       endings.set(task, { error, permanent: true })
     }

@@ -266,7 +266,9 @@ export class Driver {
   async #tend(isTick: boolean): Promise<void> {
     const { notices, clock } = this.#queue
     if (!notices.dueAt.some((dueAt) => dueAt <= clock.now)) return
-    const rows = await this.#database.descendants(this.#queue.runs.map((run) => run.id))
+    const known = this.#queue.runs.map((run) => run.id)
+    // A task may have had another child before, which was undone.
+    const rows = (await this.#database.descendants(known)).filter(({ run_id }) => !known.includes(run_id))
     const ids = new Map(rows.map((row) => [row.undoes ?? parentName(row), row.run_id]))
     this.#queue.idOf = ({ parent, undoes }) => {
       const name = undoes
