@@ -106,7 +106,7 @@ function hasNoChild({ children }: StepTasks): (task: TaskRow) => boolean {
 
 /** The runs that a step has started. */
 function linesOfChildren({ is_map, children, statuses }: StepTasks): string[] {
-  const count = Object.values(statuses).reduce((sum, one) => sum + one, 0)
+  const count = totalOf(statuses)
   const lines = children.map(({ run_id, task_index, status, error }) => {
     const place = is_map ? [`item ${task_index}`] : []
     return ['      run', run_id, status.padEnd(9), ...place, cut(error ?? '')].join('  ').trimEnd()
@@ -127,9 +127,12 @@ function summaryOf(of: StepTasks): string[] {
   if (max_attempts === null && child_flow === null) return []
   if (part === undefined && child_flow !== null) return []
   if (part === undefined) return [`attempt ${examples[0]?.attempts ?? 0} of ${max_attempts}`]
-  const total = Object.values(statuses).reduce((sum, count) => sum + count, 0)
   const counts = Object.entries(statuses).map(([status, count]) => `${count} ${status}`)
-  return [`${total} ${part}s: ${counts.join(', ')}`]
+  return [`${totalOf(statuses)} ${part}s: ${counts.join(', ')}`]
+}
+
+function totalOf(statuses: StepTasks['statuses']): number {
+  return Object.values(statuses).reduce((sum, count) => sum + count, 0)
 }
 
 function linesOfTask(task: TaskRow, part: string | undefined): string[] {

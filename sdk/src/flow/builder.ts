@@ -208,7 +208,7 @@ function withSourceOf(
   return { deps: withSource(deps, from.source), items: from, options: own }
 }
 
-/** Where a map has its items, or a loop its first state: what its option names, or the only dep, or the run's input. */
+/** Where a map has its items, a loop its first state, or a sub-flow its input: what its option names, or the only dep, or the run's input. */
 function sourceFrom(path: string | undefined, deps: readonly string[]): MapSource | undefined {
   if (path === undefined && deps.length > 1) return undefined
   const [source = '', ...keys] = String(path ?? deps[0] ?? 'run').split('.')
